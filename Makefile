@@ -1,0 +1,34 @@
+# The verbs of this repository. Each prints what it is doing; none needs anything but Go, and apt-get where it says so.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+export CGO_ENABLED ?= 0
+GO ?= go
+
+.PHONY: run build test e2e bench lint generate
+
+# Runs the quick start: an embedded bus, http and cron events, a condition over both.
+run:
+	$(GO) run ./cmd/events run -f config/samples/quickstart.yaml
+
+build:
+	$(GO) build -o bin/events ./cmd/events
+
+# The quick tests: no process but their own, servers in process.
+test:
+	$(GO) test ./...
+
+# The suites against real servers, which are built or installed first.
+e2e:
+	hack/servers.sh
+	$(GO) test -tags e2e -count 1 -p 1 -timeout 60m -v -run 'E2E' ./test/... ./pkg/gateway/... | hack/progress.sh
+
+# Ratios against a baseline that is measured in the same run.
+bench:
+	$(GO) test -run '^$$' -bench . -benchtime 1s ./pkg/event ./pkg/condition ./pkg/gateway/dispatch ./pkg/gateway/ingress
+	$(GO) run ./test/bench
+
+lint:
+	hack/lint.sh
+
+generate:
+	hack/generate.sh

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Checks format, vet, staticcheck and generated code.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+echo "lint: gofmt"
+unformatted=$(gofmt -l cmd pkg test third_party)
+if [ -n "$unformatted" ]; then
+  printf 'lint: not formatted, run gofmt -w on:\n%s\n' "$unformatted" >&2
+  exit 1
+fi
+echo "lint: go.mod is tidy"
+go mod tidy -diff
+echo "lint: go vet"
+go vet ./...
+go vet -tags e2e ./...
+echo "lint: staticcheck"
+go run honnef.co/go/tools/cmd/staticcheck@v0.8.2 -tags e2e ./...
+hack/generate.sh --verify
+echo "lint: ok"
