@@ -1,0 +1,77 @@
+// Package event is the value that travels, a CloudEvent, and Handler, the one shape every stage of the data plane has.
+package event
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	cloudevents "github.com/cloudevents/sdk-go/v2/event"
+)
+
+// Event is a CloudEvent, version 1.0 or 0.3, with its data as the bytes that were received.
+// Once it has been handed to a Handler nobody may change it: many goroutines may read it at once. Clone it to change it.
+type Event = cloudevents.Event
+
+// MediaTypeStructured and MediaTypeBatch are the content types of the CloudEvents JSON format.
+const (
+	MediaTypeStructured = cloudevents.ApplicationCloudEventsJSON
+	MediaTypeBatch      = cloudevents.ApplicationCloudEventsBatchJSON
+)
+
+// Handler is one stage of the data plane: a bus topic, a sink, a retry around a sink.
+type Handler interface {
+	// Handle returns nil once it has taken responsibility for e: it is safe elsewhere and the caller may forget it.
+	// It blocks until then and may be called from many goroutines at once. An error means that the caller still owns e.
+	Handle(ctx context.Context, e *Event) error
+}
+
+// HandlerFunc is a function that is a Handler.
+type HandlerFunc func(ctx context.Context, e *Event) error
+
+// Handle calls f.
+func (f HandlerFunc) Handle(ctx context.Context, e *Event) error { return f(ctx, e) }
+
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// Permanent marks err as one that trying again cannot cure. Permanent(nil) is nil.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return permanent{err}
+}
+
+// IsPermanent tells whether err, or an error it wraps, was marked with Permanent.
+func IsPermanent(err error) bool {
+	var p permanent
+	return errors.As(err, &p)
+}
+
+// ErrTooLarge is wrapped, besides Permanent, by the error of a stage that an event is too large for.
+var ErrTooLarge = errors.New("event is too large")
+
+// Unavailable is the error of a stage that cannot take events at the moment but expects to later: its broker is away or slow.
+type Unavailable struct {
+	// What is away, for example "EventBus default/default".
+	What string
+	// After is how long to wait before trying again; zero means no opinion.
+	After time.Duration
+	// Full is true when the stage has no room left, which waiting alone may not cure.
+	Full bool
+	Err  error
+}
+
+// Error says what is away and why.
+func (u *Unavailable) Error() string {
+	if u.Err == nil {
+		return u.What + " is unavailable"
+	}
+	return fmt.Sprintf("%s is unavailable: %v", u.What, u.Err)
+}
+
+// Unwrap returns the cause.
+func (u *Unavailable) Unwrap() error { return u.Err }
