@@ -1,0 +1,30 @@
+package v1alpha1
+
+import (
+	"cmp"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
+)
+
+// defaultBus is the name of the bus that carries what names no bus.
+const defaultBus = "default"
+
+// namespaceOf is the object's namespace; an object that has none yet will be in "default".
+func namespaceOf(o metav1.Object) string { return cmp.Or(o.GetNamespace(), metav1.NamespaceDefault) }
+
+// setDefault sets *field to value when it is zero.
+func setDefault[T comparable](field *T, value T) { *field = cmp.Or(*field, value) }
+
+// setDefaultPointer sets *field to value when it is nil.
+func setDefaultPointer[T any](field **T, value T) {
+	if *field == nil {
+		*field = &value
+	}
+}
+
+func setDestinationDefaults(d *duckv1.Destination, namespace string) {
+	if d != nil && d.Ref != nil {
+		setDefault(&d.Ref.Namespace, namespace)
+	}
+}

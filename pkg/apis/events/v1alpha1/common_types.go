@@ -1,0 +1,94 @@
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// SecretKeyRef points at one key of a Secret in the object's own namespace.
+type SecretKeyRef struct {
+	// Name of the Secret.
+	Name string `json:"name"`
+	// Key in the Secret.
+	Key string `json:"key"`
+}
+
+// BackoffPolicy says how the wait between attempts grows.
+type BackoffPolicy string
+
+// The backoff policies, as Knative names them.
+const (
+	// BackoffPolicyLinear waits backoffDelay times the number of the retry, counted from one.
+	BackoffPolicyLinear BackoffPolicy = "linear"
+	// BackoffPolicyExponential waits backoffDelay, then twice that, then four times that, and so on.
+	BackoffPolicyExponential BackoffPolicy = "exponential"
+)
+
+// DeliverySpec says how an event is delivered to one target. Names and formats are those of Knative's DeliverySpec.
+type DeliverySpec struct {
+	// Retry is how many more attempts follow a failed first one. Default 10.
+	// +optional
+	Retry *int32 `json:"retry,omitempty"`
+	// Timeout of one attempt, an ISO 8601 duration. Default PT30S.
+	// +optional
+	Timeout *string `json:"timeout,omitempty"`
+	// BackoffPolicy is linear or exponential. Default exponential.
+	// +optional
+	BackoffPolicy *BackoffPolicy `json:"backoffPolicy,omitempty"`
+	// BackoffDelay is the first wait between attempts, an ISO 8601 duration. Default PT0.2S. No wait exceeds one minute.
+	// +optional
+	BackoffDelay *string `json:"backoffDelay,omitempty"`
+	// RetryAfterMax caps the wait that a sink may ask for with Retry-After, an ISO 8601 duration. Default PT1M; PT0S ignores the header.
+	// +optional
+	RetryAfterMax *string `json:"retryAfterMax,omitempty"`
+}
+
+// GenericScaleOption configures the KEDA ScaledObject of a workload.
+type GenericScaleOption struct {
+	// PollingInterval is how often KEDA looks, in seconds.
+	// +optional
+	PollingInterval *int32 `json:"pollingInterval,omitempty"`
+	// CooldownPeriod is how long KEDA waits before it scales to zero, in seconds.
+	// +optional
+	CooldownPeriod *int32 `json:"cooldownPeriod,omitempty"`
+	// MinReplicaCount is the smallest number of replicas.
+	// +optional
+	MinReplicaCount *int32 `json:"minReplicaCount,omitempty"`
+	// MaxReplicaCount is the largest number of replicas.
+	// +optional
+	MaxReplicaCount *int32 `json:"maxReplicaCount,omitempty"`
+	// Advanced is KEDA's AdvancedConfig, passed on as it is.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Advanced *runtime.RawExtension `json:"advanced,omitempty"`
+	// Metadata is added to the metadata of the KEDA trigger.
+	// +optional
+	Metadata map[string]string `json:"metadata,omitempty"`
+	// AuthRef names a KEDA TriggerAuthentication.
+	// +optional
+	AuthRef *ScaledObjectAuthRef `json:"authRef,omitempty"`
+}
+
+// ScaledObjectAuthRef names a KEDA TriggerAuthentication or ClusterTriggerAuthentication.
+type ScaledObjectAuthRef struct {
+	// Name of the authentication object.
+	Name string `json:"name"`
+	// Kind is TriggerAuthentication (the default) or ClusterTriggerAuthentication.
+	// +optional
+	Kind string `json:"kind,omitempty"`
+}
+
+// WorkloadStatus is the part of a status that the seed's columns show.
+type WorkloadStatus struct {
+	// State is Running, Pending or Error.
+	// +optional
+	State string `json:"state,omitempty"`
+	// Message says why State is not Running.
+	// +optional
+	Message string `json:"message,omitempty"`
+	// ComponentStatistics is how many components are ready of how many there are, as n/m.
+	// +optional
+	ComponentStatistics string `json:"componentStatistics,omitempty"`
+	// WorkloadStatistics is how many workloads are ready of how many there are, as n/m.
+	// +optional
+	WorkloadStatistics string `json:"workloadStatistics,omitempty"`
+}

@@ -1,0 +1,47 @@
+package v1alpha1
+
+import (
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"knative.dev/pkg/apis"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
+)
+
+// EventBusReachable says that the bus answers. It is what Ready of an EventBus and a ClusterEventBus is made of.
+const EventBusReachable apis.ConditionType = "Reachable"
+
+var eventBusConditions = apis.NewLivingConditionSet(EventBusReachable)
+
+var (
+	_ duckv1.KRShaped = (*EventBus)(nil)
+	_ duckv1.KRShaped = (*ClusterEventBus)(nil)
+)
+
+// GetGroupVersionKind names the kind in owner references.
+func (*EventBus) GetGroupVersionKind() schema.GroupVersionKind {
+	return SchemeGroupVersion.WithKind("EventBus")
+}
+
+// GetConditionSet returns the conditions that Ready is made of.
+func (*EventBus) GetConditionSet() apis.ConditionSet { return eventBusConditions }
+
+// GetStatus returns the part of the status that every kind has.
+func (eb *EventBus) GetStatus() *duckv1.Status { return &eb.Status.Status }
+
+// GetGroupVersionKind names the kind in owner references.
+func (*ClusterEventBus) GetGroupVersionKind() schema.GroupVersionKind {
+	return SchemeGroupVersion.WithKind("ClusterEventBus")
+}
+
+// GetConditionSet returns the conditions that Ready is made of.
+func (*ClusterEventBus) GetConditionSet() apis.ConditionSet { return eventBusConditions }
+
+// GetStatus returns the part of the status that every kind has.
+func (ceb *ClusterEventBus) GetStatus() *duckv1.Status { return &ceb.Status.Status }
+
+// MarkReachable says that the bus answers.
+func (s *EventBusStatus) MarkReachable() { eventBusConditions.Manage(s).MarkTrue(EventBusReachable) }
+
+// MarkUnreachable says why the bus does not answer.
+func (s *EventBusStatus) MarkUnreachable(reason, format string, args ...any) {
+	eventBusConditions.Manage(s).MarkFalse(EventBusReachable, reason, format, args...)
+}

@@ -1,0 +1,215 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"knative.dev/pkg/apis"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
+	"knative.dev/pkg/kmeta"
+)
+
+// +genclient
+// +genreconciler
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// EventBus declares what carries the events of a namespace.
+type EventBus struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   EventBusSpec   `json:"spec,omitempty"`
+	Status EventBusStatus `json:"status,omitempty"`
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// EventBusList is a list of EventBuses.
+type EventBusList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []EventBus `json:"items"`
+}
+
+// +genclient
+// +genclient:nonNamespaced
+// +genreconciler
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// ClusterEventBus is an EventBus for every namespace that has none of that name.
+type ClusterEventBus struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   EventBusSpec   `json:"spec,omitempty"`
+	Status EventBusStatus `json:"status,omitempty"`
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// ClusterEventBusList is a list of ClusterEventBuses.
+type ClusterEventBusList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []ClusterEventBus `json:"items"`
+}
+
+var (
+	_ apis.Validatable   = (*EventBus)(nil)
+	_ apis.Defaultable   = (*EventBus)(nil)
+	_ kmeta.OwnerRefable = (*EventBus)(nil)
+	_ apis.Validatable   = (*ClusterEventBus)(nil)
+	_ apis.Defaultable   = (*ClusterEventBus)(nil)
+	_ kmeta.OwnerRefable = (*ClusterEventBus)(nil)
+)
+
+// EventBusSpec declares exactly one backend.
+type EventBusSpec struct {
+	// Topic is accepted for compatibility and not used: topics are named after events.
+	// +optional
+	Topic string `json:"topic,omitempty"`
+	// NATSStreaming is a NATS Streaming server.
+	// +optional
+	NATSStreaming *NATSStreamingSpec `json:"natsStreaming,omitempty"`
+	// JetStream is a NATS server with JetStream.
+	// +optional
+	JetStream *JetStreamSpec `json:"jetStream,omitempty"`
+	// Kafka is an Apache Kafka cluster.
+	// +optional
+	Kafka *KafkaBusSpec `json:"kafka,omitempty"`
+	// Embedded needs no broker: the bus runs in the process itself. For development and tests.
+	// +optional
+	Embedded *EmbeddedSpec `json:"embedded,omitempty"`
+}
+
+// NATSStreamingSpec says where a NATS Streaming server is and how to subscribe. The fields are the original's.
+type NATSStreamingSpec struct {
+	// NATSURL is the server's URL, or several separated by commas.
+	NATSURL string `json:"natsURL"`
+	// NATSStreamingClusterID is the server's cluster id.
+	NATSStreamingClusterID string `json:"natsStreamingClusterID"`
+	// SubscriptionType is queue (the default: replicas share the events) or topic (one subscriber only).
+	// +optional
+	SubscriptionType string `json:"subscriptionType,omitempty"`
+	// DurableSubscriptionName is the durable name of every subscription. Default "openfunction".
+	// +optional
+	DurableSubscriptionName string `json:"durableSubscriptionName,omitempty"`
+	// ConsumerID is the client id. Default: derived from the process.
+	// +optional
+	ConsumerID *string `json:"consumerID,omitempty"`
+	// AckWaitTime is how long the server waits for an acknowledgement before it sends an event again, for example 30s (the default).
+	// +optional
+	AckWaitTime *string `json:"ackWaitTime,omitempty"`
+	// MaxInFlight bounds the events that a subscription holds unacknowledged. Default 256.
+	// +optional
+	MaxInFlight *int64 `json:"maxInFlight,omitempty"`
+	// DeliverNew begins a new subscription with events published after it. This is the default.
+	// +optional
+	DeliverNew *bool `json:"deliverNew,omitempty"`
+	// DeliverAll begins a new subscription with the oldest event that the server has.
+	// +optional
+	DeliverAll *bool `json:"deliverAll,omitempty"`
+	// StartAtSequence begins a new subscription at this sequence number.
+	// +optional
+	StartAtSequence *int64 `json:"startAtSequence,omitempty"`
+	// StartWithLastReceived begins a new subscription with the newest event that the server has.
+	// +optional
+	StartWithLastReceived *bool `json:"startWithLastReceived,omitempty"`
+	// StartAtTimeDelta begins a new subscription this long ago, for example 10m.
+	// +optional
+	StartAtTimeDelta *string `json:"startAtTimeDelta,omitempty"`
+	// StartAtTime begins a new subscription at this time.
+	// +optional
+	StartAtTime *string `json:"startAtTime,omitempty"`
+	// StartAtTimeFormat is the layout of startAtTime, as Go's time package writes layouts. Default RFC 3339.
+	// +optional
+	StartAtTimeFormat *string `json:"startAtTimeFormat,omitempty"`
+	// ScaleOption scales Triggers with KEDA.
+	// +optional
+	ScaleOption *NATSStreamingScaleOption `json:"scaleOption,omitempty"`
+}
+
+// NATSStreamingScaleOption scales by a subscription's lag.
+type NATSStreamingScaleOption struct {
+	GenericScaleOption `json:",inline"`
+	// NATSServerMonitoringEndpoint is host:port of the server's monitoring.
+	NATSServerMonitoringEndpoint string `json:"natsServerMonitoringEndpoint"`
+	// LagThreshold is the lag per replica.
+	LagThreshold string `json:"lagThreshold"`
+	// QueueGroup whose lag is watched. Default: the subscription's.
+	// +optional
+	QueueGroup *string `json:"queueGroup,omitempty"`
+	// DurableName whose lag is watched. Default: the subscription's.
+	// +optional
+	DurableName *string `json:"durableName,omitempty"`
+	// Subject whose lag is watched. Default: the subscription's.
+	// +optional
+	Subject *string `json:"subject,omitempty"`
+}
+
+// JetStreamSpec says where a NATS server with JetStream is and how streams are made there.
+type JetStreamSpec struct {
+	// URL of the server, or several separated by commas.
+	URL string `json:"url"`
+	// Username for the server.
+	// +optional
+	Username *string `json:"username,omitempty"`
+	// PasswordFrom reads the password from a Secret.
+	// +optional
+	PasswordFrom *SecretKeyRef `json:"passwordFrom,omitempty"`
+	// TokenFrom reads an authentication token from a Secret.
+	// +optional
+	TokenFrom *SecretKeyRef `json:"tokenFrom,omitempty"`
+	// Replicas of the streams. Default 1.
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+	// MaxBytes bounds the stream of events; a full one refuses new events. Default unlimited.
+	// +optional
+	MaxBytes *int64 `json:"maxBytes,omitempty"`
+	// AckWait is how long the server waits for a sign of life before it sends an event again, an ISO 8601 duration. Default PT10S.
+	// +optional
+	AckWait *string `json:"ackWait,omitempty"`
+	// MaxInFlight bounds the events that a subscription holds unacknowledged. Default 256.
+	// +optional
+	MaxInFlight *int64 `json:"maxInFlight,omitempty"`
+}
+
+// KafkaBusSpec says where a Kafka cluster is and how topics are made there.
+type KafkaBusSpec struct {
+	// Brokers is a comma-separated list of host:port.
+	Brokers string `json:"brokers"`
+	// Partitions of the topics that are made. Default 1.
+	// +optional
+	Partitions *int32 `json:"partitions,omitempty"`
+	// ReplicationFactor of the topics that are made. Default 1.
+	// +optional
+	ReplicationFactor *int32 `json:"replicationFactor,omitempty"`
+	// AuthRequired says that the brokers want a user name and a password (SASL).
+	// +optional
+	AuthRequired bool `json:"authRequired,omitempty"`
+	// SASLMechanism is PLAIN (the default), SCRAM-SHA-256 or SCRAM-SHA-512.
+	// +optional
+	SASLMechanism string `json:"saslMechanism,omitempty"`
+	// SASLUsername is the user name.
+	// +optional
+	SASLUsername *string `json:"saslUsername,omitempty"`
+	// SASLPasswordFrom reads the password from a Secret.
+	// +optional
+	SASLPasswordFrom *SecretKeyRef `json:"saslPasswordFrom,omitempty"`
+}
+
+// EmbeddedSpec is a JetStream server in the process itself.
+type EmbeddedSpec struct {
+	// SyncInterval is how often what was written is forced to disk, for example 1s (the default), or always: before every acknowledgement.
+	// It bounds what a power failure can take; a process that is killed loses nothing either way.
+	// +optional
+	SyncInterval string `json:"syncInterval,omitempty"`
+	// MaxBytes bounds the events on disk; a full bus refuses new events. Default unlimited.
+	// +optional
+	MaxBytes *int64 `json:"maxBytes,omitempty"`
+}
+
+// EventBusStatus is what the controller saw.
+type EventBusStatus struct {
+	duckv1.Status `json:",inline"`
+}

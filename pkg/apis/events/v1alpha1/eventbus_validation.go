@@ -1,0 +1,252 @@
+package v1alpha1
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"knative.dev/pkg/apis"
+)
+
+const (
+	maxInFlight     = 65536
+	maxSyncInterval = time.Minute
+)
+
+// natsIdentifier is what NATS Streaming allows as the id of a cluster or a client.
+var natsIdentifier = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// Validate returns everything that is wrong with the object after SetDefaults, or nil. Some of it may be only warnings.
+func (eb *EventBus) Validate(ctx context.Context) *apis.FieldError {
+	if apis.IsInStatusUpdate(ctx) {
+		return nil
+	}
+	r := newReport()
+	r.objectName(eb)
+	var old *EventBusSpec
+	if base, ok := apis.GetBaseline(ctx).(*EventBus); ok && base != nil {
+		old = &base.Spec
+	}
+	return eb.Spec.validateUpdate(r, old)
+}
+
+// Validate returns everything that is wrong with the object after SetDefaults, or nil. Some of it may be only warnings.
+func (ceb *ClusterEventBus) Validate(ctx context.Context) *apis.FieldError {
+	if apis.IsInStatusUpdate(ctx) {
+		return nil
+	}
+	r := newReport()
+	r.objectName(ceb)
+	var old *EventBusSpec
+	if base, ok := apis.GetBaseline(ctx).(*ClusterEventBus); ok && base != nil {
+		old = &base.Spec
+	}
+	return ceb.Spec.validateUpdate(r, old)
+}
+
+// validateUpdate checks a spec that replaces old, which is nil for a new object. What was valid once stays valid.
+func (s *EventBusSpec) validateUpdate(r report, old *EventBusSpec) *apis.FieldError {
+	if old != nil {
+		old = old.DeepCopy()
+		old.setDefaults()
+		if equality.Semantic.DeepEqual(old, s) {
+			return nil
+		}
+	}
+	at := r.field("spec")
+	s.validate(at)
+	if old != nil {
+		from, to := old.backends(), s.backends()
+		if len(from) == 1 && len(to) == 1 && from[0] != to[0] {
+			at.errorf("cannot change from %s to %s, since the events that wait on the one would never reach the other: create a new bus and let its users name that one", from[0], to[0])
+		}
+	}
+	return r.result()
+}
+
+// backends names those that are set.
+func (s *EventBusSpec) backends() []string {
+	var set []string
+	for _, b := range []struct {
+		name string
+		set  bool
+	}{
+		{"natsStreaming", s.NATSStreaming != nil},
+		{"jetStream", s.JetStream != nil},
+		{"kafka", s.Kafka != nil},
+		{"embedded", s.Embedded != nil},
+	} {
+		if b.set {
+			set = append(set, b.name)
+		}
+	}
+	return set
+}
+
+func (s *EventBusSpec) validate(r report) {
+	switch set := s.backends(); {
+	case len(set) == 0:
+		r.errorf("has no backend: set exactly one of natsStreaming, jetStream, kafka or embedded (embedded: {} needs no server)")
+	case len(set) > 1:
+		r.errorf("has %d backends (%s): keep one, and make another bus for the other", len(set), strings.Join(set, ", "))
+	}
+	if s.Topic != "" {
+		r.field("topic").warnf("is accepted and not used: topics are named after events, leave it out")
+	}
+	if s.NATSStreaming != nil {
+		s.NATSStreaming.validate(r.field("natsStreaming"))
+	}
+	if s.JetStream != nil {
+		s.JetStream.validate(r.field("jetStream"))
+	}
+	if s.Kafka != nil {
+		s.Kafka.validate(r.field("kafka"))
+	}
+	if s.Embedded != nil {
+		s.Embedded.validate(r.field("embedded"))
+	}
+}
+
+func (s *NATSStreamingSpec) validate(r report) {
+	if err := checkURLs(s.NATSURL, true, "nats", "tls", "ws", "wss"); err != nil {
+		r.field("natsURL").errorf("%v", err)
+	}
+	if s.NATSStreamingClusterID == "" {
+		r.field("natsStreamingClusterID").errorf("is empty: write the cluster id that the server was started with, often stan or test-cluster")
+	} else if !natsIdentifier.MatchString(s.NATSStreamingClusterID) {
+		r.field("natsStreamingClusterID").errorf(`%q cannot be a cluster id: use the one that the server was started with, of letters, digits, "-" and "_"`, s.NATSStreamingClusterID)
+	}
+	r.field("subscriptionType").oneOf(s.SubscriptionType, "queue", "topic")
+	if strings.ContainsAny(s.DurableSubscriptionName, ": \t\n") {
+		r.field("durableSubscriptionName").errorf(`%q cannot be a durable name: it must not hold ":" or blanks`, s.DurableSubscriptionName)
+	}
+	if s.ConsumerID != nil && !natsIdentifier.MatchString(*s.ConsumerID) {
+		r.field("consumerID").errorf(`%q cannot be a client id: use letters, digits, "-" and "_"`, *s.ConsumerID)
+	}
+	if s.AckWaitTime != nil {
+		r.field("ackWaitTime").duration(*s.AckWaitTime, time.Second, 0)
+	}
+	between(r.field("maxInFlight"), s.MaxInFlight, 1, maxInFlight)
+	s.validateStart(r)
+	if o := s.ScaleOption; o != nil {
+		at := r.field("scaleOption")
+		o.GenericScaleOption.validate(at)
+		if err := checkHostPort(o.NATSServerMonitoringEndpoint); err != nil {
+			at.field("natsServerMonitoringEndpoint").errorf("%v", err)
+		}
+		at.field("lagThreshold").lagThreshold(o.LagThreshold)
+	}
+}
+
+// validateStart checks where new subscriptions begin. A false is as good as nothing: the original's users wrote it.
+func (s *NATSStreamingSpec) validateStart(r report) {
+	var set []string
+	for _, option := range []struct {
+		name string
+		set  bool
+	}{
+		{"deliverNew", s.DeliverNew != nil && *s.DeliverNew},
+		{"deliverAll", s.DeliverAll != nil && *s.DeliverAll},
+		{"startAtSequence", s.StartAtSequence != nil},
+		{"startWithLastReceived", s.StartWithLastReceived != nil && *s.StartWithLastReceived},
+		{"startAtTimeDelta", s.StartAtTimeDelta != nil},
+		{"startAtTime", s.StartAtTime != nil},
+	} {
+		if option.set {
+			set = append(set, option.name)
+		}
+	}
+	if len(set) > 1 {
+		r.errorf("begins subscriptions in %d places (%s): keep one", len(set), strings.Join(set, ", "))
+	}
+	atLeast(r.field("startAtSequence"), s.StartAtSequence, 1)
+	if s.StartAtTimeDelta != nil {
+		r.field("startAtTimeDelta").duration(*s.StartAtTimeDelta, time.Nanosecond, 0)
+	}
+	if s.StartAtTime != nil {
+		if _, err := s.StartTime(); err != nil {
+			r.field("startAtTime").errorf("%v", err)
+		}
+	}
+}
+
+// StartTime parses startAtTime, which must be set.
+func (s *NATSStreamingSpec) StartTime() (time.Time, error) {
+	if s.StartAtTime == nil {
+		return time.Time{}, errors.New("startAtTime is not set")
+	}
+	layout := time.RFC3339
+	if s.StartAtTimeFormat != nil {
+		layout = cmp.Or(*s.StartAtTimeFormat, layout)
+	}
+	at, err := time.Parse(layout, *s.StartAtTime)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is not a time of the form %s: correct it, or say with startAtTimeFormat how it is written", *s.StartAtTime, layout)
+	}
+	return at, nil
+}
+
+func (s *JetStreamSpec) validate(r report) {
+	if err := checkURLs(s.URL, true, "nats", "tls", "ws", "wss"); err != nil {
+		r.field("url").errorf("%v", err)
+	}
+	if holdsPassword(s.URL) {
+		r.field("url").warnf("holds a password in plain text, which anyone who may read this object can see: use username and passwordFrom")
+	}
+	password := r.secret("password", nil, s.PasswordFrom)
+	token := r.secret("token", nil, s.TokenFrom)
+	user := s.Username != nil && *s.Username != ""
+	switch {
+	case token && (user || password):
+		r.field("tokenFrom").errorf("is set, and so is a user name or password: a server wants one or the other")
+	case password && !user:
+		r.field("username").errorf("is empty, but passwordFrom is set: set the user name that the password is for")
+	case user && !password:
+		r.field("passwordFrom").errorf("is empty, but username is set: name the Secret and key that hold the password")
+	}
+	if s.Replicas != nil && *s.Replicas != 1 && *s.Replicas != 3 && *s.Replicas != 5 {
+		r.field("replicas").errorf("%d is not possible: a majority must be able to decide, use 1, 3 or 5", *s.Replicas)
+	}
+	atLeast(r.field("maxBytes"), s.MaxBytes, 1)
+	if s.AckWait != nil {
+		r.field("ackWait").duration(*s.AckWait, time.Second, 0)
+	}
+	between(r.field("maxInFlight"), s.MaxInFlight, 1, maxInFlight)
+}
+
+func (s *KafkaBusSpec) validate(r report) {
+	if _, err := ParseBrokers(s.Brokers); err != nil {
+		r.field("brokers").errorf("%v", err)
+	}
+	atLeast(r.field("partitions"), s.Partitions, 1)
+	between(r.field("replicationFactor"), s.ReplicationFactor, 1, 1<<15-1)
+	r.sasl(sasl{
+		required:  s.AuthRequired,
+		mechanism: s.SASLMechanism,
+		user:      s.SASLUsername != nil && *s.SASLUsername != "",
+		password:  r.secret("saslPassword", nil, s.SASLPasswordFrom),
+	})
+}
+
+func (s *EmbeddedSpec) validate(r report) {
+	if s.SyncInterval != "" && s.SyncInterval != "always" {
+		r.field("syncInterval").duration(s.SyncInterval, time.Millisecond, maxSyncInterval)
+	}
+	atLeast(r.field("maxBytes"), s.MaxBytes, 1)
+}
+
+// Sync parses syncInterval; zero means before every acknowledgement. A valid spec has no error.
+func (s *EmbeddedSpec) Sync() (time.Duration, error) {
+	switch s.SyncInterval {
+	case "":
+		return time.Second, nil
+	case "always":
+		return 0, nil
+	}
+	return ParseDuration(s.SyncInterval)
+}

@@ -1,0 +1,162 @@
+package v1alpha1
+
+import (
+	"strconv"
+	"strings"
+)
+
+func (s *KafkaSpec) validate(r report) {
+	if _, err := ParseBrokers(s.Brokers); err != nil {
+		r.field("brokers").errorf("%v", err)
+	}
+	r.field("topic").kafkaTopic(s.Topic)
+	if len(s.ConsumerGroup) > 255 {
+		r.field("consumerGroup").errorf("has %d characters: the most is 255", len(s.ConsumerGroup))
+	}
+	r.field("initialOffset").oneOf(s.InitialOffset, "newest", "oldest")
+	r.sasl(sasl{
+		required:  s.AuthRequired,
+		mechanism: s.SASLMechanism,
+		user:      r.secret("saslUsername", s.SASLUsername, s.SASLUsernameFrom),
+		password:  r.secret("saslPassword", s.SASLPassword, s.SASLPasswordFrom),
+	})
+	r.plain("saslPassword", s.SASLPassword)
+	atLeast(r.field("maxMessageBytes"), s.MaxMessageBytes, 1)
+	if o := s.ScaleOption; o != nil {
+		at := r.field("scaleOption")
+		o.GenericScaleOption.validate(at)
+		at.field("topic").kafkaTopic(o.Topic)
+		at.field("lagThreshold").lagThreshold(o.LagThreshold)
+	}
+}
+
+func (s *MQTTSpec) validate(r report) {
+	if err := checkURLs(s.URL, false, "tcp", "mqtt", "ssl", "tls", "mqtts", "ws", "wss"); err != nil {
+		r.field("url").errorf("%v", err)
+	}
+	if holdsPassword(s.URL) {
+		r.field("url").warnf("holds a password in plain text, which anyone who may read this object can see: use username and passwordFrom")
+	}
+	r.field("topic").topicFilter(s.Topic)
+	between(r.field("qos"), s.QOS, 0, 2)
+	if s.Retain != nil {
+		r.field("retain").warnf("is accepted and not used: it matters to publishers only, leave it out")
+	}
+	user := r.secret("username", s.Username, s.UsernameFrom)
+	if r.secret("password", nil, s.PasswordFrom) && !user {
+		r.field("username").errorf("is empty, but passwordFrom is set: set username or usernameFrom too")
+	}
+	s.validateTLS(r)
+}
+
+func (s *MQTTSpec) validateTLS(r report) {
+	r.secret("caCert", s.CACert, s.CACertFrom)
+	cert := r.secret("clientCert", s.ClientCert, s.ClientCertFrom)
+	key := r.secret("clientKey", s.ClientKey, s.ClientKeyFrom)
+	r.plain("clientKey", s.ClientKey)
+	if cert && !key {
+		r.field("clientKeyFrom").errorf("is empty, but there is a client certificate: name the Secret and key that hold its private key")
+	}
+	if key && !cert {
+		r.field("clientCert").errorf("is empty, but there is a client key: set the certificate that belongs to it")
+	}
+	if s.CACert != nil && *s.CACert != "" {
+		r.field("caCert").certificates(*s.CACert)
+	}
+	if s.ClientCert != nil && *s.ClientCert != "" {
+		r.field("clientCert").certificates(*s.ClientCert)
+	}
+}
+
+// topicFilter checks what MQTT subscribes to.
+func (r report) topicFilter(filter string) {
+	if filter == "" {
+		r.errorf("is empty: write a topic, or a filter such as sensors/+/temperature")
+		return
+	}
+	if len(filter) > 65535 || strings.ContainsRune(filter, 0) {
+		r.errorf("cannot be a topic filter: it is longer than 65535 bytes or holds a NUL")
+		return
+	}
+	levels := strings.Split(filter, "/")
+	for i, level := range levels {
+		switch {
+		case strings.Contains(level, "+") && level != "+":
+			r.errorf(`%q: "+" stands for one whole level: write it alone between slashes`, filter)
+			return
+		case strings.Contains(level, "#") && (level != "#" || i != len(levels)-1):
+			r.errorf(`%q: "#" stands for all further levels: write it alone and last`, filter)
+			return
+		}
+	}
+}
+
+func (s *RedisSpec) validate(r report) {
+	if _, err := ParseBrokers(s.RedisHost); err != nil {
+		r.field("redisHost").errorf("%v", err)
+	}
+	r.secret("redisPassword", &s.RedisPassword, s.RedisPasswordFrom)
+	r.plain("redisPassword", &s.RedisPassword)
+	s.validateOrigin(r)
+	if s.Failover != nil && *s.Failover && (s.SentinelMasterName == nil || *s.SentinelMasterName == "") {
+		r.field("sentinelMasterName").errorf("is empty, but failover is true: name the master that the sentinels watch")
+	}
+	if s.RedisType != nil {
+		r.field("redisType").oneOf(*s.RedisType, "node", "cluster")
+	}
+	atLeast(r.field("redisDB"), s.RedisDB, 0)
+	atLeast(r.field("redisMaxRetries"), s.RedisMaxRetries, -1)
+	atLeast(r.field("poolSize"), s.PoolSize, 0)
+	atLeast(r.field("minIdleConns"), s.MinIdleConns, 0)
+	for name, text := range map[string]*string{
+		"redeliverInterval":     s.RedeliverInterval,
+		"processingTimeout":     s.ProcessingTimeout,
+		"redisMinRetryInterval": s.RedisMinRetryInterval,
+		"redisMaxRetryInterval": s.RedisMaxRetryInterval,
+		"dialTimeout":           s.DialTimeout,
+		"readTimeout":           s.ReadTimeout,
+		"writeTimeout":          s.WriteTimeout,
+		"poolTimeout":           s.PoolTimeout,
+		"maxConnAge":            s.MaxConnAge,
+		"idleCheckFrequency":    s.IdleCheckFrequency,
+		"idleTimeout":           s.IdleTimeout,
+	} {
+		if text != nil {
+			r.field(name).durationOrMillis(*text)
+		}
+	}
+}
+
+// validateOrigin checks what the events are read from.
+func (s *RedisSpec) validateOrigin(r report) {
+	var set []string
+	for _, origin := range []struct{ name, value string }{
+		{"stream", s.Stream}, {"channel", s.Channel}, {"pattern", s.Pattern}, {"list", s.List},
+	} {
+		if origin.value != "" {
+			set = append(set, origin.name)
+		}
+	}
+	if len(set) > 1 {
+		r.errorf("reads from %s: keep one, and make another event for the other", strings.Join(set, " and "))
+	}
+	if len(set) == 0 {
+		r.warnf("reads from nothing, so there will be no event: set stream, channel, pattern or list")
+	}
+	if s.ConsumerGroup != "" && s.Stream == "" {
+		r.field("consumerGroup").errorf("is for a stream, and there is none: set stream, or leave consumerGroup out")
+	}
+}
+
+// durationOrMillis checks a duration of the original's Redis options, where a number without a unit is milliseconds and -1 switches off.
+func (r report) durationOrMillis(text string) {
+	if n, err := strconv.Atoi(text); err == nil {
+		if n < -1 {
+			r.errorf("%q is too small: write -1 to switch it off, or a duration such as 5s", text)
+		}
+		return
+	}
+	if _, err := ParseDuration(text); err != nil {
+		r.errorf("%v", err)
+	}
+}

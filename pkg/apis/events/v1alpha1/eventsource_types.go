@@ -1,0 +1,288 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"knative.dev/pkg/apis"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
+	"knative.dev/pkg/kmeta"
+)
+
+// +genclient
+// +genreconciler
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// EventSource declares where events come from and where they go.
+type EventSource struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	Spec   EventSourceSpec   `json:"spec,omitempty"`
+	Status EventSourceStatus `json:"status,omitempty"`
+}
+
+// +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
+
+// EventSourceList is a list of EventSources.
+type EventSourceList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []EventSource `json:"items"`
+}
+
+var (
+	_ apis.Validatable   = (*EventSource)(nil)
+	_ apis.Defaultable   = (*EventSource)(nil)
+	_ kmeta.OwnerRefable = (*EventSource)(nil)
+)
+
+// EventSourceSpec declares events by kind and name: each map's key is the event's name.
+type EventSourceSpec struct {
+	// EventBus names the EventBus, or else the ClusterEventBus, that carries the events. Default "default" when there is no sink either.
+	// +optional
+	EventBus string `json:"eventBus,omitempty"`
+	// Sink receives every event directly. With an event bus too, it is one more subscriber of the bus.
+	// +optional
+	Sink *duckv1.Destination `json:"sink,omitempty"`
+	// DeadLetterSink receives the events that sink did not take.
+	// +optional
+	DeadLetterSink *duckv1.Destination `json:"deadLetterSink,omitempty"`
+	// Delivery says how events are delivered to sink.
+	// +optional
+	Delivery *DeliverySpec `json:"delivery,omitempty"`
+	// AllowedNamespaces are the other namespaces whose Triggers may use these events; "*" allows all. Default none.
+	// +optional
+	AllowedNamespaces []string `json:"allowedNamespaces,omitempty"`
+	// LogLevel of the workloads: debug, info, warn, error, or the original's verbosity "1" to "9".
+	// +optional
+	LogLevel string `json:"logLevel,omitempty"`
+	// Build is accepted for compatibility and not used.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Build *runtime.RawExtension `json:"build,omitempty"`
+
+	// HTTP events are posted to /{namespace}/{eventSource}/{event}.
+	// +optional
+	HTTP map[string]*HTTPSpec `json:"http,omitempty"`
+	// Kafka events are the records of a topic.
+	// +optional
+	Kafka map[string]*KafkaSpec `json:"kafka,omitempty"`
+	// Cron events happen on a schedule.
+	// +optional
+	Cron map[string]*CronSpec `json:"cron,omitempty"`
+	// Redis events come from a Redis server.
+	// +optional
+	Redis map[string]*RedisSpec `json:"redis,omitempty"`
+	// MQTT events are the messages of an MQTT topic.
+	// +optional
+	MQTT map[string]*MQTTSpec `json:"mqtt,omitempty"`
+}
+
+// HTTPSpec declares an event that is posted to the ingress.
+type HTTPSpec struct {
+	// Raw accepts bodies that are not CloudEvents and makes CloudEvents of them: their content type and bytes are kept.
+	// +optional
+	Raw bool `json:"raw,omitempty"`
+	// Type of the events that raw bodies become. Default io.openfunction.events.http.
+	// +optional
+	Type string `json:"type,omitempty"`
+	// MaxBodyBytes bounds a request's body. Default 1048576 (1 MiB).
+	// +optional
+	MaxBodyBytes *int64 `json:"maxBodyBytes,omitempty"`
+}
+
+// CronSpec declares an event that happens on a schedule.
+type CronSpec struct {
+	// Schedule is five cron fields, or six with seconds first, or a descriptor such as @hourly or @every 5s.
+	Schedule string `json:"schedule"`
+	// TimeZone the schedule is read in, a name of the IANA database. Default UTC.
+	// +optional
+	TimeZone string `json:"timeZone,omitempty"`
+	// Data of the events, as text. Default: {"time": the tick, "schedule": the schedule}.
+	// +optional
+	Data *string `json:"data,omitempty"`
+	// ContentType of data. Default application/json.
+	// +optional
+	ContentType string `json:"contentType,omitempty"`
+}
+
+// KafkaSpec declares an event for every record of a topic.
+type KafkaSpec struct {
+	// Brokers is a comma-separated list of host:port.
+	Brokers string `json:"brokers"`
+	// Topic to read. Default: the event's name.
+	// +optional
+	Topic string `json:"topic,omitempty"`
+	// ConsumerGroup to join. Default: openfunction.{namespace}.{eventSource}.kafka.{event}.
+	// +optional
+	ConsumerGroup string `json:"consumerGroup,omitempty"`
+	// InitialOffset is where a new consumer group begins on partitions that exist when it first connects: newest (the default) or oldest.
+	// +optional
+	InitialOffset string `json:"initialOffset,omitempty"`
+	// AuthRequired says that the brokers want a user name and a password (SASL).
+	// +optional
+	AuthRequired bool `json:"authRequired"`
+	// SASLMechanism is PLAIN (the default), SCRAM-SHA-256 or SCRAM-SHA-512.
+	// +optional
+	SASLMechanism string `json:"saslMechanism,omitempty"`
+	// SASLUsername is the user name.
+	// +optional
+	SASLUsername *string `json:"saslUsername,omitempty"`
+	// SASLUsernameFrom reads the user name from a Secret.
+	// +optional
+	SASLUsernameFrom *SecretKeyRef `json:"saslUsernameFrom,omitempty"`
+	// SASLPassword is the password in plain text; prefer saslPasswordFrom.
+	// +optional
+	SASLPassword *string `json:"saslPassword,omitempty"`
+	// SASLPasswordFrom reads the password from a Secret.
+	// +optional
+	SASLPasswordFrom *SecretKeyRef `json:"saslPasswordFrom,omitempty"`
+	// MaxMessageBytes bounds a record; larger ones are refused by the client.
+	// +optional
+	MaxMessageBytes *int64 `json:"maxMessageBytes,omitempty"`
+	// ScaleOption scales the workload with KEDA.
+	// +optional
+	ScaleOption *KafkaScaleOption `json:"scaleOption,omitempty"`
+}
+
+// KafkaScaleOption scales by the consumer group's lag.
+type KafkaScaleOption struct {
+	GenericScaleOption `json:",inline"`
+	// ConsumerGroup whose lag is watched. Default: the event's.
+	// +optional
+	ConsumerGroup string `json:"consumerGroup,omitempty"`
+	// Topic whose lag is watched. Default: the event's.
+	// +optional
+	Topic string `json:"topic,omitempty"`
+	// LagThreshold is the lag per replica.
+	LagThreshold string `json:"lagThreshold"`
+}
+
+// MQTTSpec declares an event for every message of an MQTT topic.
+type MQTTSpec struct {
+	// URL of the broker, for example tcp://host:1883 or ssl://host:8883.
+	URL string `json:"url"`
+	// Topic filter to subscribe to.
+	Topic string `json:"topic"`
+	// ConsumerID is the client id. Default: derived from the event.
+	// +optional
+	ConsumerID *string `json:"consumerID,omitempty"`
+	// QOS is 0, 1 or 2. Default 1.
+	// +optional
+	QOS *int64 `json:"qos,omitempty"`
+	// Retain is accepted for compatibility; it matters to publishers only.
+	// +optional
+	Retain *bool `json:"retain,omitempty"`
+	// CleanSession starts without the session that the broker kept. Default false.
+	// +optional
+	CleanSession *bool `json:"cleanSession,omitempty"`
+	// Username for the broker.
+	// +optional
+	Username *string `json:"username,omitempty"`
+	// UsernameFrom reads the user name from a Secret.
+	// +optional
+	UsernameFrom *SecretKeyRef `json:"usernameFrom,omitempty"`
+	// PasswordFrom reads the password from a Secret.
+	// +optional
+	PasswordFrom *SecretKeyRef `json:"passwordFrom,omitempty"`
+	// CACert that signed the broker's certificate, PEM.
+	// +optional
+	CACert *string `json:"caCert,omitempty"`
+	// CACertFrom reads caCert from a Secret.
+	// +optional
+	CACertFrom *SecretKeyRef `json:"caCertFrom,omitempty"`
+	// ClientCert that the client shows, PEM.
+	// +optional
+	ClientCert *string `json:"clientCert,omitempty"`
+	// ClientCertFrom reads clientCert from a Secret.
+	// +optional
+	ClientCertFrom *SecretKeyRef `json:"clientCertFrom,omitempty"`
+	// ClientKey of clientCert in plain text, PEM; prefer clientKeyFrom.
+	// +optional
+	ClientKey *string `json:"clientKey,omitempty"`
+	// ClientKeyFrom reads clientKey from a Secret.
+	// +optional
+	ClientKeyFrom *SecretKeyRef `json:"clientKeyFrom,omitempty"`
+}
+
+// RedisSpec declares an event for every entry of a Redis stream or list, or message of a channel. The connection fields are the original's.
+type RedisSpec struct {
+	// RedisHost is host:port of the server, or of a Sentinel when failover is true.
+	RedisHost string `json:"redisHost"`
+	// RedisUsername of an ACL user.
+	// +optional
+	RedisUsername *string `json:"redisUsername,omitempty"`
+	// RedisPassword in plain text; prefer redisPasswordFrom.
+	// +optional
+	RedisPassword string `json:"redisPassword,omitempty"`
+	// RedisPasswordFrom reads the password from a Secret.
+	// +optional
+	RedisPasswordFrom *SecretKeyRef `json:"redisPasswordFrom,omitempty"`
+	// Stream to read with a consumer group.
+	// +optional
+	Stream string `json:"stream,omitempty"`
+	// ConsumerGroup of the stream. Default: derived from the event.
+	// +optional
+	ConsumerGroup string `json:"consumerGroup,omitempty"`
+	// Channel to subscribe to; at most once, as Redis delivers it.
+	// +optional
+	Channel string `json:"channel,omitempty"`
+	// Pattern of channels to subscribe to; at most once, as Redis delivers it.
+	// +optional
+	Pattern string `json:"pattern,omitempty"`
+	// List to take entries from.
+	// +optional
+	List string `json:"list,omitempty"`
+
+	// +optional
+	EnableTLS *bool `json:"enableTLS,omitempty"`
+	// +optional
+	Failover *bool `json:"failover,omitempty"`
+	// +optional
+	SentinelMasterName *string `json:"sentinelMasterName,omitempty"`
+	// +optional
+	RedeliverInterval *string `json:"redeliverInterval,omitempty"`
+	// +optional
+	ProcessingTimeout *string `json:"processingTimeout,omitempty"`
+	// +optional
+	RedisType *string `json:"redisType,omitempty"`
+	// +optional
+	RedisDB *int64 `json:"redisDB,omitempty"`
+	// +optional
+	RedisMaxRetries *int64 `json:"redisMaxRetries,omitempty"`
+	// +optional
+	RedisMinRetryInterval *string `json:"redisMinRetryInterval,omitempty"`
+	// +optional
+	RedisMaxRetryInterval *string `json:"redisMaxRetryInterval,omitempty"`
+	// +optional
+	DialTimeout *string `json:"dialTimeout,omitempty"`
+	// +optional
+	ReadTimeout *string `json:"readTimeout,omitempty"`
+	// +optional
+	WriteTimeout *string `json:"writeTimeout,omitempty"`
+	// +optional
+	PoolSize *int64 `json:"poolSize,omitempty"`
+	// +optional
+	PoolTimeout *string `json:"poolTimeout,omitempty"`
+	// +optional
+	MaxConnAge *string `json:"maxConnAge,omitempty"`
+	// +optional
+	MinIdleConns *int64 `json:"minIdleConns,omitempty"`
+	// +optional
+	IdleCheckFrequency *string `json:"idleCheckFrequency,omitempty"`
+	// +optional
+	IdleTimeout *string `json:"idleTimeout,omitempty"`
+}
+
+// EventSourceStatus is what the controller saw.
+type EventSourceStatus struct {
+	duckv1.Status  `json:",inline"`
+	WorkloadStatus `json:",inline"`
+	// Address is where HTTP events are posted, below it /{event}.
+	// +optional
+	Address *duckv1.Addressable `json:"address,omitempty"`
+	// SinkURI is where sink leads.
+	// +optional
+	SinkURI *apis.URL `json:"sinkUri,omitempty"`
+}

@@ -1,0 +1,120 @@
+package v1alpha1
+
+import (
+	"context"
+	"encoding/json"
+	"mime"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	"knative.dev/pkg/apis"
+)
+
+// maxBodyBytes is the most that a request's body may be allowed to have.
+const maxBodyBytes = 32 << 20
+
+// Validate returns everything that is wrong with the object after SetDefaults, or nil. Some of it may be only warnings.
+func (es *EventSource) Validate(ctx context.Context) *apis.FieldError {
+	if apis.IsInStatusUpdate(ctx) {
+		return nil
+	}
+	// What was valid once stays valid: a finalizer or a label must never be refused because the rules have grown.
+	if old, ok := apis.GetBaseline(ctx).(*EventSource); ok && old != nil {
+		old = old.DeepCopy()
+		old.SetDefaults(ctx)
+		if equality.Semantic.DeepEqual(old.Spec, es.Spec) {
+			return nil
+		}
+	}
+	r := newReport()
+	r.objectName(es)
+	es.Spec.validate(r.field("spec"))
+	return r.result()
+}
+
+func (s *EventSourceSpec) validate(r report) {
+	if s.EventBus == "" && s.Sink == nil {
+		r.errorf("must set eventBus or sink: the events have nowhere to go")
+	}
+	if s.EventBus != "" {
+		r.field("eventBus").name(s.EventBus)
+	}
+	r.field("sink").destination(s.Sink)
+	r.field("deadLetterSink").destination(s.DeadLetterSink)
+	s.Delivery.validate(r.field("delivery"))
+	if s.Sink == nil {
+		s.validateNoSink(r)
+	}
+	for i, ns := range s.AllowedNamespaces {
+		if ns != "*" {
+			r.field("allowedNamespaces").index(i).namespace(ns)
+		}
+	}
+	r.field("logLevel").logLevel(s.LogLevel)
+	if s.Build != nil {
+		r.field("build").warnf("is accepted and not used: nothing is built, leave it out")
+	}
+	if len(s.HTTP)+len(s.Kafka)+len(s.Cron)+len(s.Redis)+len(s.MQTT) == 0 {
+		r.errorf(`declares no event: add at least one below http, kafka, cron, redis or mqtt, for example cron: {tick: {schedule: "@every 5s"}}`)
+	}
+	validateEvents(r.field("http"), s.HTTP, (*HTTPSpec).validate)
+	validateEvents(r.field("cron"), s.Cron, (*CronSpec).validate)
+	validateEvents(r.field("kafka"), s.Kafka, (*KafkaSpec).validate)
+	validateEvents(r.field("redis"), s.Redis, (*RedisSpec).validate)
+	validateEvents(r.field("mqtt"), s.MQTT, (*MQTTSpec).validate)
+}
+
+// validateNoSink refuses what only a direct sink uses.
+func (s *EventSourceSpec) validateNoSink(r report) {
+	if s.DeadLetterSink != nil {
+		r.field("deadLetterSink").errorf("is for events that spec.sink did not take, and there is no spec.sink: add one, or set deadLetterSink on the subscriber of a Trigger")
+	}
+	if s.Delivery != nil {
+		r.field("delivery").errorf("says how events are delivered to spec.sink, and there is no spec.sink: add one, or set delivery on the subscriber of a Trigger")
+	}
+}
+
+// validateEvents checks the events of a kind and their names.
+func validateEvents[T any](r report, events map[string]*T, validate func(*T, report)) {
+	for name, spec := range events {
+		at := r.key(name)
+		at.name(name)
+		if spec == nil {
+			at.errorf("is empty: write its fields below the name, or {} when all have defaults")
+			continue
+		}
+		validate(spec, at)
+	}
+}
+
+func (s *HTTPSpec) validate(r report) {
+	between(r.field("maxBodyBytes"), s.MaxBodyBytes, 1, maxBodyBytes)
+	if s.Type != "" && !s.Raw {
+		r.field("type").warnf("is for bodies that are not CloudEvents, which are refused unless raw is true: set raw, or leave type out")
+	}
+}
+
+func (s *CronSpec) validate(r report) {
+	zone := s.TimeZone
+	if _, err := loadZone(zone); err != nil {
+		r.field("timeZone").errorf("%v", err)
+		zone = "UTC" // The schedule is still checked.
+	}
+	if _, err := ParseSchedule(s.Schedule, zone); err != nil {
+		r.field("schedule").errorf("%v", err)
+	}
+	s.validateData(r)
+}
+
+func (s *CronSpec) validateData(r report) {
+	media := "application/json"
+	if s.ContentType != "" {
+		var err error
+		if media, _, err = mime.ParseMediaType(s.ContentType); err != nil {
+			r.field("contentType").errorf("%q is not a media type: write for example application/json or text/plain", s.ContentType)
+			return
+		}
+	}
+	if s.Data != nil && media == "application/json" && !json.Valid([]byte(*s.Data)) {
+		r.field("data").errorf("is not JSON, which contentType says it is: correct it, or set contentType to what it is, for example text/plain")
+	}
+}

@@ -1,0 +1,61 @@
+package v1alpha1
+
+import (
+	"context"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"knative.dev/pkg/apis"
+)
+
+const (
+	streamingBus = `{natsStreaming: {natsURL: "nats://n:4222", natsStreamingClusterID: stan}}`
+	moved        = `spec: cannot change from natsStreaming to jetStream, since the events that wait on the one would never reach the other: create a new bus and let its users name that one`
+)
+
+func TestUpdate(t *testing.T) {
+	for _, tt := range []struct {
+		name, kind, from, to string
+		want                 []string
+	}{
+		{"a bus keeps its kind of backend", "EventBus", streamingBus, `{jetStream: {url: "nats://n:4222"}}`, []string{moved}},
+		{"a cluster bus keeps its kind of backend", "ClusterEventBus", streamingBus, `{jetStream: {url: "nats://n:4222"}}`, []string{moved}},
+		{"a bus may move to another server", "EventBus", streamingBus, `{natsStreaming: {natsURL: "nats://m:4222", natsStreamingClusterID: stan}}`, nil},
+		{"a bus that was wrong may be mended", "EventBus", `{}`, `{embedded: {}}`, nil},
+		{"a bus that is wrong and unchanged may get a finalizer", "EventBus", `{}`, `{}`, nil},
+		{"an EventSource that is wrong and unchanged may get a finalizer", "EventSource", `{cron: {x: null}}`, `{cron: {x: null}}`, nil},
+		{
+			"an EventSource that becomes wrong is refused", "EventSource", `{http: {x: {}}}`, `{http: {x: null}}`,
+			[]string{"spec.http[x]: is empty: write its fields below the name, or {} when all have defaults"},
+		},
+		{
+			"an EventSource whose sink has a user may get a finalizer", "EventSource",
+			`{sink: {uri: "http://u:p@a"}, cron: {x: null}}`, `{sink: {uri: "http://u:p@a"}, cron: {x: null}}`, nil,
+		},
+		{"an EventSource may move to another bus", "EventSource", `{eventBus: a, http: {x: {}}}`, `{eventBus: b, http: {y: {}}}`, nil},
+		{"a Trigger that is wrong and unchanged may get a finalizer", "Trigger", `{inputs: {}, subscribers: []}`, `{inputs: {}, subscribers: []}`, nil},
+		{
+			"a Trigger that is wrong may not become wrong in another way", "Trigger", `{inputs: {}, subscribers: []}`, `{inputs: {a: {eventSource: e, event: x}}, subscribers: []}`,
+			[]string{"spec.subscribers: is empty: say who gets the events, with a condition and a sink or topic"},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			document := func(spec string) string { return "{kind: " + tt.kind + ", metadata: {name: x}, spec: " + spec + "}" }
+			old, o := decode(t, document(tt.from)), decode(t, document(tt.to))
+
+			// The old object is as it was stored, perhaps by a version with fewer defaults.
+			ctx := apis.WithinUpdate(context.Background(), old)
+			o.SetDefaults(ctx)
+			var got []string
+			for _, p := range Flatten(o.Validate(ctx)) {
+				got = append(got, p.String())
+			}
+			if diff := cmp.Diff(got, tt.want); diff != "" {
+				t.Errorf("update (-got +want):\n%s", diff)
+			}
+			if err := o.Validate(apis.WithinSubResourceUpdate(context.Background(), old, "status")); err != nil {
+				t.Errorf("status update: %v, want nil", err)
+			}
+		})
+	}
+}
