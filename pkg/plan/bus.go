@@ -1,0 +1,126 @@
+package plan
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+)
+
+// bus is a declared bus, compiled. One that is broken has its problem already.
+type bus struct {
+	plan   Bus
+	broken string
+}
+
+func (c *compiler) addBus(o object, spec *v1alpha1.EventBusSpec) {
+	r := c.reader(o)
+	b := Bus{Name: o.String()}
+	switch {
+	case spec.NATSStreaming != nil:
+		b.NATSStreaming = natsStreaming(r, spec.NATSStreaming)
+	case spec.JetStream != nil:
+		b.JetStream = jetStream(r, spec.JetStream)
+	case spec.Embedded != nil:
+		b.Embedded = embedded(r, spec.Embedded)
+	case spec.Kafka != nil:
+		r.problem("spec.kafka", ReasonNotSupported, "kafka event buses are not available yet in this version; use natsStreaming, jetStream or embedded")
+	default:
+		r.problem("spec", ReasonInvalid, "no backend; set one of natsStreaming, jetStream and embedded")
+	}
+	c.buses[o] = &bus{plan: b, broken: r.failed}
+}
+
+// bus finds the bus that an object means: the one of its namespace, or else the cluster's. It is nil, with a problem, if none can be used.
+func (c *compiler) bus(user object, name string) *bus {
+	b := c.lookup(user.namespace, name)
+	switch {
+	case b == nil:
+		c.problem(user, "spec.eventBus", ReasonBusNotFound, "no EventBus %q in namespace %s and no ClusterEventBus %q%s; add an EventBus named %s, for example with spec.embedded: {}",
+			name, user.namespace, name, c.existing(user.namespace), name)
+		return nil
+	case b.broken != "":
+		c.problem(user, "spec.eventBus", ReasonBusNotReady, "%s cannot be used: %s", b.plan.Name, b.broken)
+		return nil
+	}
+	return b
+}
+
+func (c *compiler) lookup(namespace, name string) *bus {
+	if b, ok := c.buses[object{"EventBus", namespace, name}]; ok {
+		return b
+	}
+	return c.buses[object{"ClusterEventBus", "", name}]
+}
+
+// existing lists the buses that an object in namespace could name.
+func (c *compiler) existing(namespace string) string {
+	var names []string
+	for o := range c.buses {
+		if o.namespace == namespace || o.namespace == "" {
+			names = append(names, o.String())
+		}
+	}
+	if len(names) == 0 {
+		return " (there are no others either)"
+	}
+	slices.Sort(names)
+	return fmt.Sprintf(" (there are: %s)", strings.Join(names, ", "))
+}
+
+func natsStreaming(r *reader, s *v1alpha1.NATSStreamingSpec) *NATSStreaming {
+	const path = "spec.natsStreaming."
+	n := &NATSStreaming{
+		URL:         s.NATSURL,
+		ClusterID:   s.NATSStreamingClusterID,
+		Queue:       s.SubscriptionType != "topic",
+		Durable:     cmp.Or(s.DurableSubscriptionName, "openfunction"),
+		ClientID:    value(s.ConsumerID, ""),
+		AckWait:     r.duration(path+"ackWaitTime", value(s.AckWaitTime, ""), 30*time.Second),
+		MaxInFlight: int(value(s.MaxInFlight, 256)),
+		StartAt:     "new",
+	}
+	switch {
+	case s.StartAtSequence != nil:
+		n.StartAt, n.StartAtSeq = "sequence", uint64(max(*s.StartAtSequence, 0))
+	case value(s.StartWithLastReceived, false):
+		n.StartAt = "last"
+	case value(s.DeliverAll, false):
+		n.StartAt = "all"
+	case value(s.DeliverNew, false):
+	case value(s.StartAtTimeDelta, "") != "":
+		n.StartAt, n.StartAtDelta = "delta", r.duration(path+"startAtTimeDelta", *s.StartAtTimeDelta, 0)
+	case value(s.StartAtTime, "") != "":
+		t, err := time.Parse(cmp.Or(value(s.StartAtTimeFormat, ""), time.RFC3339), *s.StartAtTime)
+		if err != nil {
+			r.problem(path+"startAtTime", ReasonInvalid, "%v", err)
+		}
+		n.StartAt, n.StartAtTime = "time", &t
+	}
+	return n
+}
+
+func jetStream(r *reader, s *v1alpha1.JetStreamSpec) *JetStream {
+	const path = "spec.jetStream."
+	return &JetStream{
+		URL:         s.URL,
+		Username:    value(s.Username, ""),
+		Password:    r.secret(path+"passwordFrom", s.PasswordFrom, nil),
+		Token:       r.secret(path+"tokenFrom", s.TokenFrom, nil),
+		Replicas:    int(value(s.Replicas, 1)),
+		MaxBytes:    value(s.MaxBytes, 0),
+		AckWait:     r.duration(path+"ackWait", value(s.AckWait, ""), 10*time.Second),
+		MaxInFlight: int(value(s.MaxInFlight, 256)),
+	}
+}
+
+func embedded(r *reader, s *v1alpha1.EmbeddedSpec) *Embedded {
+	e := &Embedded{MaxBytes: value(s.MaxBytes, 0)}
+	if s.SyncInterval != "always" {
+		e.SyncInterval = r.duration("spec.embedded.syncInterval", s.SyncInterval, time.Second)
+	}
+	return e
+}

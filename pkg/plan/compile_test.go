@@ -1,0 +1,245 @@
+package plan_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"knative.dev/pkg/apis"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+func TestCompileDoesNotDependOnOrder(t *testing.T) {
+	files, _ := filepath.Glob("testdata/*.txt")
+	var all []string
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		input, _, _ := strings.Cut(string(text), "-- plan --\n")
+		all = append(all, input)
+	}
+	for i, input := range all {
+		o, opts := load(t, input)
+		want := golden(t, o, opts)
+		for seed := range uint64(20) {
+			r := rand.New(rand.NewPCG(seed, 0))
+			shuffle(r, o.EventSources)
+			shuffle(r, o.EventBuses)
+			shuffle(r, o.ClusterEventBuses)
+			shuffle(r, o.Triggers)
+			if diff := gocmp.Diff(want, golden(t, o, opts)); diff != "" {
+				t.Fatalf("%s, shuffled with seed %d (-in order, +shuffled):\n%s", files[i], seed, diff)
+			}
+		}
+	}
+}
+
+func shuffle[T any](r *rand.Rand, s []T) {
+	r.Shuffle(len(s), func(i, j int) { s[i], s[j] = s[j], s[i] })
+}
+
+func TestCompileDoesNotChangeTheObjects(t *testing.T) {
+	text, err := os.ReadFile("testdata/missing.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	input, _, _ := strings.Cut(string(text), "-- plan --\n")
+	got, opts := load(t, input)
+	want, _ := load(t, input)
+	plan.Compile(got, opts)
+	if !equality.Semantic.DeepEqual(got, want) {
+		t.Error("Compile changed the objects it was given")
+	}
+}
+
+func TestCompileOfNothing(t *testing.T) {
+	p, problems := plan.Compile(plan.Objects{}, plan.Options{})
+	if diff := gocmp.Diff(&plan.Plan{}, p); diff != "" || problems != nil {
+		t.Errorf("Compile of nothing: plan (-want, +got):\n%s\nproblems %v", diff, problems)
+	}
+}
+
+// What validation refuses must not take the others down if it ever gets here.
+func TestCompileOfInvalidObjects(t *testing.T) {
+	tests := []struct {
+		name, objects, want string
+	}{
+		{
+			name:    "a window that is no duration",
+			objects: `{kind: Trigger, metadata: {name: t}, spec: {window: soon, inputs: {}, subscribers: [{condition: a, topic: b}]}}`,
+			want:    `Trigger default/t: spec.window Invalid`,
+		},
+		{
+			name:    "an input without a value",
+			objects: `{kind: Trigger, metadata: {name: t}, spec: {inputs: {a: null}, subscribers: [{condition: a, topic: b}]}}`,
+			want:    `Trigger default/t: spec.inputs[a].eventSource EventSourceNotFound`,
+		},
+		{
+			name:    "a delivery that is no duration",
+			objects: `{kind: Trigger, metadata: {name: t}, spec: {inputs: {}, subscribers: [{condition: a, topic: b, delivery: {timeout: soon}}]}}`,
+			want:    `Trigger default/t: spec.subscribers[0].delivery Invalid`,
+		},
+		{
+			name:    "kafka without a value",
+			objects: `{kind: EventSource, metadata: {name: es}, spec: {kafka: {e: null}}}`,
+			want:    `EventSource default/es: spec.kafka[e].brokers Invalid`,
+		},
+		{
+			name:    "a bus without a backend",
+			objects: `{kind: EventBus, metadata: {name: b}}`,
+			want:    `EventBus default/b: spec Invalid`,
+		},
+		{
+			name:    "a bus that begins at no time",
+			objects: `{kind: EventBus, metadata: {name: b}, spec: {natsStreaming: {startAtTime: noon}}}`,
+			want:    `EventBus default/b: spec.natsStreaming.startAtTime Invalid`,
+		},
+	}
+	const bus = "\n---\n{kind: EventBus, metadata: {name: default}, spec: {embedded: {}}}"
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o, opts := load(t, tt.objects+bus)
+			p, problems := plan.Compile(o, opts)
+			if diff := gocmp.Diff(&plan.Plan{}, p); diff != "" {
+				t.Errorf("plan (-want, +got):\n%s", diff)
+			}
+			if len(problems) != 1 {
+				t.Fatalf("problems = %v, want one", problems)
+			}
+			f := problems[0]
+			if got := fmt.Sprintf("%s %s/%s: %s %s", f.Kind, f.Namespace, f.Name, f.Path, f.Reason); got != tt.want {
+				t.Errorf("problem = %s, want %s", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestEventSourceThatLeadsNowhere(t *testing.T) {
+	es := &v1alpha1.EventSource{} // not defaulted
+	es.Namespace, es.Name = "default", "es"
+	_, problems := plan.Compile(plan.Objects{EventSources: []*v1alpha1.EventSource{es}}, plan.Options{})
+	want := "EventSource default/es: spec: neither eventBus nor sink is set, so events would go nowhere"
+	if len(problems) != 1 || problems[0].Error() != want {
+		t.Errorf("problems = %v, want %s", problems, want)
+	}
+}
+
+func TestSubscriberID(t *testing.T) {
+	audit := subscriber("audit", "")
+	metrics := subscriber("", "metrics")
+	before := ids(t, "default", "t", audit, metrics)
+
+	tests := []struct {
+		name   string
+		change func() []string
+		want   []string
+	}{
+		{"positions", func() []string { return ids(t, "default", "t", metrics, audit) }, []string{before[1], before[0]}},
+		{"conditions, match, payload and dead letters", func() []string {
+			a := audit
+			a.Condition = "!e || e"
+			a.Match = v1alpha1.MatchLatest
+			a.Payload = v1alpha1.PayloadAll
+			a.DeadLetterTopic = "dead"
+			a.DeadLetterSink = subscriber("dead", "").Sink
+			return ids(t, "default", "t", a, metrics)
+		}, before},
+		{"another subscriber before it", func() []string {
+			return ids(t, "default", "t", subscriber("new", ""), audit, metrics)[1:]
+		}, before},
+		{"the version of the sink's API", func() []string {
+			a := subscriber("audit", "")
+			a.Sink.Ref.APIVersion = "serving.knative.dev/v2"
+			return ids(t, "default", "t", a, metrics)
+		}, before},
+		{"the sink's namespace being written out", func() []string {
+			a := subscriber("audit", "")
+			a.Sink.Ref.Namespace = "default"
+			return ids(t, "default", "t", a, metrics)
+		}, before},
+		{"an equal one after it", func() []string {
+			return ids(t, "default", "t", audit, metrics, audit)[:2]
+		}, before},
+	}
+	for _, tt := range tests {
+		t.Run("stays the same whatever "+tt.name, func(t *testing.T) {
+			if diff := gocmp.Diff(tt.want, tt.change()); diff != "" {
+				t.Errorf("IDs (-want, +got):\n%s", diff)
+			}
+		})
+	}
+
+	path := subscriber("audit", "")
+	path.Sink.URI = &apis.URL{Path: "/in"}
+	coreService := subscriber("audit", "")
+	coreService.Sink.Ref.APIVersion = "v1"
+	elsewhere := subscriber("audit", "")
+	elsewhere.Sink.Ref.Namespace = "elsewhere"
+	all := ids(t, "default", "t", audit, metrics, subscriber("audit", "metrics"), audit, audit, path, coreService, elsewhere)
+	all = append(all, ids(t, "default", "other", audit)...)
+	all = append(all, ids(t, "other", "t", audit)...)
+	slices.Sort(all)
+	if got := slices.Compact(slices.Clone(all)); len(got) != len(all) {
+		t.Errorf("different targets, Triggers or namespaces share an ID: %v", all)
+	}
+}
+
+func TestSubscriberIDFitsABus(t *testing.T) {
+	allowed := regexp.MustCompile(`^[A-Za-z0-9_-]{1,200}$`)
+	long := strings.Repeat("x", 253)
+	for _, name := range []string{"t", "with.dots", long, long[:252] + "y"} {
+		id := ids(t, "default", name, subscriber("audit", ""))[0]
+		if !allowed.MatchString(id) {
+			t.Errorf("ID of Trigger %s = %s, want it to match %s", name, id, allowed)
+		}
+	}
+	if a, b := ids(t, "default", long, subscriber("a", "")), ids(t, "default", long[:252]+"y", subscriber("a", "")); a[0] == b[0] {
+		t.Errorf("two long names that begin alike share the ID %s", a[0])
+	}
+}
+
+func subscriber(sink, topic string) v1alpha1.Subscriber {
+	s := v1alpha1.Subscriber{Condition: "e", Topic: topic}
+	if sink != "" {
+		s.Sink = &duckv1.Destination{Ref: &duckv1.KReference{APIVersion: "serving.knative.dev/v1", Kind: "Service", Name: sink}}
+	}
+	return s
+}
+
+// ids compiles a Trigger and returns the ID of each subscriber, in the order given.
+func ids(t *testing.T, namespace, name string, subscribers ...v1alpha1.Subscriber) []string {
+	t.Helper()
+	o, opts := load(t, strings.ReplaceAll(`
+{kind: ClusterEventBus, metadata: {name: default}, spec: {embedded: {}}}
+---
+{kind: EventSource, metadata: {name: es, namespace: NS}, spec: {http: {e: {}}}}
+---
+{kind: Trigger, metadata: {name: t, namespace: NS}, spec: {inputs: {e: {eventSource: es, event: e}}}}`, "NS", namespace))
+	trigger := o.Triggers[0]
+	trigger.Name = name
+	for i, s := range subscribers {
+		s.Delivery = &v1alpha1.DeliverySpec{Retry: new(int32(i))} // so that each is found again: an ID does not depend on it
+		trigger.Spec.Subscribers = append(trigger.Spec.Subscribers, s)
+	}
+	p, problems := plan.Compile(o, opts)
+	if len(problems) > 0 || len(p.Subscribers) != len(subscribers) {
+		t.Fatalf("%d of %d subscribers, problems %v", len(p.Subscribers), len(subscribers), problems)
+	}
+	found := make([]string, len(subscribers))
+	for _, s := range p.Subscribers {
+		found[s.Delivery.Retry] = s.ID
+	}
+	return found
+}

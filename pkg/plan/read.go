@@ -1,0 +1,83 @@
+package plan
+
+import (
+	"cmp"
+	"time"
+
+	duckv1 "knative.dev/pkg/apis/duck/v1"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+)
+
+// reader turns the fields of one part of an object into values, and what it cannot turn into problems.
+type reader struct {
+	c *compiler
+	o object
+	// failed is the first problem's path and message. A part that failed is not in the plan.
+	failed string
+}
+
+func (c *compiler) reader(o object) *reader { return &reader{c: c, o: o} }
+
+func (r *reader) problem(path, reason, format string, args ...any) {
+	r.c.problem(r.o, path, reason, format, args...)
+	if r.failed == "" {
+		p := r.c.problems[len(r.c.problems)-1]
+		r.failed = p.Path + ": " + p.Message
+	}
+}
+
+func (r *reader) duration(path, s string, byDefault time.Duration) time.Duration {
+	if s == "" {
+		return byDefault
+	}
+	d, err := v1alpha1.ParseDuration(s)
+	if err != nil {
+		r.problem(path, ReasonInvalid, "%v", err)
+	}
+	return d
+}
+
+// secret returns what ref leads to, or else the inline value.
+func (r *reader) secret(path string, ref *v1alpha1.SecretKeyRef, inline *string) string {
+	if ref == nil {
+		return value(inline, "")
+	}
+	namespace := cmp.Or(r.o.namespace, SystemNamespace)
+	s, err := r.c.opts.Secret(namespace, ref.Name, ref.Key)
+	if err != nil {
+		r.problem(path, ReasonSecretNotFound, "key %q of Secret %s/%s: %v", ref.Key, namespace, ref.Name, err)
+		return ""
+	}
+	return s
+}
+
+// target returns where d leads, nil when there is no d.
+func (r *reader) target(path string, d *duckv1.Destination) *Target {
+	if d == nil {
+		return nil
+	}
+	t, err := r.c.opts.Resolve(d, r.o.namespace)
+	if err != nil {
+		r.problem(path, ReasonSinkNotResolved, "%v", err)
+		return nil
+	}
+	return t
+}
+
+// delivery is s with its defaults; nil is all defaults.
+func (r *reader) delivery(path string, s *v1alpha1.DeliverySpec) Delivery {
+	p, err := s.Policy()
+	if err != nil {
+		r.problem(path, ReasonInvalid, "%v", err)
+	}
+	return Delivery(p)
+}
+
+// value is what p points at, or a default when p is nil.
+func value[T any](p *T, byDefault T) T {
+	if p == nil {
+		return byDefault
+	}
+	return *p
+}
