@@ -1,0 +1,153 @@
+// Package bustest is the conformance suite that every kind of bus passes.
+package bustest
+
+import (
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/openfunction/events/pkg/gateway/bus"
+)
+
+// Fixture is one broker, shared by all cases, and how to use it.
+type Fixture struct {
+	// New returns a new connection to the broker, whether or not the broker runs. The suite closes it.
+	New func(t testing.TB) bus.Bus
+	// AckWait is after how long the broker of New's connections sends a message again without a sign of life; keep it near 2s.
+	AckWait time.Duration
+	// PublishRaw stores bytes that are not a CloudEvent under a topic. Nil if the broker only takes events.
+	PublishRaw func(t testing.TB, topic string, data []byte)
+	// Dedup says that the broker drops duplicates, see bus.Topic.
+	Dedup bool
+	// Stop ends the broker as hard as it can, kill -9 for a process; Start brings it back with the data it had.
+	// Both are nil when there is no broker that could go away.
+	Stop, Start func(t testing.TB)
+}
+
+// patience bounds how long the suite waits for what must happen.
+const patience = 30 * time.Second
+
+// Run runs the suite. Cases run one after the other, since some stop the broker and some count goroutines, but for those that
+// watch for a while that nothing happens.
+func Run(t *testing.T, f Fixture) {
+	run := func(c testCase) func(*testing.T) {
+		return func(t *testing.T) { c.run(&harness{T: t, f: f, id: runs.Add(1)}) }
+	}
+	t.Run("watching", func(t *testing.T) {
+		for _, c := range watching {
+			t.Run(c.name, func(t *testing.T) {
+				t.Parallel()
+				run(c)(t)
+			})
+		}
+	})
+	for _, c := range cases(f) {
+		t.Run(c.name, run(c))
+	}
+}
+
+type testCase struct {
+	name string
+	run  func(*harness)
+}
+
+var watching = []testCase{
+	{"an error brings a message again and nil does not", redelivery},
+	{"nothing is acknowledged before Done", nothingBeforeDone},
+	{"messages in flight are bounded", maxInFlight},
+	{"a message that is held is not delivered again", held},
+	{"only the first call of Done counts", doneTwice},
+	{"the end of a subscription waits for what is in flight", drains},
+}
+
+func cases(f Fixture) []testCase {
+	list := []testCase{
+		{"events survive byte for byte", eventsSurvive},
+		{"one publisher's order is kept", orderIsKept},
+		{"two subscriptions each get all", twoSubscriptions},
+		{"members of a subscription share without loss", membersShare},
+		{"a subscription receives several topics", severalTopics},
+		{"many publishers lose and repeat nothing", manyPublishers},
+		{"a subscription begins when it is created", beginsAtCreation},
+		{"a subscription remembers what was acknowledged", remembers},
+		{"a changed list of topics keeps what is there", changedTopics},
+		{"the end of a subscription waits no longer than its grace", graceExpires},
+		{"closing ends subscriptions", closeEnds},
+		{"unsubscribing forgets", unsubscribe},
+		{"a subscription that cannot work is an error", invalid},
+		{"handling ends with its context", handleCancelled},
+		{"nothing is left running after Close", noLeak},
+	}
+	if f.PublishRaw != nil {
+		list = append(list, testCase{"bytes that are no event come wrapped", malformed})
+	}
+	if f.Dedup {
+		list = append(list, testCase{"duplicates of one origin are dropped", duplicates})
+	}
+	if f.Stop != nil {
+		list = append(list,
+			testCase{"a broker that goes away and comes back loses nothing", outage},
+			testCase{"a bus that starts before its broker connects by itself", startsFirst},
+			testCase{"a message held over a restart is not delivered again", heldOverRestart},
+			testCase{"publishing through a restart loses nothing", outageUnderLoad},
+		)
+	}
+	return list
+}
+
+// runs tells apart the topics and subscriptions of cases that share a broker.
+var runs atomic.Int64
+
+var process = time.Now().UnixNano()
+
+// harness is one case's view of the broker.
+type harness struct {
+	*testing.T
+	f  Fixture
+	id int64
+}
+
+// topic returns a topic of this case, in the form that the events of sources have.
+func (h *harness) topic(name string) string {
+	return fmt.Sprintf("openfunction.bustest.es-%d-%d.%s", process, h.id, name)
+}
+
+// name returns a subscription's name of this case.
+func (h *harness) name(name string) string {
+	return fmt.Sprintf("bustest-%d-%d_%s", process, h.id, name)
+}
+
+// bus returns a new connection.
+func (h *harness) bus() bus.Bus {
+	h.Helper()
+	b := h.f.New(h.T)
+	h.Cleanup(func() {
+		if err := b.Close(); err != nil {
+			h.Errorf("Close() = %v, want nil", err)
+		}
+	})
+	return b
+}
+
+// eventually polls until ok returns true and fails the case if that does not happen.
+func (h *harness) eventually(what string, ok func() bool) {
+	h.Helper()
+	deadline := time.Now().Add(patience)
+	for !ok() {
+		if time.Now().After(deadline) {
+			h.Fatalf("%s: not within %s", what, patience)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// never watches for d and fails the case if bad returns true meanwhile.
+func (h *harness) never(what string, d time.Duration, bad func() bool) {
+	h.Helper()
+	for deadline := time.Now().Add(d); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if bad() {
+			h.Fatalf("%s, within %s", what, d)
+		}
+	}
+}
