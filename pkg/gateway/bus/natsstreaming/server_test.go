@@ -1,0 +1,116 @@
+package natsstreaming
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strconv"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	natsd "github.com/nats-io/nats-server/v2/server"
+	stand "github.com/nats-io/nats-streaming-server/server"
+	"github.com/nats-io/nats-streaming-server/stores"
+	"github.com/nats-io/stan.go"
+	"go.uber.org/zap"
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// broker is a server in this process. With a directory it keeps its data when it is stopped, otherwise it forgets it.
+type broker struct {
+	port    int
+	dir     string
+	payload int32
+	server  *stand.StanServer
+}
+
+func startBroker(t testing.TB, dir string) *broker {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &broker{port: l.Addr().(*net.TCPAddr).Port, dir: dir, payload: 8 << 20}
+	_ = l.Close()
+	b.start(t)
+	t.Cleanup(func() { b.stop(t) })
+	return b
+}
+
+func (b *broker) start(t testing.TB) {
+	t.Helper()
+	o := stand.GetDefaultOptions()
+	o.ID = "stan"
+	if b.dir != "" {
+		o.StoreType, o.FilestoreDir = stores.TypeFile, b.dir
+	}
+	n := &natsd.Options{Host: "127.0.0.1", Port: b.port, MaxPayload: b.payload, NoLog: true, NoSigs: true}
+	var err error
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if b.server, err = stand.RunServerWithOpts(o, n); err == nil {
+			return
+		}
+		if time.Now().After(deadline) { // until then the port may not be free again
+			t.Fatal(err)
+		}
+	}
+}
+
+func (b *broker) stop(testing.TB) {
+	if b.server != nil {
+		b.server.Shutdown()
+		b.server = nil
+	}
+}
+
+func (b *broker) url() string { return "nats://" + net.JoinHostPort("127.0.0.1", strconv.Itoa(b.port)) }
+
+var instances atomic.Int64
+
+func instance() string { return fmt.Sprintf("instance-%d", instances.Add(1)) }
+
+func config(url string) plan.NATSStreaming {
+	return plan.NATSStreaming{URL: url, ClusterID: "stan", Queue: true, Durable: "durable", AckWait: time.Second, StartAt: "new"}
+}
+
+// connect returns a bus that is closed at the end of the test.
+func connect(t testing.TB, instance string, c plan.NATSStreaming) *Bus {
+	t.Helper()
+	ctx := logging.WithLogger(context.Background(), zap.NewNop().Sugar())
+	b := New(ctx, Options{Name: "EventBus default/default", Config: c, Instance: instance})
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+// client returns a connection of the plain library, as other programs have.
+func client(t testing.TB, url string) stan.Conn {
+	t.Helper()
+	sc, err := stan.Connect("stan", fmt.Sprintf("plain-%d", instances.Add(1)), stan.NatsURL(url))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sc.Close() })
+	return sc
+}
+
+func publishRaw(t testing.TB, url, topic string, data []byte) {
+	t.Helper()
+	if err := client(t, url).Publish(topic, data); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 30s", what)
+		}
+	}
+}
+
+func isReady(b bus.Bus) func() bool { return func() bool { return b.Ready() == nil } }
