@@ -1,0 +1,233 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"knative.dev/pkg/logging"
+)
+
+const (
+	// window bounds the publications that wait for their acknowledgement.
+	window = 4096
+
+	reconnectWait   = 100 * time.Millisecond
+	reconnectJitter = 100 * time.Millisecond
+	reopenWait      = 500 * time.Millisecond
+	pingInterval    = 5 * time.Second
+)
+
+// link is one uninterrupted time of being connected.
+type link struct {
+	nc  *nats.Conn
+	js  jetstream.JetStream
+	ctx context.Context // done when the connection is lost
+
+	cancel  context.CancelFunc
+	mu      sync.Mutex
+	streams map[string]string // by topic: those that exist, as far as we know
+}
+
+// run owns the connection.
+func (b *Bus) run() {
+	defer close(b.stopped)
+	for !b.isShut() {
+		nc, err := nats.Connect(b.o.Config.URL, b.options()...)
+		if err != nil {
+			b.lose(err)
+			b.pause(time.Second)
+			continue
+		}
+		b.maintain(nc)
+		b.lose(nats.ErrConnectionClosed)
+		nc.Close()
+	}
+}
+
+func (b *Bus) isShut() bool {
+	select {
+	case <-b.shut:
+		return true
+	default:
+		return b.ctx.Err() != nil
+	}
+}
+
+func (b *Bus) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-b.shut:
+	case <-b.ctx.Done():
+	}
+}
+
+// options are those of the connection. Its callbacks run one after the other on a goroutine of nats.go.
+func (b *Bus) options() []nats.Option {
+	tell := func(*nats.Conn) { b.tell() }
+	lose := func(_ *nats.Conn, err error) {
+		if err == nil {
+			err = nats.ErrDisconnected
+		}
+		b.lose(err)
+		b.tell()
+	}
+	options := []nats.Option{
+		nats.Name("openfunction-events " + b.o.Name),
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
+		nats.IgnoreAuthErrorAbort(), // a changed password is no reason to give up
+		nats.PingInterval(pingInterval),
+		nats.MaxPingsOutstanding(2),
+		nats.Timeout(requestTimeout),
+		nats.ConnectHandler(tell),
+		nats.ReconnectHandler(tell),
+		nats.ClosedHandler(tell),
+		nats.DisconnectErrHandler(lose),
+		nats.ReconnectErrHandler(lose),
+		nats.ErrorHandler(b.asyncError),
+	}
+	if c := b.o.Config; c.Username != "" || c.Password != "" {
+		options = append(options, nats.UserInfo(c.Username, c.Password))
+	} else if c.Token != "" {
+		options = append(options, nats.Token(c.Token))
+	}
+	if b.o.InProcess != nil {
+		return append(options, nats.InProcessServer(b.o.InProcess))
+	}
+	// The dialer resolves names: it may lead somewhere else than the system's resolver does.
+	return append(options, nats.SetCustomDialer(dialer{b}), func(o *nats.Options) error { o.SkipHostLookup = true; return nil })
+}
+
+func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
+	subject := ""
+	if sub != nil {
+		subject = sub.Subject
+	}
+	logging.FromContext(b.ctx).Warnw("the bus reports an error", "bus", b.o.Name, "subject", subject, "error", err)
+}
+
+// dialer is a nats.CustomDialer that remembers why it could not.
+type dialer struct{ b *Bus }
+
+func (d dialer) Dial(network, address string) (net.Conn, error) {
+	ctx, cancel := context.WithTimeout(d.b.ctx, requestTimeout)
+	defer cancel()
+	c, err := d.b.o.Dial(ctx, network, address)
+	d.b.mu.Lock()
+	defer d.b.mu.Unlock()
+	d.b.dialErr = err
+	return c, err
+}
+
+func (b *Bus) tell() {
+	select {
+	case b.signal <- struct{}{}:
+	default:
+	}
+}
+
+// maintain keeps a link while nc is connected, until the bus is closed or nc is.
+func (b *Bus) maintain(nc *nats.Conn) {
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(window), jetstream.WithPublishAsyncTimeout(requestTimeout))
+	if err != nil {
+		b.lose(err)
+		b.pause(time.Second)
+		return
+	}
+	if !nc.IsConnected() {
+		b.lose(nats.ErrNoServers)
+	}
+	retry := time.NewTimer(0)
+	defer retry.Stop()
+	for !nc.IsClosed() {
+		select {
+		case <-b.shut:
+			b.flush(nc, js)
+			return
+		case <-b.signal:
+		case <-retry.C:
+		}
+		if !nc.IsConnected() || b.current.Load() != nil {
+			continue
+		}
+		if err := b.open(nc, js); err != nil {
+			b.lose(err)
+			retry.Reset(reopenWait)
+		}
+	}
+}
+
+// open checks that the server does what we need and makes the link known.
+func (b *Bus) open(nc *nats.Conn, js jetstream.JetStream) error {
+	b.mu.Lock()
+	generation := b.generation
+	b.mu.Unlock()
+	ctx, cancel := context.WithTimeout(b.ctx, requestTimeout)
+	defer cancel()
+	l := &link{nc: nc, js: js, streams: map[string]string{}}
+	if err := b.ensure(ctx, l, b.eventsStream()); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	if b.generation != generation {
+		b.mu.Unlock()
+		b.tell() // it was lost meanwhile, and may be back already
+		return nil
+	}
+	away := b.err
+	b.err = nil
+	l.ctx, l.cancel = context.WithCancel(context.WithoutCancel(b.ctx))
+	b.current.Store(l)
+	close(b.changed)
+	b.changed = make(chan struct{})
+	b.mu.Unlock()
+	b.first.Do(func() { close(b.attempted) })
+	if away != nil {
+		logging.FromContext(b.ctx).Infow("the bus is back", "bus", b.o.Name)
+	}
+	return nil
+}
+
+// lose ends the link, if there is one.
+func (b *Bus) lose(err error) {
+	b.mu.Lock()
+	news := b.err == nil && !b.closed
+	b.err = err
+	b.generation++
+	if l := b.current.Swap(nil); l != nil {
+		l.cancel()
+		close(b.changed)
+		b.changed = make(chan struct{})
+	}
+	b.mu.Unlock()
+	b.first.Do(func() { close(b.attempted) })
+	if news {
+		logging.FromContext(b.ctx).Warnw("the bus is away", "bus", b.o.Name, "error", b.why())
+	}
+}
+
+// flush waits until what was sent has arrived.
+func (b *Bus) flush(nc *nats.Conn, js jetstream.JetStream) {
+	if !nc.IsConnected() {
+		return
+	}
+	timer := time.NewTimer(requestTimeout)
+	defer timer.Stop()
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-timer.C:
+	}
+	if err := nc.FlushTimeout(requestTimeout); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
+		logging.FromContext(b.ctx).Warnw("the bus was closed before it had everything", "bus", b.o.Name, "error", fmt.Errorf("flush: %w", err))
+	}
+}

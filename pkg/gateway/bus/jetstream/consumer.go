@@ -1,0 +1,254 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/openfunction/events/pkg/gateway/bus"
+)
+
+const (
+	pullExpiry    = 30 * time.Second
+	pullHeartbeat = 5 * time.Second
+	// remembered is how many acknowledgements a subscription recalls: those that a broken connection may have swallowed.
+	remembered = 1024
+)
+
+// part is what a subscription has on one stream: a consumer of the server, under the subscription's name.
+type part struct {
+	stream string
+	topics []string
+
+	// Under the subscription's lock:
+	held  map[uint64]*delivery
+	acked []ack // a ring
+	next  int   // where in acked
+	last  uint64
+
+	// Used by the subscription's goroutine only:
+	known   bool      // the consumer existed once
+	created time.Time // the stream, when the consumer was last seen
+	floor   uint64    // the first sequence that may not be acknowledged, as of then
+}
+
+type ack struct {
+	sequence uint64
+	stored   int64
+}
+
+const (
+	isNew = iota
+	isHeld
+	isDone
+)
+
+// hold notes that d was sent and says what is known about it.
+func (p *part) hold(d *delivery) int {
+	if h := p.held[d.sequence]; h != nil && h.stored.Equal(d.stored) {
+		h.msg = d.msg // answers go to the latest copy
+		return isHeld
+	}
+	if d.sequence <= p.last && slices.Contains(p.acked, ack{d.sequence, d.stored.UnixNano()}) {
+		return isDone
+	}
+	p.last = max(p.last, d.sequence)
+	p.held[d.sequence] = d
+	return isNew
+}
+
+// release forgets d, but for the fact that it was acknowledged.
+func (p *part) release(d *delivery, acked bool) {
+	if p.held[d.sequence] == d {
+		delete(p.held, d.sequence)
+	}
+	if !acked {
+		return
+	}
+	a := ack{d.sequence, d.stored.UnixNano()}
+	if len(p.acked) < remembered {
+		p.acked = append(p.acked, a)
+		return
+	}
+	p.acked[p.next] = a
+	p.next = (p.next + 1) % remembered
+}
+
+type handlers func(*part) (jetstream.MessageHandler, jetstream.ConsumeErrHandler)
+
+// attach makes the consumers and starts receiving from them. What it started is returned also with an error.
+func (s *subscription) attach(ctx context.Context, l *link, h handlers) ([]jetstream.ConsumeContext, error) {
+	ctx, cancel := context.WithTimeout(ctx, 2*requestTimeout)
+	defer cancel()
+	defer context.AfterFunc(l.ctx, cancel)()
+	parts, err := s.split(ctx, l)
+	if err != nil {
+		return nil, err
+	}
+	consumers := make([]jetstream.Consumer, len(parts))
+	for i, p := range parts {
+		if consumers[i], err = s.consumer(ctx, l, p); err != nil {
+			return nil, err
+		}
+	}
+	var consuming []jetstream.ConsumeContext
+	for i, c := range consumers {
+		onMessage, onError := h(parts[i])
+		cc, err := c.Consume(onMessage, jetstream.PullMaxMessages(s.MaxInFlight), jetstream.PullExpiry(pullExpiry),
+			jetstream.PullHeartbeat(pullHeartbeat), jetstream.ConsumeErrHandler(onError))
+		if err != nil {
+			return consuming, fmt.Errorf("consume from stream %s: %w", parts[i].stream, err)
+		}
+		consuming = append(consuming, cc)
+	}
+	return consuming, nil
+}
+
+// detach stops receiving. What is on its way still arrives, so that it can be given back, if the server is there.
+func (s *subscription) detach(ctx context.Context, l *link, consuming []jetstream.ConsumeContext) {
+	timer := time.NewTimer(settle)
+	defer timer.Stop()
+	s.mu.Lock()
+	s.ending = ctx.Err() != nil
+	s.mu.Unlock()
+	for _, cc := range consuming {
+		if l.ctx.Err() != nil || !l.nc.IsConnected() {
+			cc.Stop()
+			continue
+		}
+		cc.Drain()
+		select {
+		case <-cc.Closed():
+		case <-l.ctx.Done():
+		case <-timer.C:
+		}
+	}
+}
+
+// split groups the topics by the stream that holds them.
+func (s *subscription) split(ctx context.Context, l *link) ([]*part, error) {
+	topics := map[string][]string{}
+	for _, t := range s.Topics {
+		stream, err := s.b.streamOf(ctx, l, t)
+		if err != nil {
+			return nil, err
+		}
+		topics[stream] = append(topics[stream], t)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var parts []*part
+	for stream, list := range topics {
+		p := s.parts[stream]
+		if p == nil {
+			p = &part{stream: stream, held: map[uint64]*delivery{}}
+			s.parts[stream] = p
+		}
+		p.topics = list
+		parts = append(parts, p)
+	}
+	return parts, nil
+}
+
+// consumer returns the server's consumer, which it makes or changes if need be.
+func (s *subscription) consumer(ctx context.Context, l *link, p *part) (jetstream.Consumer, error) {
+	stream, err := l.js.Stream(ctx, p.stream)
+	if err != nil {
+		for _, t := range p.topics {
+			l.forget(t)
+		}
+		return nil, wrapStream("read", p.stream, err)
+	}
+	created := stream.CachedInfo().Created
+	c, err := stream.Consumer(ctx, s.Name)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		c, err = stream.CreateConsumer(ctx, s.config(p, created))
+		if errors.Is(err, jetstream.ErrConsumerExists) { // another member was faster
+			c, err = stream.Consumer(ctx, s.Name)
+		}
+	}
+	if err != nil {
+		return nil, s.wrapConsumer(p, err)
+	}
+	has := c.CachedInfo().Config
+	want := has
+	want.FilterSubject, want.FilterSubjects = "", p.topics
+	want.AckWait, want.MaxAckPending, want.MaxDeliver = s.b.o.Config.AckWait, s.MaxInFlight, -1
+	if !slices.Equal(subjects(has), p.topics) || has.AckWait != want.AckWait || has.MaxAckPending != want.MaxAckPending || has.MaxDeliver != -1 {
+		if c, err = stream.UpdateConsumer(ctx, want); err != nil {
+			return nil, s.wrapConsumer(p, err)
+		}
+	}
+	p.known, p.created, p.floor = true, created, c.CachedInfo().AckFloor.Stream+1
+	return c, nil
+}
+
+func (s *subscription) wrapConsumer(p *part, err error) error {
+	return fmt.Errorf("consumer %s of stream %s: %w", s.Name, p.stream, err)
+}
+
+func subjects(c jetstream.ConsumerConfig) []string {
+	if c.FilterSubject != "" {
+		return []string{c.FilterSubject}
+	}
+	return slices.Sorted(slices.Values(c.FilterSubjects))
+}
+
+// config is that of a new consumer. It begins now; but if there was one, which someone removed, where that one was.
+func (s *subscription) config(p *part, created time.Time) jetstream.ConsumerConfig {
+	c := jetstream.ConsumerConfig{
+		Durable: s.Name, FilterSubjects: p.topics, DeliverPolicy: jetstream.DeliverNewPolicy,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.b.o.Config.AckWait, MaxAckPending: s.MaxInFlight, MaxDeliver: -1,
+	}
+	switch {
+	case !p.known:
+	case !p.created.Equal(created): // the stream is a new one, all of it came since
+		c.DeliverPolicy = jetstream.DeliverAllPolicy
+	default:
+		c.DeliverPolicy, c.OptStartSeq = jetstream.DeliverByStartSequencePolicy, s.position(p)
+	}
+	return c
+}
+
+// position is the first sequence that may not have been acknowledged.
+func (s *subscription) position(p *part) uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	position := max(p.floor, p.last+1)
+	for sequence := range p.held {
+		position = min(position, sequence)
+	}
+	return max(1, position)
+}
+
+// Unsubscribe implements bus.Bus.
+func (b *Bus) Unsubscribe(ctx context.Context, s bus.Subscription) error {
+	l, err := b.up(ctx)
+	if err != nil {
+		return fmt.Errorf("unsubscribe %s: %w", s.Name, err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*requestTimeout)
+	defer cancel()
+	streams := []string{eventsName, deadLettersName, topicsName} // also where it was with other topics
+	for _, t := range s.Topics {
+		name, err := l.js.StreamNameBySubject(ctx, t)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+		case err != nil:
+			return fmt.Errorf("unsubscribe %s: %w", s.Name, b.refusal(ctx, err))
+		case !slices.Contains(streams, name):
+			streams = append(streams, name)
+		}
+	}
+	for _, name := range streams {
+		err := l.js.DeleteConsumer(ctx, name, s.Name)
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("unsubscribe %s: %w", s.Name, b.refusal(ctx, err))
+		}
+	}
+	return nil
+}

@@ -1,0 +1,295 @@
+package jetstream_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+func newEvent(t testing.TB, id string, data []byte) *event.Event {
+	t.Helper()
+	var b event.Binary
+	for _, a := range [][2]string{{"specversion", "1.0"}, {"id", id}, {"source", "/test"}, {"type", "test"}} {
+		if err := b.Set(a[0], a[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := b.Event("application/octet-stream", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: not within 30s", what)
+		}
+	}
+}
+
+// publish tries again while the bus is unavailable.
+func publish(t testing.TB, h event.Handler, e *event.Event) {
+	t.Helper()
+	var err error
+	eventually(t, "publish "+e.ID(), func() bool {
+		err = h.Handle(context.Background(), e)
+		var away *event.Unavailable
+		return !errors.As(err, &away)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// received collects ids.
+type received struct {
+	mu  sync.Mutex
+	ids []string
+}
+
+func (r *received) has(id string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Contains(r.ids, id)
+}
+
+// subscribe runs s until the test ends; on says what to answer, nil acknowledges.
+func subscribe(t testing.TB, b *jetstream.Bus, s bus.Subscription, on func(*bus.Message)) *received {
+	t.Helper()
+	r := &received{}
+	ready := make(chan error, 100)
+	s.Ready = func(err error) {
+		select {
+		case ready <- err:
+		default:
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- b.Subscribe(ctx, s, func(m *bus.Message) {
+			r.mu.Lock()
+			r.ids = append(r.ids, m.Event.ID())
+			r.mu.Unlock()
+			if on != nil {
+				on(m)
+			} else {
+				m.Done(nil)
+			}
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Subscribe() = %v, want nil", err)
+		}
+	})
+	if err := <-ready; err != nil {
+		t.Fatalf("Ready(%v), want nil", err)
+	}
+	return r
+}
+
+func open(t testing.TB, o jetstream.Options) *jetstream.Bus {
+	b := jetstream.New(context.Background(), o)
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+func manager(t testing.TB, s *broker) natsjs.JetStream {
+	t.Helper()
+	js, err := natsjs.New(s.connect(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+func TestRecovery(t *testing.T) {
+	const name = "openfunction.test.es.e"
+	tests := []struct {
+		name   string
+		damage func(context.Context, natsjs.JetStream) error
+	}{
+		{"the consumer is removed behind its back", func(ctx context.Context, js natsjs.JetStream) error {
+			return js.DeleteConsumer(ctx, "openfunction-events", "s")
+		}},
+		{"the stream is removed behind its back", func(ctx context.Context, js natsjs.JetStream) error {
+			return js.DeleteStream(ctx, "openfunction-events")
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newBroker(t, false)
+			b := open(t, s.options())
+			topic := b.Topic(bus.Topic{Name: name})
+			var held *bus.Message
+			r := subscribe(t, b, bus.Subscription{Name: "s", Topics: []string{name}}, func(m *bus.Message) {
+				if m.Event.ID() == "held" {
+					held = m
+					return
+				}
+				m.Done(nil)
+			})
+			publish(t, topic, newEvent(t, "held", nil))
+			publish(t, topic, newEvent(t, "before", nil))
+			eventually(t, "before", func() bool { return r.has("before") })
+			if err := tt.damage(t.Context(), manager(t, s)); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "an event arrives", func() bool {
+				id := time.Now().String()
+				publish(t, topic, newEvent(t, id, nil))
+				for range 100 {
+					if r.has(id) {
+						return true
+					}
+					time.Sleep(time.Millisecond)
+				}
+				return false
+			})
+			held.Done(nil)
+		})
+	}
+}
+
+func TestRefusals(t *testing.T) {
+	s := newBroker(t, false)
+	o := s.options()
+	o.Config.MaxBytes = 64 << 10
+	b := open(t, o)
+	const name = "openfunction.test.es.full"
+	topic := b.Topic(bus.Topic{Name: name})
+	messages := make(chan *bus.Message, 100)
+	subscribe(t, b, bus.Subscription{Name: "s", Topics: []string{name}, Grace: time.Millisecond}, func(m *bus.Message) { messages <- m })
+
+	data := make([]byte, 10<<10)
+	var err error
+	n := 0
+	for ; err == nil && n < 20; n++ {
+		err = topic.Handle(context.Background(), newEvent(t, "e"+string(rune('a'+n)), data))
+	}
+	var away *event.Unavailable
+	if !errors.As(err, &away) || !away.Full {
+		t.Fatalf("Handle on a full bus = %v after %d events, want *event.Unavailable that is full", err, n)
+	}
+	for range n - 1 {
+		(<-messages).Done(nil)
+	}
+	publish(t, topic, newEvent(t, "there is room again", data))
+	if got := (<-messages).Event.ID(); got != "there is room again" {
+		t.Errorf("received %s, want the event that was taken", got)
+	}
+
+	for _, tt := range []struct {
+		name, topic string
+		data        []byte
+	}{
+		{"an event that is too large for the server", name, make([]byte, 9<<20)},
+		{"a topic with a wildcard", "metrics.*", nil},
+		{"a topic with an empty part", "metrics..a", nil},
+		{"a topic with a space", "my metrics", nil},
+		{"a topic of the server", "$JS.API.INFO", nil},
+	} {
+		err := b.Topic(bus.Topic{Name: tt.topic}).Handle(context.Background(), newEvent(t, "x", tt.data))
+		if !event.IsPermanent(err) {
+			t.Errorf("%s: Handle = %v, want a permanent error", tt.name, err)
+		}
+	}
+}
+
+func TestStreams(t *testing.T) {
+	s := newBroker(t, false)
+	js := manager(t, s)
+	_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "theirs", Subjects: []string{"orders.>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	topics := []string{
+		"metrics", "audit.log", "orders.new", "openfunction.ns.es.e", "openfunction.ns.trigger.t.deadletter", "openfunction.ns.eventsource.es.deadletter",
+	}
+	// Several processes begin to use topics at the same time.
+	var wg sync.WaitGroup
+	for range 4 {
+		b := open(t, s.options())
+		for _, name := range topics {
+			wg.Go(func() { publish(t, b.Topic(bus.Topic{Name: name}), newEvent(t, "e1", []byte("x"))) })
+		}
+	}
+	wg.Wait()
+	want := map[string]uint64{
+		"theirs":              1, // duplicates are dropped there too: two minutes is the server's default
+		"openfunction-topics": 2, "openfunction-deadletters": 2,
+		"openfunction-events": 0, // nobody subscribes
+	}
+	for name, n := range want {
+		stream, err := js.Stream(t.Context(), name)
+		if err != nil {
+			t.Fatalf("stream %s: %v", name, err)
+		}
+		if got := stream.CachedInfo().State.Msgs; got != n {
+			t.Errorf("stream %s holds %d messages, want %d", name, got, n)
+		}
+	}
+}
+
+func TestOtherProducers(t *testing.T) {
+	s := newBroker(t, false)
+	b := open(t, s.options())
+	const name = "openfunction.test.es.others"
+	messages := make(chan *bus.Message, 10)
+	subscribe(t, b, bus.Subscription{Name: "s", Topics: []string{name}}, func(m *bus.Message) { m.Done(nil); messages <- m })
+	structured := `{"specversion":"1.0","id":"1","source":"/s","type":"t","datacontenttype":"text/plain","data":"x"}`
+	tests := []struct {
+		name      string
+		header    nats.Header
+		data      string
+		id        string
+		malformed string
+	}{
+		{"structured, as its content type says", nats.Header{"Content-Type": {"application/cloudevents+json; charset=utf-8"}}, structured, "1", ""},
+		{"structured without headers", nil, " " + structured, "1", ""},
+		{"binary with capitals in its headers", nats.Header{"Ce-Specversion": {"1.0"}, "Ce-Id": {"2"}, "CE-Source": {"/s"}, "ce-type": {"t"}, "Content-Type": {"text/plain"}}, "x", "2", ""},
+		{"binary without a type", nats.Header{"ce-specversion": {"1.0"}, "ce-id": {"3"}, "ce-source": {"/s"}}, "x", "", "attribute type is missing"},
+		{"no event at all", nil, "x", "", "neither"},
+	}
+	nc := s.connect(t)
+	for _, tt := range tests {
+		if _, err := nc.RequestMsg(&nats.Msg{Subject: name, Header: tt.header, Data: []byte(tt.data)}, 5*time.Second); err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		m := <-messages
+		if tt.malformed != "" {
+			if m.Malformed == nil || !strings.Contains(m.Malformed.Error(), tt.malformed) || string(m.Event.Data()) != tt.data {
+				t.Errorf("%s: malformed %v with data %q, want %q with %q", tt.name, m.Malformed, m.Event.Data(), tt.malformed, tt.data)
+			}
+			continue
+		}
+		if m.Malformed != nil || m.Event.ID() != tt.id || string(m.Event.Data()) != "x" {
+			t.Errorf("%s: got %v, malformed %v, want event %s with data x", tt.name, m.Event, m.Malformed, tt.id)
+		}
+	}
+}
+
+func TestSeesWhyItIsAway(t *testing.T) {
+	b := open(t, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{URL: "nats://127.0.0.1:1"}}) // no server listens there
+	eventually(t, "an error that says why", func() bool {
+		err := b.Ready()
+		return err != nil && strings.Contains(err.Error(), "EventBus a/b is unavailable") && strings.Contains(err.Error(), "connection refused")
+	})
+}

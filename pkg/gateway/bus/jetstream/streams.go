@@ -1,0 +1,195 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/openfunction/events/pkg/event"
+)
+
+// The streams. Events of sources are kept while a subscription wants them; dead letters and subscribers' own topics are kept for those
+// who come later to look.
+const (
+	eventsName      = "openfunction-events"
+	deadLettersName = "openfunction-deadletters"
+	topicsName      = "openfunction-topics"
+
+	topicsAge        = 7 * 24 * time.Hour
+	duplicatesWindow = 2 * time.Minute
+)
+
+// Error codes of the server that nats.go has no name for.
+const (
+	codeAccountExceeded jetstream.ErrorCode = 10002
+	codeMemoryExceeded  jetstream.ErrorCode = 10028
+	codeStorageExceeded jetstream.ErrorCode = 10047
+	codeSubjectsOverlap jetstream.ErrorCode = 10065
+	codeStoreFailed     jetstream.ErrorCode = 10077
+)
+
+func (b *Bus) stream(c jetstream.StreamConfig) jetstream.StreamConfig {
+	c.Storage = b.o.Storage
+	c.Replicas = max(1, b.o.Config.Replicas)
+	c.Discard = jetstream.DiscardNew
+	c.Duplicates = duplicatesWindow
+	return c
+}
+
+func (b *Bus) eventsStream() jetstream.StreamConfig {
+	maxBytes := b.o.Config.MaxBytes
+	if maxBytes == 0 {
+		maxBytes = -1
+	}
+	return b.stream(jetstream.StreamConfig{
+		Name: eventsName, Description: "Events of EventSources, until every Trigger has dealt with them.",
+		Subjects: []string{"openfunction.*.*.*"}, Retention: jetstream.InterestPolicy, MaxBytes: maxBytes,
+	})
+}
+
+func (b *Bus) deadLettersStream() jetstream.StreamConfig {
+	return b.stream(jetstream.StreamConfig{
+		Name: deadLettersName, Description: "Events that could not be delivered.", MaxBytes: -1,
+		Subjects: []string{"openfunction.*.trigger.*.deadletter", "openfunction.*.eventsource.*.deadletter"},
+	})
+}
+
+func (b *Bus) topicsStream(topic string) jetstream.StreamConfig {
+	return b.stream(jetstream.StreamConfig{
+		Name: topicsName, Description: "Topics that subscribers of Triggers publish on.",
+		Subjects: []string{topic}, MaxBytes: -1, MaxAge: topicsAge,
+	})
+}
+
+// streamOf returns the stream that holds the topic and makes it if need be.
+func (b *Bus) streamOf(ctx context.Context, l *link, topic string) (string, error) {
+	if err := checkTopic(topic); err != nil {
+		return "", event.Permanent(err)
+	}
+	// One at a time: two that add topics to one stream would undo each other's.
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if name, ok := l.streams[topic]; ok {
+		return name, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	name, err := b.findStream(ctx, l, topic)
+	if err != nil {
+		return "", fmt.Errorf("stream for topic %s: %w", topic, err)
+	}
+	l.streams[topic] = name
+	return name, nil
+}
+
+// forget makes the next streamOf ask the server again.
+func (l *link) forget(topic string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.streams, topic)
+}
+
+func (b *Bus) findStream(ctx context.Context, l *link, topic string) (string, error) {
+	var c jetstream.StreamConfig
+	switch tokens := strings.Split(topic, "."); {
+	case tokens[0] == "openfunction" && len(tokens) == 4:
+		c = b.eventsStream()
+	case tokens[0] == "openfunction" && len(tokens) == 5 && tokens[4] == "deadletter" && (tokens[2] == "trigger" || tokens[2] == "eventsource"):
+		c = b.deadLettersStream()
+	default:
+		if name, err := l.js.StreamNameBySubject(ctx, topic); !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return name, err
+		}
+		c = b.topicsStream(topic)
+	}
+	err := b.ensure(ctx, l, c)
+	if code(err) == codeSubjectsOverlap {
+		return l.js.StreamNameBySubject(ctx, topic) // someone made a stream for it: use that
+	}
+	return c.Name, err
+}
+
+// ensure makes the stream, or gives it what c asks for and it lacks. What a person changed besides stays as it is.
+func (b *Bus) ensure(ctx context.Context, l *link, c jetstream.StreamConfig) error {
+	for attempt := 0; ; attempt++ {
+		done, err := b.tryEnsure(ctx, l, c)
+		if done || err != nil {
+			return err
+		}
+		// Another process changes the stream at this moment.
+		select {
+		case <-time.After(time.Duration(attempt+1) * 10 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("stream %s: %w", c.Name, ctx.Err())
+		}
+	}
+}
+
+func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) (done bool, err error) {
+	s, err := l.js.Stream(ctx, c.Name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, err = l.js.CreateStream(ctx, c)
+		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+			return false, nil
+		}
+		return err == nil, wrapStream("create", c.Name, err)
+	}
+	if err != nil {
+		return false, wrapStream("read", c.Name, err)
+	}
+	has := s.CachedInfo().Config
+	want := has
+	want.Replicas = c.Replicas
+	if c.Name == eventsName {
+		want.MaxBytes = c.MaxBytes
+	}
+	want.Subjects = slices.Clone(has.Subjects)
+	for _, subject := range c.Subjects {
+		if !slices.Contains(want.Subjects, subject) {
+			want.Subjects = append(want.Subjects, subject)
+		}
+	}
+	if want.Replicas == has.Replicas && want.MaxBytes == has.MaxBytes && len(want.Subjects) == len(has.Subjects) {
+		return true, nil
+	}
+	// The server has no compare-and-set for this: read it again to see whether another process overwrote it.
+	_, err = l.js.UpdateStream(ctx, want)
+	return false, wrapStream("update", c.Name, err)
+}
+
+func wrapStream(verb, name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s stream %s: %w", verb, name, err)
+}
+
+// code returns the server's error code in err, or 0.
+func code(err error) jetstream.ErrorCode {
+	var api *jetstream.APIError
+	if errors.As(err, &api) {
+		return api.ErrorCode
+	}
+	var js jetstream.JetStreamError
+	if errors.As(err, &js) && js.APIError() != nil {
+		return js.APIError().ErrorCode
+	}
+	return 0
+}
+
+func checkTopic(topic string) error {
+	for _, token := range strings.Split(topic, ".") {
+		if token == "" {
+			return fmt.Errorf("topic %q: an empty part between dots", topic)
+		}
+	}
+	if strings.ContainsAny(topic, "*> \t\r\n\x00") || topic[0] == '$' || topic[0] == '_' && strings.HasPrefix(topic, "_INBOX.") {
+		return fmt.Errorf("topic %q: not usable as a NATS subject", topic)
+	}
+	return nil
+}

@@ -1,0 +1,344 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
+)
+
+const (
+	// again is after how long a message that failed is sent again.
+	again = time.Second
+	// reattach is the pause after a consumer was lost.
+	reattach = 250 * time.Millisecond
+	// settle bounds the wait for messages that are on their way when receiving ends.
+	settle = 2 * time.Second
+)
+
+// subscription is one running Subscribe. Its life is a row of sessions, one for each time of being attached to the server's consumers;
+// what it holds lives on from one to the next.
+type subscription struct {
+	bus.Subscription
+	b       *Bus
+	receive func(*bus.Message)
+	queue   chan *delivery
+	slots   chan struct{} // one in it for each message handed over and not Done
+	parts   map[string]*part
+	news    bool // the last report was nil; used by run's goroutine only
+
+	mu     sync.Mutex
+	ending bool
+	handed int
+	idle   chan struct{} // has room for one; told when handed becomes 0
+}
+
+// delivery is a message that the server waits for.
+type delivery struct {
+	part     *part
+	topic    string
+	sequence uint64
+	stored   time.Time
+	event    *event.Event
+	err      error
+
+	msg    jetstream.Msg // the server's latest copy; under the subscription's lock
+	handed bool          // under the subscription's lock
+}
+
+// Subscribe implements bus.Bus.
+func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*bus.Message)) error {
+	if err := s.Validate(); err != nil {
+		return err
+	}
+	for _, t := range s.Topics {
+		if err := checkTopic(t); err != nil {
+			return fmt.Errorf("subscription %s: %w", s.Name, err)
+		}
+	}
+	if !b.begin() {
+		return fmt.Errorf("subscribe %s: %w", s.Name, errClosed)
+	}
+	defer b.running.Done()
+	if s.MaxInFlight == 0 {
+		s.MaxInFlight = b.o.Config.MaxInFlight
+	}
+	if s.Grace == 0 {
+		s.Grace = bus.DefaultGrace
+	}
+	s.Topics = slices.Compact(slices.Sorted(slices.Values(s.Topics)))
+	sub := &subscription{
+		Subscription: s, b: b, receive: receive,
+		queue: make(chan *delivery, s.MaxInFlight),
+		slots: make(chan struct{}, s.MaxInFlight),
+		parts: map[string]*part{},
+		idle:  make(chan struct{}, 1),
+	}
+	sub.run(ctx)
+	return nil
+}
+
+// run attaches again and again until ctx is done or the bus is closed.
+func (s *subscription) run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.b.ctx, cancel)()
+	alive, dead := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(alive)
+		s.keepAlive(dead)
+	}()
+	for ctx.Err() == nil {
+		l := s.b.await(ctx)
+		if l == nil {
+			break
+		}
+		err := s.session(ctx, l)
+		if ctx.Err() != nil {
+			break
+		}
+		s.report(err)
+		s.pause(ctx)
+	}
+	s.report(errEnded)
+	s.drain()
+	close(dead)
+	<-alive
+}
+
+var errEnded = errors.New("the subscription has ended")
+
+// report tells whoever asked whether messages arrive.
+func (s *subscription) report(err error) {
+	if (err == nil) != s.news && !errors.Is(err, errEnded) {
+		log := logging.FromContext(s.b.ctx).With("bus", s.b.o.Name, "subscription", s.Name)
+		switch {
+		case err == nil:
+			log.Debugw("subscription is ready")
+		case s.b.current.Load() != nil && !errors.Is(err, jetstream.ErrServerShutdown): // otherwise the bus says that it is away
+			log.Warnw("subscription is interrupted", "error", err)
+		}
+	}
+	s.news = err == nil
+	if s.Ready != nil {
+		if err != nil {
+			err = fmt.Errorf("subscription %s: %w", s.Name, err)
+		}
+		s.Ready(err)
+	}
+}
+
+func (s *subscription) pause(ctx context.Context) {
+	timer := time.NewTimer(reattach)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// session attaches to the server and hands messages over until ctx is done, the link is lost or a consumer is.
+func (s *subscription) session(ctx context.Context, l *link) error {
+	lost := make(chan error, 1)
+	closed := make(chan struct{})
+	consuming, err := s.attach(ctx, l, func(p *part) (jetstream.MessageHandler, jetstream.ConsumeErrHandler) {
+		return func(m jetstream.Msg) { s.take(p, m, closed) }, s.onError(lost)
+	})
+	defer s.detach(ctx, l, consuming)
+	defer close(closed)
+	if err != nil {
+		return err
+	}
+	s.report(nil)
+	return s.handOver(ctx, l, lost)
+}
+
+// handOver calls receive, never with more than MaxInFlight messages that are not Done.
+func (s *subscription) handOver(ctx context.Context, l *link, lost <-chan error) error {
+	slots := s.slots
+	var queue chan *delivery // nil until there is a slot for what comes from it
+	defer func() {
+		if queue != nil {
+			<-s.slots // a slot without a message
+		}
+	}()
+	for {
+		select {
+		case slots <- struct{}{}:
+			slots, queue = nil, s.queue
+		case d := <-queue:
+			slots, queue = s.slots, nil
+			s.hand(d)
+		case <-ctx.Done():
+			return nil
+		case <-l.ctx.Done():
+			return s.b.why()
+		case err := <-lost:
+			return err
+		}
+	}
+}
+
+func (s *subscription) hand(d *delivery) {
+	s.mu.Lock()
+	d.handed = true
+	s.handed++
+	s.mu.Unlock()
+	s.receive(bus.NewMessage(bus.Message{
+		Event: d.event, Malformed: d.err, Topic: d.topic, Stored: d.stored, Sequence: d.sequence,
+	}, func(err error) { s.done(d, err) }))
+}
+
+// done is what Done of a message does.
+func (s *subscription) done(d *delivery, err error) {
+	s.mu.Lock()
+	m := d.msg
+	d.part.release(d, err == nil)
+	if s.handed--; s.handed == 0 {
+		select {
+		case s.idle <- struct{}{}:
+		default:
+		}
+	}
+	s.mu.Unlock()
+	<-s.slots
+	// An error means that the connection is gone. The server then sends the message again; if it was done, take recognises it.
+	if err == nil {
+		_ = m.Ack()
+	} else {
+		_ = m.NakWithDelay(again)
+	}
+}
+
+// take is called with what the server sends, in order.
+func (s *subscription) take(p *part, m jetstream.Msg, closed <-chan struct{}) {
+	meta, err := m.Metadata()
+	if err != nil {
+		return // not a message of a stream
+	}
+	d := &delivery{part: p, topic: m.Subject(), sequence: meta.Sequence.Stream, stored: meta.Timestamp, msg: m}
+	s.mu.Lock()
+	if s.ending {
+		s.mu.Unlock()
+		_ = m.Nak()
+		return
+	}
+	known := p.hold(d)
+	s.mu.Unlock()
+	switch known {
+	case isHeld:
+		return
+	case isDone:
+		_ = m.Ack()
+		return
+	}
+	if d.event, d.err = decode(m.Headers(), m.Data()); d.err != nil {
+		d.event = bus.Wrap(m.Subject(), d.sequence, d.stored, m.Data())
+	}
+	select {
+	case s.queue <- d:
+	case <-closed:
+		s.mu.Lock()
+		p.release(d, false)
+		s.mu.Unlock()
+		_ = m.Nak()
+	}
+}
+
+func (s *subscription) onError(lost chan<- error) jetstream.ConsumeErrHandler {
+	return func(_ jetstream.ConsumeContext, err error) {
+		if errors.Is(err, jetstream.ErrConsumerLeadershipChanged) {
+			return // nats.go asks the new leader
+		}
+		if errors.Is(err, nats.ErrNoResponders) {
+			err = errors.New("the consumer does not answer")
+		}
+		select {
+		case lost <- err:
+		default:
+		}
+	}
+}
+
+// keepAlive tells the server every now and then that what is held is being worked on.
+func (s *subscription) keepAlive(dead <-chan struct{}) {
+	ticker := time.NewTicker(s.b.o.Config.AckWait / 3)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-dead:
+			return
+		case <-ticker.C:
+		}
+		l := s.b.current.Load()
+		if l == nil {
+			continue
+		}
+		for _, m := range s.held() {
+			_ = m.InProgress()
+		}
+	}
+}
+
+func (s *subscription) held() []jetstream.Msg {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var list []jetstream.Msg
+	for _, p := range s.parts {
+		for _, d := range p.held {
+			list = append(list, d.msg)
+		}
+	}
+	return list
+}
+
+// drain gives back what was not handed over, waits for the rest, and gives back what is not Done in time.
+func (s *subscription) drain() {
+	s.mu.Lock()
+	s.ending = true
+	s.mu.Unlock()
+	s.giveBack(func(d *delivery) bool { return !d.handed })
+	timer := time.NewTimer(s.Grace)
+	defer timer.Stop()
+	for s.busy() {
+		select {
+		case <-s.idle:
+			continue
+		case <-timer.C:
+		case <-s.b.ctx.Done():
+		}
+		break
+	}
+	s.giveBack(func(*delivery) bool { return true })
+	if l := s.b.current.Load(); l != nil {
+		_ = l.nc.FlushTimeout(settle) // so that another member gets what was given back
+	}
+}
+
+func (s *subscription) busy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.handed > 0
+}
+
+func (s *subscription) giveBack(which func(*delivery) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.parts {
+		for _, d := range p.held {
+			if which(d) {
+				p.release(d, false)
+				_ = d.msg.Nak()
+			}
+		}
+	}
+}

@@ -1,0 +1,88 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
+)
+
+// topic publishes on one subject.
+type topic struct {
+	bus.Topic
+	b *Bus
+	// ready is the link in which the topic's stream is known to exist.
+	ready atomic.Pointer[link]
+}
+
+// Topic implements bus.Bus.
+func (b *Bus) Topic(t bus.Topic) event.Handler { return &topic{Topic: t, b: b} }
+
+// Handle publishes e and waits until the server has stored it. Publications of many goroutines share round trips.
+func (t *topic) Handle(ctx context.Context, e *event.Event) error {
+	if err := t.publish(ctx, e); err != nil {
+		return fmt.Errorf("publish %s to %s: %w", e.ID(), t.Name, err)
+	}
+	return nil
+}
+
+func (t *topic) publish(ctx context.Context, e *event.Event) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	l, err := t.b.up(ctx)
+	if err != nil {
+		return err
+	}
+	if t.ready.Load() != l {
+		if _, err := t.b.streamOf(ctx, l, t.Name); err != nil {
+			return t.b.refusal(ctx, err)
+		}
+		t.ready.Store(l)
+	}
+	future, err := l.js.PublishMsgAsync(encode(t.Topic, e))
+	if err != nil {
+		return t.b.refusal(ctx, err)
+	}
+	select {
+	case <-future.Ok():
+		return nil
+	case err = <-future.Err():
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.b.stopped:
+		err = errClosed
+	}
+	if errors.Is(err, jetstream.ErrNoStreamResponse) { // someone removed the stream: the next event makes it again
+		l.forget(t.Name)
+		t.ready.Store(nil)
+	}
+	return t.b.refusal(ctx, err)
+}
+
+// refusal says what an error of publishing means for the publisher.
+func (b *Bus) refusal(ctx context.Context, err error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if errors.Is(err, nats.ErrMaxPayload) || event.IsPermanent(err) {
+		return event.Permanent(err)
+	}
+	u := b.unavailable(err)
+	switch code(err) {
+	case jetstream.JSErrCodeStreamMessageExceedsMaximum:
+		return event.Permanent(err)
+	case codeAccountExceeded, codeMemoryExceeded, codeStorageExceeded:
+		u.Full = true
+	case codeStoreFailed:
+		u.Full = strings.Contains(err.Error(), "maximum") || strings.Contains(err.Error(), "no space")
+	}
+	return u
+}
