@@ -1,0 +1,268 @@
+// Package dispatch delivers events: one attempt over HTTP, and retries, dead letters and fan-out as handlers around an attempt.
+package dispatch
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+const (
+	// maxDrain is how much of a response is read so that its connection can be used again; what is longer costs the connection.
+	maxDrain = 64 << 10
+	// drainTime bounds how long that may take: the answer is known already.
+	drainTime = 250 * time.Millisecond
+	// maxErrorBody is how much of an error's body a dead letter carries: 768 bytes are Knative's 1024 characters of base64.
+	maxErrorBody = 768
+	// maxReply bounds the body of a reply that is handed back to a caller.
+	maxReply = 8 << 20
+)
+
+// Dial opens a connection, as net.Dialer.DialContext does.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Client holds the connections to all sinks. It is safe for concurrent use.
+type Client struct {
+	dial Dial
+
+	mu         sync.Mutex
+	transports map[string]*http.Transport // by CA certificates
+}
+
+// NewClient returns a Client that connects with dial; nil means a net.Dialer.
+func NewClient(dial Dial) *Client {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
+	}
+	return &Client{dial: dial, transports: map[string]*http.Transport{}}
+}
+
+// Close closes the connections that are not in use.
+func (c *Client) Close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, t := range c.transports {
+		t.CloseIdleConnections()
+	}
+}
+
+// Sink returns a handler that posts each event to t once, in binary mode.
+func (c *Client) Sink(t plan.Target) (*Sink, error) {
+	u, err := url.Parse(t.URL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, fmt.Errorf("%s: %q is not an http or https URL", t.Name, t.URL)
+	}
+	transport, err := c.transport(t.CACerts)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", t.Name, err)
+	}
+	s := &Sink{name: t.URL, url: *u, transport: transport}
+	s.name = u.Redacted()
+	if u.User != nil {
+		r := http.Request{Header: http.Header{}}
+		password, _ := u.User.Password()
+		r.SetBasicAuth(u.User.Username(), password)
+		s.authorization = r.Header["Authorization"]
+		s.url.User = nil
+	}
+	return s, nil
+}
+
+func (c *Client) transport(caCerts string) (*http.Transport, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if t, ok := c.transports[caCerts]; ok {
+		return t, nil
+	}
+	t := &http.Transport{
+		DialContext:           c.dial,
+		MaxIdleConns:          1024,
+		MaxIdleConnsPerHost:   256,
+		IdleConnTimeout:       60 * time.Second,
+		TLSHandshakeTimeout:   10 * time.Second,
+		ExpectContinueTimeout: time.Second,
+		DisableCompression:    true, // bodies are thrown away or handed back as they are
+		ForceAttemptHTTP2:     true,
+		WriteBufferSize:       4 << 10,
+		ReadBufferSize:        4 << 10,
+	}
+	if caCerts != "" {
+		pool, err := x509.SystemCertPool()
+		if err != nil {
+			pool = x509.NewCertPool()
+		}
+		if !pool.AppendCertsFromPEM([]byte(caCerts)) {
+			return nil, fmt.Errorf("CACerts: no PEM certificate found")
+		}
+		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	}
+	c.transports[caCerts] = t
+	return t, nil
+}
+
+// Sink posts events to one URL. It is safe for concurrent use.
+type Sink struct {
+	name          string
+	url           url.URL
+	authorization []string
+	transport     *http.Transport
+}
+
+var _ event.Handler = (*Sink)(nil)
+
+// StatusError is an answer that is not 2xx.
+type StatusError struct {
+	URL  string
+	Code int
+	// Body is the beginning of the answer's body.
+	Body []byte
+	// RetryAfter is how long the sink asked to wait, zero if it did not.
+	RetryAfter time.Duration
+}
+
+// Error says who answered what.
+func (e *StatusError) Error() string {
+	text := fmt.Sprintf("post %s: status %d", e.URL, e.Code)
+	if len(e.Body) > 0 {
+		text += fmt.Sprintf(" (%.120q)", e.Body)
+	}
+	return text
+}
+
+// Handle makes one attempt. The error of an answer that trying again cannot cure is permanent: 3xx, which is not followed, and
+// 4xx but 404, 408, 409 and 429.
+func (s *Sink) Handle(ctx context.Context, e *event.Event) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	resp, err := s.post(ctx, e)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
+		drain(resp, cancel)
+		return nil
+	}
+	failure := &StatusError{URL: s.name, Code: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
+	timer := time.AfterFunc(drainTime, cancel)
+	defer timer.Stop()
+	failure.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
+	if !retryable(resp.StatusCode) {
+		return event.Permanent(failure)
+	}
+	return failure
+}
+
+func retryable(code int) bool {
+	switch code {
+	case http.StatusNotFound, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return true
+	}
+	return code >= 500
+}
+
+// drain reads a short answer to its end, so that the connection can be used again; a long or slow one is cut off.
+func drain(resp *http.Response, cancel func()) {
+	if resp.Body == http.NoBody || resp.ContentLength == 0 {
+		return
+	}
+	timer := time.AfterFunc(drainTime, cancel)
+	defer timer.Stop()
+	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
+}
+
+// Reply is what a sink answered.
+type Reply struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Call makes one attempt and returns the answer, whatever its status. An answer larger than 8 MiB is an error.
+func (s *Sink) Call(ctx context.Context, e *event.Event) (*Reply, error) {
+	resp, err := s.post(ctx, e)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
+	if err != nil {
+		return nil, fmt.Errorf("read reply of %s: %w", s.name, err)
+	}
+	if len(body) > maxReply {
+		return nil, fmt.Errorf("read reply of %s: larger than %d bytes", s.name, maxReply)
+	}
+	return &Reply{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+}
+
+func (s *Sink) post(ctx context.Context, e *event.Event) (*http.Response, error) {
+	header := make(http.Header, 12)
+	header["User-Agent"] = userAgent
+	if s.authorization != nil {
+		header["Authorization"] = s.authorization
+	}
+	if ct := e.DataContentType(); ct != "" {
+		header["Content-Type"] = []string{ct}
+	}
+	event.EachAttribute(e, func(name, value string) {
+		header[headerName(name)] = []string{event.EscapeHeader(value)}
+	})
+	data := e.Data()
+	req := (&http.Request{
+		Method: http.MethodPost, URL: &s.url, Host: s.url.Host, Header: header,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		ContentLength: int64(len(data)), Body: http.NoBody,
+	}).WithContext(ctx)
+	if len(data) > 0 {
+		req.Body = io.NopCloser(bytes.NewReader(data))
+		// With GetBody a connection that the sink closed while idle is replaced without an attempt being lost.
+		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
+	}
+	resp, err := s.transport.RoundTrip(req)
+	if err != nil {
+		return nil, fmt.Errorf("post %s: %w", s.name, err)
+	}
+	return resp, nil
+}
+
+var userAgent = []string{"openfunction-events"}
+
+var coreHeaders = map[string]string{
+	"specversion": "Ce-Specversion", "id": "Ce-Id", "source": "Ce-Source", "type": "Ce-Type", "subject": "Ce-Subject",
+	"time": "Ce-Time", "dataschema": "Ce-Dataschema", "schemaurl": "Ce-Schemaurl",
+}
+
+func headerName(attribute string) string {
+	if name, ok := coreHeaders[attribute]; ok {
+		return name
+	}
+	return textproto.CanonicalMIMEHeaderKey("ce-" + attribute)
+}
+
+// retryAfter reads the header's two forms, seconds and a date (RFC 9110, section 10.2.3).
+func retryAfter(value string, now time.Time) time.Duration {
+	if value == "" {
+		return 0
+	}
+	if seconds, err := strconv.Atoi(value); err == nil {
+		return max(0, min(time.Duration(seconds), 24*3600)) * time.Second
+	}
+	if at, err := http.ParseTime(value); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}

@@ -1,0 +1,316 @@
+package dispatch
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+func newEvent(t testing.TB, contentType string, data []byte) *event.Event {
+	t.Helper()
+	var b event.Binary
+	for name, value := range map[string]string{"specversion": "1.0", "id": "e1", "source": "/test", "type": "test", "subject": "größe 1%", "myext": "x"} {
+		if err := b.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := b.Event(contentType, data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+func sinkTo(t testing.TB, h http.HandlerFunc) *Sink {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	c := NewClient(nil)
+	t.Cleanup(c.Close)
+	s, err := c.Sink(plan.Target{Name: "sink default/fn", URL: server.URL + "/path"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestSinkPostsBinaryMode(t *testing.T) {
+	data := make([]byte, 256)
+	for i := range data {
+		data[i] = byte(i)
+	}
+	var header http.Header
+	var body []byte
+	s := sinkTo(t, func(w http.ResponseWriter, r *http.Request) {
+		header, body = r.Header, nil
+		body, _ = io.ReadAll(r.Body)
+		if r.Method != http.MethodPost || r.URL.Path != "/path" {
+			w.WriteHeader(http.StatusTeapot)
+		}
+	})
+	if err := s.Handle(t.Context(), newEvent(t, "application/octet-stream", data)); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, name := range []string{"Ce-Id", "Ce-Source", "Ce-Type", "Ce-Specversion", "Ce-Subject", "Ce-Myext", "Content-Type"} {
+		got[name] = header.Get(name)
+	}
+	want := map[string]string{
+		"Ce-Id": "e1", "Ce-Source": "/test", "Ce-Type": "test", "Ce-Specversion": "1.0",
+		"Ce-Subject": "gr%C3%B6%C3%9Fe%201%25", "Ce-Myext": "x", "Content-Type": "application/octet-stream",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("headers (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(data, body); diff != "" {
+		t.Errorf("body (-want +got):\n%s", diff)
+	}
+}
+
+func TestSinkJudgesAnswers(t *testing.T) {
+	for _, tt := range []struct {
+		code                 int
+		wantErr, wantForever bool
+	}{
+		{200, false, false}, {202, false, false}, {204, false, false},
+		{301, true, true}, {302, true, true}, {400, true, true}, {401, true, true}, {403, true, true}, {410, true, true}, {413, true, true},
+		{422, true, true}, {425, true, true},
+		{404, true, false}, {408, true, false}, {409, true, false}, {429, true, false}, {500, true, false}, {503, true, false}, {599, true, false},
+	} {
+		t.Run(fmt.Sprint(tt.code), func(t *testing.T) {
+			s := sinkTo(t, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/path" {
+					t.Errorf("redirect was followed to %s", r.URL)
+				}
+				w.Header().Set("Location", "/elsewhere")
+				w.WriteHeader(tt.code)
+			})
+			err := s.Handle(t.Context(), newEvent(t, "", nil))
+			if got := err != nil; got != tt.wantErr {
+				t.Errorf("Handle() = %v, want error: %v", err, tt.wantErr)
+			}
+			if got := event.IsPermanent(err); got != tt.wantForever {
+				t.Errorf("IsPermanent(%v) = %v, want %v", err, got, tt.wantForever)
+			}
+		})
+	}
+}
+
+func TestSinkIsDoneAt2xxWhateverTheBodySays(t *testing.T) {
+	for name, write := range map[string]func(w http.ResponseWriter, r *http.Request){
+		"not a CloudEvent": func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "OK") },
+		"endless":          func(w http.ResponseWriter, r *http.Request) { trickle(w, r, strings.Repeat("x", 4096)) },
+		"trickling":        func(w http.ResponseWriter, r *http.Request) { trickle(w, r, "x") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := sinkTo(t, write)
+			begin := time.Now()
+			if err := s.Handle(t.Context(), newEvent(t, "", nil)); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(begin); took > 5*time.Second {
+				t.Errorf("a 2xx answer took %v to be believed", took)
+			}
+		})
+	}
+}
+
+func trickle(w http.ResponseWriter, r *http.Request, s string) {
+	for r.Context().Err() == nil {
+		if _, err := io.WriteString(w, s); err != nil {
+			return
+		}
+		w.(http.Flusher).Flush()
+		select {
+		case <-r.Context().Done():
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+}
+
+func TestRetry(t *testing.T) {
+	boom := errors.New("boom")
+	away := &StatusError{Code: 429, RetryAfter: 5 * time.Second}
+	for _, tt := range []struct {
+		name     string
+		delivery plan.Delivery
+		errs     []error
+		want     []time.Duration // the waits, give or take a tenth
+		wantErr  string
+	}{
+		{"first attempt succeeds", plan.Delivery{Retry: 3}, nil, nil, ""},
+		{"exponential doubles", plan.Delivery{Retry: 3, BackoffDelay: 200 * time.Millisecond}, []error{boom, boom, boom},
+			[]time.Duration{200 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond}, ""},
+		{"linear grows by the delay", plan.Delivery{Retry: 3, Linear: true, BackoffDelay: 200 * time.Millisecond}, []error{boom, boom, boom},
+			[]time.Duration{200 * time.Millisecond, 400 * time.Millisecond, 600 * time.Millisecond}, ""},
+		{"attempts run out", plan.Delivery{Retry: 1, BackoffDelay: time.Second}, []error{boom, boom}, []time.Duration{time.Second}, "after 2 attempts: boom"},
+		{"no retries", plan.Delivery{}, []error{boom}, nil, "after 1 attempts: boom"},
+		{"a permanent error is not retried", plan.Delivery{Retry: 3}, []error{event.Permanent(boom)}, nil, "boom"},
+		{"no wait exceeds a minute", plan.Delivery{Retry: 1, BackoffDelay: time.Hour}, []error{boom}, []time.Duration{time.Minute}, ""},
+		{"Retry-After is honoured", plan.Delivery{Retry: 1, RetryAfterMax: time.Minute}, []error{away}, []time.Duration{5 * time.Second}, ""},
+		{"Retry-After is capped", plan.Delivery{Retry: 1, RetryAfterMax: time.Second}, []error{away}, []time.Duration{time.Second}, ""},
+		{"a huge delay does not overflow", plan.Delivery{Retry: 1, BackoffDelay: 1 << 62}, []error{boom}, []time.Duration{time.Minute}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var waits []time.Duration
+			attempt := 0
+			r := Retry(event.HandlerFunc(func(context.Context, *event.Event) error {
+				attempt++
+				if attempt > len(tt.errs) {
+					return nil
+				}
+				return tt.errs[attempt-1]
+			}), tt.delivery).(*retry)
+			r.wait = func(_ context.Context, d time.Duration) error { waits = append(waits, d); return nil }
+			err := r.Handle(t.Context(), newEvent(t, "", nil))
+			if got := fmt.Sprint(err); got != tt.wantErr && (err != nil || tt.wantErr != "") {
+				t.Errorf("Handle() = %v, want %q", err, tt.wantErr)
+			}
+			near := cmp.Comparer(func(a, b time.Duration) bool { return a-b <= max(a, b)/9 && b-a <= max(a, b)/9 })
+			if diff := cmp.Diff(tt.want, waits, near); diff != "" {
+				t.Errorf("waits (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestRetryStopsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	attempts := 0
+	err := Forever(event.HandlerFunc(func(attempt context.Context, _ *event.Event) error {
+		attempts++
+		cancel()
+		if attempt.Err() != nil {
+			t.Error("the attempt under way was cancelled at once")
+		}
+		return errors.New("boom")
+	}), plan.Delivery{}).Handle(ctx, newEvent(t, "", nil))
+	if !errors.Is(err, ErrStopped) || attempts != 1 {
+		t.Errorf("Handle() = %v after %d attempts, want ErrStopped after 1", err, attempts)
+	}
+}
+
+func TestRetryBoundsAnAttempt(t *testing.T) {
+	s := sinkTo(t, func(_ http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		<-r.Context().Done()
+	})
+	err := Retry(s, plan.Delivery{Timeout: 50 * time.Millisecond}).Handle(t.Context(), newEvent(t, "", nil))
+	if !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("Handle() = %v, want a deadline exceeded", err)
+	}
+}
+
+func TestDeadLetter(t *testing.T) {
+	for _, tt := range []struct {
+		name     string
+		err      error
+		wantCode string
+		wantData string
+	}{
+		{"of a status", event.Permanent(&StatusError{URL: "http://s", Code: 400, Body: []byte("no such order")}), "400", "no such order"},
+		{"of an empty body", &StatusError{URL: "http://s", Code: 503}, "503", ""},
+		{"of no answer", errors.New("connection refused"), "500", "connection refused"},
+		{"of a long body", &StatusError{Code: 500, Body: []byte(strings.Repeat("x", 5000))}, "500", strings.Repeat("x", maxErrorBody)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			e := newEvent(t, "text/plain", []byte("hello"))
+			var letter *event.Event
+			err := DeadLetter(failing(tt.err), "http://s/path", event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+				letter = e
+				return nil
+			})).Handle(t.Context(), e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			data, _ := base64.StdEncoding.DecodeString(letter.Extensions()[ErrorData].(string))
+			got := []any{letter.ID(), string(letter.Data()), letter.Extensions()[ErrorDest], letter.Extensions()[ErrorCode], string(data), letter.Extensions()["myext"]}
+			want := []any{"e1", "hello", "http://s/path", tt.wantCode, tt.wantData, "x"}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("letter (-want +got):\n%s", diff)
+			}
+			if _, changed := e.Extensions()[ErrorDest]; changed {
+				t.Error("the original event was changed")
+			}
+		})
+	}
+}
+
+func TestDeadLetterLeavesTheEventWithTheCaller(t *testing.T) {
+	boom := errors.New("boom")
+	if err := DeadLetter(failing(boom), "x", failing(errors.New("full"))).Handle(t.Context(), newEvent(t, "", nil)); !errors.Is(err, boom) {
+		t.Errorf("with a failing dead letter target: %v, want boom", err)
+	}
+	stopped := fmt.Errorf("%w: boom", ErrStopped)
+	called := false
+	err := DeadLetter(failing(stopped), "x", event.HandlerFunc(func(context.Context, *event.Event) error {
+		called = true
+		return nil
+	})).Handle(t.Context(), newEvent(t, "", nil))
+	if !errors.Is(err, ErrStopped) || called {
+		t.Errorf("a delivery that was only stopped: %v, dead-lettered %v", err, called)
+	}
+}
+
+func failing(err error) event.Handler {
+	return event.HandlerFunc(func(context.Context, *event.Event) error { return err })
+}
+
+func TestAllRunsAtOnceAndJoinsErrors(t *testing.T) {
+	var running atomic.Int32
+	together := make(chan struct{})
+	h := event.HandlerFunc(func(context.Context, *event.Event) error {
+		if running.Add(1) == 3 {
+			close(together)
+		}
+		<-together
+		return errors.New("boom")
+	})
+	err := All(h, h, h).Handle(t.Context(), newEvent(t, "", nil))
+	if got := fmt.Sprint(err); strings.Count(got, "boom") != 3 {
+		t.Errorf("Handle() = %q, want three times boom", got)
+	}
+}
+
+func TestRetryAfterForms(t *testing.T) {
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	for value, want := range map[string]time.Duration{
+		"": 0, "7": 7 * time.Second, "-1": 0, "soon": 0, "99999999999999": 24 * time.Hour, "9999999": 24 * time.Hour,
+		now.Add(time.Minute).Format(http.TimeFormat): time.Minute, now.Add(-time.Minute).Format(http.TimeFormat): 0,
+	} {
+		if got := retryAfter(value, now); got != want {
+			t.Errorf("retryAfter(%q) = %v, want %v", value, got, want)
+		}
+	}
+}
+
+func BenchmarkSink(b *testing.B) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusAccepted) }))
+	defer server.Close()
+	c := NewClient(nil)
+	defer c.Close()
+	s, err := c.Sink(plan.Target{URL: server.URL})
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := newEvent(b, "application/json", []byte(`{"hello":"world"}`))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := s.Handle(b.Context(), e); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

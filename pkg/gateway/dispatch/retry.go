@@ -1,0 +1,114 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+const (
+	// maxBackoff caps every wait but the one that a sink asks for.
+	maxBackoff = time.Minute
+	// lastAttempt is how much longer an attempt may take that was under way when its context ended.
+	lastAttempt = 5 * time.Second
+)
+
+// ErrStopped is wrapped by the error of a delivery that ended because its context did: it has neither succeeded nor failed.
+var ErrStopped = errors.New("stopped before it was delivered")
+
+// Retry returns a handler that tries next as often as d says. Once ctx is done it makes no further attempt, and the one under way
+// gets five more seconds: the event is then for whoever holds it to deliver again.
+func Retry(next event.Handler, d plan.Delivery) event.Handler {
+	return &retry{next: next, delivery: d, wait: sleep}
+}
+
+// Forever is Retry without an end: it returns nil or, when ctx is done, an error that wraps ErrStopped.
+func Forever(next event.Handler, d plan.Delivery) event.Handler {
+	d.Retry = -1
+	return &retry{next: next, delivery: d, wait: sleep}
+}
+
+type retry struct {
+	next     event.Handler
+	delivery plan.Delivery
+	wait     func(ctx context.Context, d time.Duration) error
+}
+
+func (r *retry) Handle(ctx context.Context, e *event.Event) error {
+	for attempt := 0; ; attempt++ {
+		err := r.attempt(ctx, e)
+		if err == nil {
+			return nil
+		}
+		forever := r.delivery.Retry < 0
+		if !forever && event.IsPermanent(err) {
+			return err
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("%w: %w", ErrStopped, err)
+		}
+		if !forever && attempt >= r.delivery.Retry {
+			return fmt.Errorf("after %d attempts: %w", attempt+1, err)
+		}
+		if r.wait(ctx, r.pause(attempt, err)) != nil {
+			return fmt.Errorf("%w: %w", ErrStopped, err)
+		}
+	}
+}
+
+func (r *retry) attempt(ctx context.Context, e *event.Event) error {
+	timeout := r.delivery.Timeout
+	if timeout <= 0 {
+		timeout = 30 * time.Second
+	}
+	attempt, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() {
+		// The timer outlives the attempt by at most lastAttempt and then does nothing.
+		time.AfterFunc(lastAttempt, cancel)
+	})
+	defer stop()
+	return r.next.Handle(attempt, e)
+}
+
+// pause is how long to wait after the failed attempt of this number, counted from zero: the backoff, give or take a tenth so that many
+// failed together do not come back together, or longer if the sink asked for it.
+func (r *retry) pause(attempt int, err error) time.Duration {
+	wait := r.delivery.BackoffDelay
+	if r.delivery.Linear {
+		wait *= time.Duration(min(attempt, 1<<20) + 1)
+	} else {
+		wait <<= min(attempt, 20)
+	}
+	if wait > maxBackoff || wait < 0 {
+		wait = maxBackoff
+	}
+	if wait > 0 {
+		wait += time.Duration((rand.Float64() - 0.5) / 5 * float64(wait))
+	}
+	var status *StatusError
+	if errors.As(err, &status) && status.RetryAfter > 0 {
+		wait = max(wait, min(status.RetryAfter, r.delivery.RetryAfterMax))
+	}
+	var away *event.Unavailable
+	if errors.As(err, &away) {
+		wait = max(wait, away.After)
+	}
+	return max(wait, time.Millisecond)
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}
