@@ -1,0 +1,160 @@
+package ingress
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	"golang.org/x/sync/errgroup"
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/event"
+)
+
+// batchWorkers bounds the events of one batch that are handled at once.
+const batchWorkers = 16
+
+func (i *Ingress) post(w http.ResponseWriter, r *http.Request) {
+	key := routeKey{chi.URLParam(r, "namespace"), chi.URLParam(r, "eventSource"), chi.URLParam(r, "event")}
+	route, ok := (*i.routes.Load())[key]
+	if !ok {
+		text(w, http.StatusNotFound, fmt.Sprintf("there is no http event %s of EventSource %s/%s: declare it or look at the address", key.event, key.namespace, key.eventSource))
+		return
+	}
+	select {
+	case i.slots <- struct{}{}:
+		defer func() { <-i.slots }()
+	default:
+		retryLater(w, http.StatusServiceUnavailable, time.Second, "too many requests are inside: try again later")
+		return
+	}
+	if i.base.Err() != nil {
+		retryLater(w, http.StatusServiceUnavailable, time.Second, "shutting down: try again")
+		return
+	}
+	reply, err := i.handle(r, route)
+	switch {
+	case err != nil:
+		answerError(w, err)
+	case reply != nil:
+		answerReply(w, reply)
+	default:
+		w.WriteHeader(http.StatusAccepted)
+	}
+}
+
+// handle returns once the events of r are safe, with the sink's reply if there is one.
+func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error) {
+	defer recovered(r.Context(), &err)
+	m, err := modeOf(r, route)
+	if err != nil {
+		return nil, err
+	}
+	body, err := readBody(r, route.HTTP.MaxBodyBytes)
+	if err != nil {
+		return nil, err
+	}
+	if m == modeBatch {
+		events, err := i.decodeBatch(body, route)
+		if err != nil {
+			return nil, err
+		}
+		return i.handOverAll(r, route, events)
+	}
+	e, err := i.decode(m, r, body, route)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := i.detach(r, route)
+	defer cancel()
+	return handOver(ctx, route, e)
+}
+
+func handOver(ctx context.Context, route *Route, e *event.Event) (*Reply, error) {
+	if route.Call != nil {
+		return route.Call(ctx, e)
+	}
+	return nil, route.Next.Handle(ctx, e)
+}
+
+// handOverAll hands over a batch, a bounded number at once. The answer is for all: one error fails the batch, although other events of
+// it may be safe already; the caller's repeat brings those a second time.
+func (i *Ingress) handOverAll(r *http.Request, route *Route, events []*event.Event) (*Reply, error) {
+	ctx, cancel := i.detach(r, route)
+	defer cancel()
+	errs := make([]error, len(events))
+	var group errgroup.Group
+	group.SetLimit(batchWorkers)
+	for n, e := range events {
+		group.Go(func() error {
+			errs[n] = handOverOne(ctx, route, n, e)
+			return nil
+		})
+	}
+	_ = group.Wait() // the errors are in errs, where their order does not depend on chance
+	return nil, worst(errs)
+}
+
+func handOverOne(ctx context.Context, route *Route, n int, e *event.Event) (err error) {
+	defer recovered(ctx, &err)
+	reply, err := handOver(ctx, route, e)
+	if err != nil {
+		return fmt.Errorf("event %d of the batch: %w", n, err)
+	}
+	if reply != nil && (reply.Status < 200 || reply.Status > 299) {
+		return refuse(passable(reply.Status), "event %d of the batch: the sink answered %d", n, reply.Status)
+	}
+	return nil
+}
+
+// worst returns an error that trying again cannot cure, if there is one, and else the first.
+func worst(errs []error) error {
+	var first error
+	for _, err := range errs {
+		if event.IsPermanent(err) {
+			return err
+		}
+		if first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// detach returns a context for what happens to an event once it has been read: the caller's hanging up does not end it,
+// the route's timeout and Close do.
+func (i *Ingress) detach(r *http.Request, route *Route) (context.Context, context.CancelFunc) {
+	timeout := route.Timeout
+	if timeout <= 0 {
+		timeout = i.o.Timeout
+	}
+	return context.WithTimeout(detached{i.base, r.Context()}, timeout)
+}
+
+// detached lives as long as the first context and has the values of the second.
+type detached struct {
+	context.Context
+	values context.Context
+}
+
+// Value asks its own context first: that is how package context finds whom to follow without a goroutine.
+func (d detached) Value(key any) any {
+	if value := d.Context.Value(key); value != nil {
+		return value
+	}
+	return d.values.Value(key)
+}
+
+var errPanic = errors.New("a fault in the gateway, see its log")
+
+// recovered turns a panic into errPanic; here is where it stops travelling, so here it is logged.
+func recovered(ctx context.Context, err *error) {
+	if p := recover(); p != nil {
+		logging.FromContext(ctx).Errorw("request panicked", "panic", p, "stack", string(debug.Stack()))
+		*err = errPanic
+	}
+}

@@ -1,0 +1,337 @@
+package ingress
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+func handle(f func(ctx context.Context, e *event.Event) error) []Route {
+	return []Route{{Namespace: "ns", EventSource: "es", Event: "e", HTTP: plan.HTTP{MaxBodyBytes: 1 << 20}, Next: event.HandlerFunc(f)}}
+}
+
+// start serves i on a port of its own and returns its address, and what stops it and returns Serve's error.
+func start(t *testing.T, i *Ingress, grace time.Duration, configure func(*http.Server)) (address string, stop func() error) {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	server := newServer(ctx, i.Handler())
+	if configure != nil {
+		configure(server)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- serve(ctx, ln, server, grace) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-ended
+	})
+	t.Cleanup(func() {
+		_ = stop()
+		i.Close()
+	})
+	return ln.Addr().String(), stop
+}
+
+const post = "POST /ns/es/e HTTP/1.1\r\nHost: h\r\nce-specversion: 1.0\r\nce-id: 1\r\nce-source: /s\r\nce-type: t\r\n"
+
+// dial opens a connection and writes what is given.
+func dial(t *testing.T, address, request string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, request); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func status(t *testing.T, conn net.Conn) int {
+	t.Helper()
+	response, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatalf("read response: %v", err)
+	}
+	_, _ = io.Copy(io.Discard, response.Body)
+	_ = response.Body.Close()
+	return response.StatusCode
+}
+
+func TestABodyThatNeverEndsIsGivenUp(t *testing.T) {
+	i := New(Options{})
+	i.SetRoutes(handle(func(context.Context, *event.Event) error {
+		t.Error("an event was made of half a body")
+		return nil
+	}))
+	address, _ := start(t, i, time.Second, func(s *http.Server) { s.ReadTimeout = 100 * time.Millisecond })
+	for name, request := range map[string]string{
+		"short of its length": post + "Content-Length: 10\r\n\r\nhalf",
+		"chunked":             post + "Transfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
+	} {
+		if got := status(t, dial(t, address, request)); got != http.StatusRequestTimeout {
+			t.Errorf("%s: status = %d, want %d", name, got, http.StatusRequestTimeout)
+		}
+	}
+}
+
+func TestAnUnknownRouteIsAnsweredBeforeTheBody(t *testing.T) {
+	i := New(Options{})
+	i.SetRoutes(handle(nil))
+	address, _ := start(t, i, time.Second, nil)
+	for name, tt := range map[string]struct {
+		request string
+		want    int
+	}{
+		"unknown route":  {strings.Replace(post, "/ns/es/e", "/ns/es/x", 1) + "Expect: 100-continue\r\nContent-Length: 10\r\n\r\n", 404},
+		"too large body": {post + "Expect: 100-continue\r\nContent-Length: 10000000\r\n\r\n", 413},
+		"unknown format": {post + "Content-Type: application/cloudevents+xml\r\nExpect: 100-continue\r\nContent-Length: 10\r\n\r\n", 415},
+	} {
+		if got := status(t, dial(t, address, tt.request)); got != tt.want {
+			t.Errorf("%s: status = %d, want %d", name, got, tt.want)
+		}
+	}
+}
+
+func TestHangingUpDoesNotCancel(t *testing.T) {
+	entered, gone, result := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	i := New(Options{})
+	i.SetRoutes(handle(func(ctx context.Context, _ *event.Event) error {
+		close(entered)
+		<-gone
+		result <- ctx.Err()
+		return ctx.Err()
+	}))
+	callerGone := make(chan struct{})
+	address, _ := start(t, i, 5*time.Second, func(s *http.Server) {
+		h := s.Handler
+		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			context.AfterFunc(r.Context(), func() { close(callerGone) })
+			h.ServeHTTP(w, r)
+		})
+	})
+	conn := dial(t, address, post+"Content-Length: 1\r\n\r\na")
+	<-entered
+	_ = conn.Close()
+	<-callerGone
+	close(gone)
+	if err := <-result; err != nil {
+		t.Errorf("context after the caller hung up = %v, want it to live on", err)
+	}
+}
+
+func TestHalfAConnectionIsNotToldThatAllIsWell(t *testing.T) {
+	entered, gone := make(chan struct{}), make(chan struct{})
+	i := New(Options{})
+	i.SetRoutes(handle(func(context.Context, *event.Event) error {
+		close(entered)
+		<-gone
+		return fmt.Errorf("broken pipe")
+	}))
+	address, _ := start(t, i, 5*time.Second, func(s *http.Server) {
+		h := s.Handler
+		s.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			context.AfterFunc(r.Context(), func() { close(gone) })
+			h.ServeHTTP(w, r)
+		})
+	})
+	conn := dial(t, address, post+"\r\n")
+	<-entered
+	if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(t, conn); got != http.StatusBadGateway {
+		t.Errorf("status = %d, want %d", got, http.StatusBadGateway)
+	}
+}
+
+func TestHandlingIsBoundedInTime(t *testing.T) {
+	i := New(Options{Timeout: 50 * time.Millisecond})
+	i.SetRoutes(handle(func(ctx context.Context, _ *event.Event) error {
+		<-ctx.Done()
+		return fmt.Errorf("publish: %w", ctx.Err())
+	}))
+	address, _ := start(t, i, time.Second, nil)
+	if got := status(t, dial(t, address, post+"\r\n")); got != http.StatusServiceUnavailable {
+		t.Errorf("status = %d, want 503", got)
+	}
+}
+
+func TestStopFinishesWhatIsInside(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	i := New(Options{})
+	i.SetRoutes(handle(func(context.Context, *event.Event) error {
+		close(entered)
+		<-release
+		return nil
+	}))
+	address, stop := start(t, i, 20*time.Second, nil)
+	conn := dial(t, address, post+"\r\n")
+	<-entered
+	i.Drain()
+	stopped := make(chan error, 1)
+	go func() { stopped <- stop() }()
+	refused := false
+	for deadline := time.Now().Add(10 * time.Second); !refused && time.Now().Before(deadline); {
+		another, err := net.Dial("tcp", address)
+		refused = err != nil
+		if err == nil {
+			_ = another.Close()
+		}
+	}
+	if !refused {
+		t.Error("connections are still taken, want them refused")
+	}
+	close(release)
+	if got := status(t, conn); got != accepted {
+		t.Errorf("status of the request that was inside = %d, want %d", got, accepted)
+	}
+	if err := <-stopped; err != nil {
+		t.Errorf("Serve() = %v, want nil", err)
+	}
+}
+
+const accepted = http.StatusAccepted
+
+func TestStopIsBounded(t *testing.T) {
+	entered, ended := make(chan struct{}), make(chan error, 1)
+	i := New(Options{})
+	i.SetRoutes(handle(func(ctx context.Context, _ *event.Event) error {
+		close(entered)
+		<-ctx.Done()
+		ended <- ctx.Err()
+		return ctx.Err()
+	}))
+	address, stop := start(t, i, 50*time.Millisecond, nil)
+	dial(t, address, post+"\r\n")
+	<-entered
+	if err := stop(); err == nil || !strings.Contains(err.Error(), "still inside after 50ms") {
+		t.Errorf("Serve() = %v, want an error that requests were still inside", err)
+	}
+	i.Close() // returns only once the handler has
+	select {
+	case err := <-ended:
+		if err != context.Canceled {
+			t.Errorf("context of the handler = %v, want it cancelled", err)
+		}
+	default:
+		t.Error("Close returned before the handler did")
+	}
+}
+
+func TestServeSaysWhatItCannotServe(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = ln.Close()
+	if err := Serve(t.Context(), ln, http.NotFoundHandler(), time.Second); err == nil || !strings.Contains(err.Error(), "serve 127.0.0.1:") {
+		t.Errorf("Serve on a closed listener = %v, want an error with its address", err)
+	}
+}
+
+func TestRequestsInsideAreBounded(t *testing.T) {
+	entered, release := make(chan struct{}), make(chan struct{})
+	i := New(Options{MaxConcurrent: 2})
+	i.SetRoutes(handle(func(context.Context, *event.Event) error {
+		entered <- struct{}{}
+		<-release
+		return nil
+	}))
+	address, _ := start(t, i, 5*time.Second, nil)
+	var conns []net.Conn
+	for range 2 {
+		conns = append(conns, dial(t, address, post+"\r\n"))
+		<-entered
+	}
+	response, err := http.ReadResponse(bufio.NewReader(dial(t, address, post+"\r\n")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := response.Header.Get("Retry-After"); response.StatusCode != 503 || got != "1" {
+		t.Errorf("the third = %d with Retry-After %q, want 503 with 1", response.StatusCode, got)
+	}
+	close(release)
+	for _, conn := range conns {
+		if got := status(t, conn); got != accepted {
+			t.Errorf("status of those inside = %d, want %d", got, accepted)
+		}
+	}
+}
+
+func TestRoutesAreSwappedUnderLoad(t *testing.T) {
+	var taken [2]atomic.Int64
+	tables := [2][]Route{}
+	for n := range tables {
+		tables[n] = handle(func(_ context.Context, e *event.Event) error {
+			if got, want := string(e.Data()), e.ID(); got != want {
+				t.Errorf("data = %q, want %q", got, want)
+			}
+			taken[n].Add(1)
+			return nil
+		})
+	}
+	i := New(Options{})
+	i.SetRoutes(tables[0])
+	address, _ := start(t, i, 5*time.Second, nil)
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	defer client.CloseIdleConnections()
+
+	const callers, each = 64, 20
+	var group sync.WaitGroup
+	for c := range callers {
+		group.Go(func() {
+			for n := range each {
+				id := fmt.Sprintf("%d-%d", c, n)
+				r, _ := http.NewRequest("POST", "http://"+address+"/ns/es/e", strings.NewReader(id))
+				for name, value := range map[string]string{"ce-specversion": "1.0", "ce-id": id, "ce-source": "/s", "ce-type": "t"} {
+					r.Header.Set(name, value)
+				}
+				response, err := client.Do(r)
+				if err != nil {
+					t.Errorf("post %s: %v", id, err)
+					return
+				}
+				_, _ = io.Copy(io.Discard, response.Body)
+				_ = response.Body.Close()
+				if response.StatusCode != accepted {
+					t.Errorf("post %s: status = %d, want %d", id, response.StatusCode, accepted)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		group.Wait()
+		close(done)
+	}()
+	for n := 1; ; n++ {
+		i.SetRoutes(tables[n%2])
+		select {
+		case <-done:
+			if got := taken[0].Load() + taken[1].Load(); got != callers*each {
+				t.Errorf("%d events taken, want %d", got, callers*each)
+			}
+			return
+		case <-time.After(100 * time.Microsecond):
+		}
+	}
+}

@@ -1,0 +1,269 @@
+//go:build e2e
+
+package kafka
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/IBM/sarama"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/test/servers"
+)
+
+func TestRealKafka(t *testing.T) {
+	k := servers.Kafka(t)
+	for name, test := range map[string]func(*testing.T, *servers.KafkaServer){
+		"two members and a third that leaves get every record":  rebalance,
+		"a broker that is killed comes back":                    brokerKilled,
+		"a process that is killed loses nothing":                processKilled,
+		"large binary values arrive unchanged":                  largeBinary,
+		"CloudEvents in both modes arrive as they are":          cloudEvents,
+		"records of aborted transactions are no events":         aborted,
+		"a topic and partitions that come later are read whole": later,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, k) })
+	}
+}
+
+func numbers(n int) []string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprint(i)
+	}
+	return all
+}
+
+func records(topic string, values []string) []*sarama.ProducerMessage {
+	var all []*sarama.ProducerMessage
+	for i, v := range values {
+		key := ""
+		if i%2 == 0 {
+			key = fmt.Sprint("key-", i%40)
+		}
+		all = append(all, servers.KafkaRecord(topic, key, v))
+	}
+	return all
+}
+
+// total counts the distinct events that any of the sinks took.
+func total(sinks ...*sink) int {
+	all := map[string]bool{}
+	for _, s := range sinks {
+		s.mu.Lock()
+		for data := range s.got {
+			all[data] = true
+		}
+		s.mu.Unlock()
+	}
+	return len(all)
+}
+
+func rebalance(t *testing.T, k *servers.KafkaServer) {
+	const n = 2000
+	k.CreateTopic("rebalance", 6)
+	a, b, c := &sink{}, &sink{}, &sink{}
+	first := start(t, options("rebalance", k.Addr()), a)
+	first.awaitReady(true)
+	k.Produce(records("rebalance", numbers(n)[:n/2])...)
+	start(t, options("rebalance", k.Addr()), b).awaitReady(true) // while the first reads
+	k.Produce(records("rebalance", numbers(n)[n/2:3*n/4])...)
+	third := start(t, options("rebalance", k.Addr()), c)
+	third.awaitReady(true)
+	k.Produce(records("rebalance", numbers(n)[3*n/4:])...)
+	eventually(t, "a record for the third", func() bool { return total(c) > 0 })
+	third.end()
+	eventually(t, "every record", func() bool { return total(a, b, c) == n })
+	if len(a.list) == 0 || len(b.list) == 0 {
+		t.Errorf("the members took %d, %d and %d records: want some each", len(a.list), len(b.list), len(c.list))
+	}
+	t.Logf("the members took %d, %d and %d of %d records", len(a.list), len(b.list), len(c.list), n)
+}
+
+func brokerKilled(t *testing.T, k *servers.KafkaServer) {
+	k.CreateTopic("killed", 3)
+	s := &sink{}
+	r := start(t, options("killed", k.Addr()), s)
+	r.awaitReady(true)
+	k.Produce(records("killed", numbers(500))...)
+	eventually(t, "some records", func() bool { return s.distinct() > 0 })
+	k.Kill()
+	r.awaitReady(false)
+	k.Start()
+	r.awaitReady(true)
+	k.Produce(servers.KafkaRecord("killed", "", "after"))
+	s.await(t, "after")
+	eventually(t, "every record", func() bool { return s.distinct() == 501 })
+}
+
+func processKilled(t *testing.T, k *servers.KafkaServer) {
+	k.CreateTopic("crash", 2)
+	k.Produce(servers.KafkaRecord("crash", "", "before the group was"))
+	taken := t.TempDir() + "/taken"
+
+	startSource(t, k, "crash", taken).Kill() // without one event
+	k.Produce(records("crash", numbers(1000))...)
+	p := startSource(t, k, "crash", taken)
+	eventually(t, "some records", func() bool { return len(lines(taken)) > 100 })
+	p.Kill()
+	before := lines(taken)
+
+	s := &sink{}
+	start(t, options("crash", k.Addr()), s)
+	eventually(t, "every record", func() bool {
+		all := map[string]bool{}
+		for _, data := range before {
+			all[data] = true
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		for data := range s.got {
+			all[data] = true
+		}
+		return len(all) == 1000
+	})
+	if s.count("before the group was") != 0 {
+		t.Error("read what was there before the group was")
+	}
+}
+
+func lines(file string) []string {
+	b, _ := os.ReadFile(file)
+	return strings.Fields(string(b))
+}
+
+// startSource runs a source in a process of its own, which appends what it takes to a file. It returns once the source is ready.
+func startSource(t *testing.T, k *servers.KafkaServer, topic, file string) *servers.Process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestSourceProcess$")
+	ready := t.TempDir() + "/ready"
+	cmd.Env = append(os.Environ(), "SOURCE="+strings.Join([]string{k.Addr(), topic, file, ready}, " "))
+	return servers.StartProcess(t, cmd, func() error {
+		_, err := os.Stat(ready)
+		return err
+	})
+}
+
+// TestSourceProcess is what startSource runs; by itself it does nothing.
+func TestSourceProcess(t *testing.T) {
+	args := strings.Fields(os.Getenv("SOURCE"))
+	if len(args) == 0 {
+		return
+	}
+	f, err := os.OpenFile(args[2], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	next := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+		_, err := fmt.Fprintln(f, string(e.Data()))
+		return err
+	})
+	err = New(options(args[1], args[0])).Run(t.Context(), next, func(err error) {
+		if err == nil {
+			_ = os.WriteFile(args[3], nil, 0o600)
+		}
+	})
+	t.Fatalf("Run() = %v", err)
+}
+
+func largeBinary(t *testing.T, k *servers.KafkaServer) {
+	k.CreateTopic("large", 1)
+	values := map[string][]byte{"900 KiB": make([]byte, 900<<10), "6 MiB": make([]byte, 6<<20)}
+	got := make(chan *event.Event, 2)
+	start(t, options("large", k.Addr()), event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+		got <- e
+		return nil
+	})).awaitReady(true)
+	random := rand.NewChaCha8([32]byte{})
+	for name, v := range values {
+		_, _ = random.Read(v)
+		m := servers.KafkaRecord("large", name, "")
+		m.Value = sarama.ByteEncoder(v)
+		k.Produce(m)
+	}
+	for range values {
+		e := <-got
+		name := e.Extensions()["partitionkey"].(string)
+		if !bytes.Equal(e.Data(), values[name]) {
+			t.Errorf("%s: the data has changed", name)
+		}
+		if got, want := e.DataContentType(), "application/octet-stream"; got != want {
+			t.Errorf("%s: content type %q, want %q", name, got, want)
+		}
+	}
+}
+
+func cloudEvents(t *testing.T, k *servers.KafkaServer) {
+	k.CreateTopic("ce", 1)
+	got := make(chan *event.Event, 2)
+	start(t, options("ce", k.Addr()), event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+		got <- e
+		return nil
+	})).awaitReady(true)
+	k.Produce(
+		servers.KafkaRecord("ce", "k", "hello", "ce_specversion", "1.0", "ce_id", "1", "ce_source", "/s", "ce_type", "t", "content-type", "text/plain"),
+		servers.KafkaRecord("ce", "k", `{"specversion":"1.0","id":"2","source":"/s","type":"t","data":{"a": 1}}`, "content-type", "application/cloudevents+json"),
+	)
+	for _, want := range []string{"1 /s t text/plain hello", `2 /s t  {"a": 1}`} {
+		e := <-got
+		if got := fmt.Sprintln(e.ID(), e.Source(), e.Type(), e.DataContentType(), string(e.Data())); strings.TrimSpace(got) != want {
+			t.Errorf("event %s, want %s", got, want)
+		}
+		if len(e.Extensions()) != 0 {
+			t.Errorf("event %s has extensions %v, want none", e.ID(), e.Extensions())
+		}
+	}
+}
+
+func aborted(t *testing.T, k *servers.KafkaServer) {
+	k.CreateTopic("transactions", 1)
+	s := &sink{}
+	start(t, options("transactions", k.Addr()), s).awaitReady(true)
+	c := sarama.NewConfig()
+	c.Producer.Idempotent, c.Producer.RequiredAcks, c.Producer.Return.Successes = true, sarama.WaitForAll, true
+	c.Producer.Transaction.ID, c.Net.MaxOpenRequests = "tx", 1
+	p, err := sarama.NewSyncProducer([]string{k.Addr()}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	for _, value := range []string{"aborted", "committed"} {
+		if err := p.BeginTxn(); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := p.SendMessage(servers.KafkaRecord("transactions", "", value)); err != nil {
+			t.Fatal(err)
+		}
+		end := p.CommitTxn
+		if value == "aborted" {
+			end = p.AbortTxn
+		}
+		if err := end(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.await(t, "committed")
+	if s.count("aborted") != 0 {
+		t.Error("the aborted record became an event")
+	}
+}
+
+func later(t *testing.T, k *servers.KafkaServer) {
+	s := &sink{}
+	r := start(t, options("later", k.Addr()), s)
+	r.awaitReady(false)
+	k.Produce(servers.KafkaRecord("later", "", "created with the topic"))
+	s.await(t, "created with the topic")
+	r.awaitReady(true)
+	k.AddPartitions("later", 4)
+	k.Produce(records("later", numbers(50))...)
+	eventually(t, "every record", func() bool { return s.distinct() == 51 })
+}

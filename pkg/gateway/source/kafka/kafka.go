@@ -1,0 +1,231 @@
+// Package kafka is the event source that reads a Kafka topic as a member of a consumer group.
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/cloudevents/sdk-go/v2/types"
+	"go.uber.org/zap"
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// Options are what a Source needs.
+type Options struct {
+	// Source is the event to read; its Kafka is set.
+	Source plan.Source
+	// Dial makes every connection, also to the addresses that brokers advertise. Nil means a net.Dialer's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Instance is the client id that brokers see.
+	Instance string
+}
+
+// Source reads the records of a topic and hands them on as events, at least once each.
+//
+// Records with the same key are handled one after the other in their order, those without a key at once. A group that has no
+// offsets begins with what is produced after Run said that it is ready, or with the oldest record when the plan says so; a topic
+// or partition that is created later is read from its beginning.
+type Source struct {
+	o      Options
+	source types.URIRef
+}
+
+var _ source.Source = (*Source)(nil)
+
+// New returns a Source that does nothing until Run.
+func New(o Options) *Source {
+	uri := plan.SourceURI(o.Source.Namespace, o.Source.EventSource, o.Source.Event)
+	return &Source{o: o, source: *types.ParseURIRef(uri)}
+}
+
+// How long to wait before another attempt: at first, and at most. Brokers come back at once, handlers may be away for long.
+const (
+	firstWait     = 200 * time.Millisecond
+	maxBrokerWait = 5 * time.Second
+	maxEventWait  = 30 * time.Second
+)
+
+// stopTimeout bounds how long Run waits for the brokers once its context is done. It leaves room for drainTimeout.
+const stopTimeout = drainTimeout + 5*time.Second
+
+// Run implements source.Source.
+func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error)) error {
+	dialer := newDialer(ctx, s.o.Dial)
+	config, err := s.config(dialer)
+	if err != nil {
+		return fmt.Errorf("consume topic %s: %w", s.o.Source.Kafka.Topic, err)
+	}
+	var guard sync.WaitGroup
+	finished := make(chan struct{})
+	guard.Go(func() { dialer.closeLate(ctx, finished) })
+	defer guard.Wait()
+	defer close(finished)
+
+	r := &run{
+		Source: s, kafka: s.o.Source.Kafka, config: config, next: next, ready: ready,
+		log: logging.FromContext(ctx).With("topic", s.o.Source.Kafka.Topic, "group", s.o.Source.Kafka.ConsumerGroup),
+	}
+	if err := r.run(ctx); err != nil && ctx.Err() == nil {
+		return fmt.Errorf("consume topic %s: %w", r.kafka.Topic, err)
+	}
+	return nil
+}
+
+// run is one call of Run. Its goroutine is also the one that calls Setup, so that start and state need no lock.
+type run struct {
+	*Source
+	kafka  *plan.Kafka
+	config *sarama.Config
+	next   event.Handler
+	ready  func(error)
+	log    *zap.SugaredLogger
+
+	client sarama.Client
+	admin  sarama.ClusterAdmin // nil until the first session
+	start  map[int32]int64     // see positions; nil until it is known
+	state  state
+
+	failing atomic.Int64 // records that a handler did not take
+}
+
+// run returns when ctx is done or when only another configuration can help.
+func (r *run) run(ctx context.Context) error {
+	client, err := sarama.NewClient(r.kafka.Brokers, r.config)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	r.client = client
+	group, err := sarama.NewConsumerGroupFromClient(r.kafka.ConsumerGroup, client)
+	if err != nil {
+		return err
+	}
+	var errs sync.WaitGroup
+	errs.Go(func() { r.debug(group.Errors()) })
+	defer errs.Wait()
+	defer group.Close()
+	return r.loop(ctx, group)
+}
+
+// loop joins the group again and again. The group stays the same object when brokers are away, so that it comes back as
+// the member that it was, and the others need not wait until its session times out.
+func (r *run) loop(ctx context.Context, group sarama.ConsumerGroup) error {
+	wait := firstWait
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := r.session(ctx, group)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if onlyConfigurationHelps(err) {
+			return err
+		}
+		if err != nil {
+			r.away(err)
+		}
+		if time.Since(began) > maxBrokerWait {
+			wait = firstWait
+		}
+		if err == nil && wait == firstWait {
+			continue // a rebalance: whoever is late holds up the others
+		}
+		sleep(ctx, wait)
+		wait = min(2*wait, maxBrokerWait)
+	}
+	return nil
+}
+
+// session is a member of the group until it is rebalanced, which is no error, or its connection is lost.
+func (r *run) session(ctx context.Context, group sarama.ConsumerGroup) error {
+	if err := r.client.RefreshMetadata(r.kafka.Topic); err != nil {
+		return err
+	}
+	if r.admin == nil {
+		// It wants metadata first, and must not be closed: that would close the client too.
+		admin, err := sarama.NewClusterAdminFromClient(r.client)
+		if err != nil {
+			return err
+		}
+		r.admin = admin
+	}
+	if r.start == nil {
+		start, err := r.positions()
+		if err != nil {
+			return err
+		}
+		r.start = start
+	}
+	return group.Consume(ctx, []string{r.kafka.Topic}, &member{r})
+}
+
+func onlyConfigurationHelps(err error) bool {
+	return errors.Is(err, sarama.ErrInvalidTopic) || errors.Is(err, sarama.ErrInvalidGroupId)
+}
+
+// state is what was said last, in the log and to ready.
+type state int
+
+const (
+	stateUnknown state = iota
+	stateReceiving
+	stateAway
+	stateNoTopic
+)
+
+func (r *run) away(err error) {
+	now := stateAway
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
+		now = stateNoTopic
+		// When it appears, all that is in it is new.
+		r.start = map[int32]int64{}
+	}
+	if r.state == now {
+		return
+	}
+	r.state = now
+	if now == stateNoTopic {
+		r.log.Warnw("kafka topic does not exist, waiting for it")
+		r.ready(fmt.Errorf("topic %s does not exist on %s", r.kafka.Topic, strings.Join(r.kafka.Brokers, ",")))
+		return
+	}
+	r.log.Warnw("kafka is away, trying again", "error", err)
+	r.ready(fmt.Errorf("kafka %s: %w", strings.Join(r.kafka.Brokers, ","), err))
+}
+
+func (r *run) receiving() {
+	if r.state == stateReceiving {
+		return
+	}
+	if r.state != stateUnknown {
+		r.log.Infow("kafka topic is read again")
+	}
+	r.state = stateReceiving
+	r.ready(nil)
+}
+
+// debug keeps what the client complains about while it recovers by itself.
+func (r *run) debug(errs <-chan error) {
+	for err := range errs {
+		r.log.Debugw("kafka client", "error", err)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}

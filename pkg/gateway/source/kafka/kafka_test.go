@@ -1,0 +1,311 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// cluster is an in-process Kafka with one broker.
+func cluster(t *testing.T, opts ...kfake.Opt) *kfake.Cluster {
+	t.Helper()
+	c, err := kfake.NewCluster(append([]kfake.Opt{kfake.NumBrokers(1)}, opts...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func TestNewGroupBeginsAtItsFirstReady(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.SeedTopics(2, "t"))
+	cl := client(t, c.ListenAddrs()...)
+	produce(t, cl, "t", 0, "before")
+
+	first := start(t, options("t", c.ListenAddrs()...), &sink{})
+	first.awaitReady(true)
+	if got := committed(t, cl, "group-t", "t", 0); got != 1 {
+		t.Errorf("committed %d before ready, want 1", got)
+	}
+	if got := committed(t, cl, "group-t", "t", 1); got != 0 {
+		t.Errorf("committed %d for the empty partition, want 0", got)
+	}
+	first.end()
+	produce(t, cl, "t", 0, "while it was away")
+	produce(t, cl, "t", 1, "on the empty partition")
+
+	s := &sink{}
+	start(t, options("t", c.ListenAddrs()...), s)
+	s.await(t, "while it was away", "on the empty partition")
+	if s.count("before") != 0 {
+		t.Error("read what was there before the group was")
+	}
+}
+
+func TestFromOldestBeginsAtTheOldest(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.SeedTopics(1, "t"))
+	produce(t, client(t, c.ListenAddrs()...), "t", 0, "before")
+	o := options("t", c.ListenAddrs()...)
+	o.Source.Kafka.FromOldest = true
+	s := &sink{}
+	start(t, o, s)
+	s.await(t, "before")
+}
+
+func TestTopicThatComesLaterIsReadFromItsBeginning(t *testing.T) {
+	t.Parallel()
+	c := cluster(t)
+	s := &sink{}
+	r := start(t, options("late", c.ListenAddrs()...), s)
+	if err := r.awaitReady(false); !strings.Contains(err.Error(), "topic late does not exist") {
+		t.Errorf("ready(%v), want that the topic does not exist", err)
+	}
+	cl := client(t, c.ListenAddrs()...)
+	admin, err := sarama.NewClusterAdminFromClient(cl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if topics, _ := admin.ListTopics(); len(topics) != 0 {
+		t.Errorf("the source created %v", topics)
+	}
+	if err := admin.CreateTopic("late", &sarama.TopicDetail{NumPartitions: 1, ReplicationFactor: 1}, false); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, cl, "late", 0, "first")
+	s.await(t, "first")
+	r.awaitReady(true)
+}
+
+func TestPartitionThatComesLaterIsReadFromItsBeginning(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.SeedTopics(1, "t"))
+	cl := client(t, c.ListenAddrs()...)
+	produce(t, cl, "t", 0, "before")
+	r := start(t, options("t", c.ListenAddrs()...), &sink{})
+	r.awaitReady(true)
+	r.end()
+	admin, err := sarama.NewClusterAdminFromClient(cl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.CreatePartitions("t", 2, nil, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := cl.RefreshMetadata("t"); err != nil {
+		t.Fatal(err)
+	}
+	produce(t, cl, "t", 1, "on the new partition")
+	s := &sink{}
+	start(t, options("t", c.ListenAddrs()...), s)
+	s.await(t, "on the new partition")
+	if s.count("before") != 0 {
+		t.Error("read what was there before the group was")
+	}
+}
+
+func TestNewTopicOfAGroupThatHasMembersBegins(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.SeedTopics(1, "one", "two"))
+	cl := client(t, c.ListenAddrs()...)
+	produce(t, cl, "two", 0, "before")
+	one, two := options("one", c.ListenAddrs()...), options("two", c.ListenAddrs()...)
+	one.Source.Kafka.ConsumerGroup, two.Source.Kafka.ConsumerGroup = "shared", "shared"
+	s1, s2 := &sink{}, &sink{}
+	start(t, one, s1).awaitReady(true)
+	start(t, two, s2).awaitReady(true)
+	produce(t, cl, "one", 0, "1")
+	produce(t, cl, "two", 0, "2")
+	s1.await(t, "1")
+	s2.await(t, "2")
+	if s2.count("before") != 0 {
+		t.Error("read what was there before the group was")
+	}
+}
+
+func TestRestartRepeatsOnlyWhatWasNotTaken(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.SeedTopics(1, "t"))
+	cl := client(t, c.ListenAddrs()...)
+	first := &sink{refuse: func(data string) error {
+		if data == "bad" {
+			return errors.New("boom")
+		}
+		return nil
+	}}
+	r := start(t, options("t", c.ListenAddrs()...), first)
+	r.awaitReady(true)
+	produce(t, cl, "t", 0, "a", "b", "bad", "c")
+	first.await(t, "a", "b", "c")
+	r.end()
+	if got := committed(t, cl, "group-t", "t", 0); got != 2 {
+		t.Errorf("committed %d, want 2: what is before the record that was not taken", got)
+	}
+	second := &sink{}
+	start(t, options("t", c.ListenAddrs()...), second)
+	second.await(t, "bad", "c")
+	if second.count("a")+second.count("b") != 0 {
+		t.Errorf("repeated %v", second.list)
+	}
+}
+
+func TestRunWaitsForWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.SeedTopics(1, "t"))
+	cl := client(t, c.ListenAddrs()...)
+	running, release := make(chan struct{}), make(chan struct{})
+	s := &sink{refuse: func(string) error {
+		close(running)
+		<-release
+		return nil
+	}}
+	r := start(t, options("t", c.ListenAddrs()...), s)
+	r.awaitReady(true)
+	produce(t, cl, "t", 0, "x")
+	<-running
+	r.stop()
+	close(release)
+	r.end()
+	if got := committed(t, cl, "group-t", "t", 0); got != 1 {
+		t.Errorf("committed %d, want 1", got)
+	}
+}
+
+func TestEveryConnectionIsDialed(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.NumBrokers(3), kfake.SeedTopics(6, "t"))
+	cl := client(t, c.ListenAddrs()...)
+	var mu sync.Mutex
+	dialed := map[string]bool{}
+	// The only broker that is known beforehand has another name here than the one that it advertises.
+	o := options("t", "kafka.example:9092")
+	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		mu.Lock()
+		dialed[address] = true
+		mu.Unlock()
+		if address == "kafka.example:9092" {
+			address = c.ListenAddrs()[0]
+		}
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	s := &sink{}
+	start(t, o, s).awaitReady(true)
+	for p := range int32(6) {
+		produce(t, cl, "t", p, strconv.Itoa(int(p)))
+	}
+	s.await(t, "0", "1", "2", "3", "4", "5")
+	mu.Lock()
+	defer mu.Unlock()
+	for _, address := range append(c.ListenAddrs(), "kafka.example:9092") {
+		if !dialed[address] {
+			t.Errorf("%s was not dialed; dialed %v", address, dialed)
+		}
+	}
+}
+
+func TestSASL(t *testing.T) {
+	t.Parallel()
+	for _, mechanism := range []string{"PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"} {
+		t.Run(mechanism, func(t *testing.T) {
+			c := cluster(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser(mechanism, "user", "secret"))
+			o := options("t", c.ListenAddrs()...)
+			o.Source.Kafka.SASLMechanism, o.Source.Kafka.Username, o.Source.Kafka.Password = mechanism, "user", "secret"
+			start(t, o, &sink{}).awaitReady(true)
+			o.Source.Kafka.Password = "wrong"
+			start(t, o, &sink{}).awaitReady(false)
+		})
+	}
+}
+
+func TestRunReturnsWhatOnlyConfigurationCures(t *testing.T) {
+	tests := []struct {
+		name string
+		spec func(o *Options)
+		want string
+	}{
+		{"an unknown SASL mechanism", func(o *Options) { o.Source.Kafka.SASLMechanism = "GSSAPI" }, `SASL mechanism "GSSAPI"`},
+		{"SASL without a user", func(o *Options) { o.Source.Kafka.SASLMechanism = "PLAIN" }, "User must not be empty"},
+		{"no brokers", func(o *Options) { o.Source.Kafka.Brokers = nil }, "at least one broker"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := options("t", "127.0.0.1:1")
+			tt.spec(&o)
+			err := New(o).Run(t.Context(), &sink{}, func(err error) { t.Errorf("ready(%v)", err) })
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("Run() = %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestBrokerThatIsAwayIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zapcore.InfoLevel)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	_ = l.Close()
+	s := &sink{}
+	r := startLogged(t, options("t", l.Addr().String()), s, zap.New(core).Sugar())
+	if err := r.awaitReady(false); !strings.Contains(err.Error(), l.Addr().String()) {
+		t.Errorf("ready(%v), want the broker's address", err)
+	}
+	c := cluster(t, kfake.Ports(port), kfake.SeedTopics(1, "t"))
+	r.awaitReady(true)
+	c.Close()
+	r.awaitReady(false)
+	c = cluster(t, kfake.Ports(port), kfake.SeedTopics(1, "t"))
+	r.awaitReady(true)
+	produce(t, client(t, c.ListenAddrs()...), "t", 0, "x")
+	s.await(t, "x")
+	r.end()
+	if n := len(r.ready); n != 0 {
+		t.Errorf("ready was called %d times more, the first with %v", n, <-r.ready)
+	}
+	var got []string
+	for _, entry := range logs.All() {
+		got = append(got, entry.Message)
+	}
+	want := []string{"kafka is away, trying again", "kafka topic is read again", "kafka is away, trying again", "kafka topic is read again"}
+	if !slices.Equal(got, want) {
+		t.Errorf("logged %q, want %q", got, want)
+	}
+}
+
+func TestOffsetsThatAreGoneDoNotStopThePartition(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.SeedTopics(1, "t"))
+	cl := client(t, c.ListenAddrs()...)
+	produce(t, cl, "t", 0, "a", "b")
+	admin, err := sarama.NewClusterAdminFromClient(cl)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As after the topic was deleted and created again.
+	lost := map[string]map[int32]sarama.OffsetAndMetadata{"t": {0: {Offset: 5000, LeaderEpoch: -1}}}
+	if _, err := admin.AlterConsumerGroupOffsets("group-t", lost, nil); err != nil {
+		t.Fatal(err)
+	}
+	s := &sink{}
+	r := start(t, options("t", c.ListenAddrs()...), s)
+	s.await(t, "a", "b")
+	r.end()
+	if got := committed(t, cl, "group-t", "t", 0); got != 2 {
+		t.Errorf("committed %d, want 2", got)
+	}
+}

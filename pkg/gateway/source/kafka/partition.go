@@ -1,0 +1,193 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/openfunction/events/pkg/event"
+)
+
+const (
+	// maxInFlight bounds the records of a partition that are being handled or wait for one with their key.
+	maxInFlight = 64
+	// maxAhead bounds how far a partition is read beyond its first record that is not done: that is what a crash may repeat.
+	maxAhead = 1024
+	// drainTimeout bounds how long handlers may go on after the partition was taken away or the source was stopped.
+	drainTimeout = 10 * time.Second
+)
+
+// partition handles the records of one partition: those of a key in order, all others at once.
+//
+// Only what is before the first record that is not done gets marked. A record that its handler does not take is tried until it
+// does: it holds back its key and the partition's commit, but not the other keys, until maxInFlight or maxAhead is reached.
+type partition struct {
+	*run
+	mark func(offset int64) // everything before offset is done
+
+	mu       sync.Mutex
+	window   []*record            // by offset; the first is not done
+	inFlight int                  // those of window that are not done
+	waiting  map[string][]*record // by key that is being handled: those that come after it
+	freed    chan struct{}        // wakes the reader; holds one
+	workers  sync.WaitGroup
+}
+
+type record struct {
+	offset  int64
+	message *sarama.ConsumerMessage // nil once it is done
+}
+
+func newPartition(r *run, mark func(int64)) *partition {
+	return &partition{run: r, mark: mark, waiting: map[string][]*record{}, freed: make(chan struct{}, 1)}
+}
+
+// read handles messages until they end or ctx is done. Then it begins nothing more, and returns when what was begun has ended.
+func (p *partition) read(ctx context.Context, messages <-chan *sarama.ConsumerMessage) {
+	ctx, stop := context.WithCancel(ctx)
+	work, cut := context.WithCancel(context.WithoutCancel(ctx))
+	defer cut()
+	p.feed(ctx, work, messages)
+	stop()
+	late := time.AfterFunc(drainTimeout, cut)
+	defer late.Stop()
+	p.workers.Wait()
+}
+
+func (p *partition) feed(ctx, work context.Context, messages <-chan *sarama.ConsumerMessage) {
+	for p.room(ctx) {
+		select {
+		case <-ctx.Done():
+			return
+		case m, ok := <-messages:
+			if !ok {
+				return
+			}
+			p.add(ctx, work, m)
+		}
+	}
+}
+
+// room waits until another record may be taken. It is false when ctx is done.
+func (p *partition) room(ctx context.Context) bool {
+	for {
+		p.mu.Lock()
+		ok := p.inFlight < maxInFlight && len(p.window) < maxAhead
+		p.mu.Unlock()
+		if ok {
+			return true
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-p.freed:
+		}
+	}
+}
+
+func (p *partition) add(ctx, work context.Context, m *sarama.ConsumerMessage) {
+	r := &record{offset: m.Offset, message: m}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.window = append(p.window, r)
+	p.inFlight++
+	if m.Key == nil {
+		p.workers.Go(func() { p.handle(ctx, work, r) })
+		return
+	}
+	key := string(m.Key)
+	if waiting, busy := p.waiting[key]; busy {
+		p.waiting[key] = append(waiting, r)
+		return
+	}
+	p.waiting[key] = nil
+	p.workers.Go(func() {
+		for r := r; r != nil && p.handle(ctx, work, r); {
+			r = p.following(key)
+		}
+	})
+}
+
+// following returns the next record of a key that is being handled, or nil: then it no longer is.
+func (p *partition) following(key string) *record {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	waiting := p.waiting[key]
+	if len(waiting) == 0 {
+		delete(p.waiting, key)
+		return nil
+	}
+	p.waiting[key] = waiting[1:]
+	return waiting[0]
+}
+
+// handle hands a record on until it is taken. It is false when ctx was done before.
+func (p *partition) handle(ctx, work context.Context, r *record) bool {
+	if ctx.Err() != nil {
+		return false
+	}
+	e := p.event(r.message)
+	refused := false
+	for wait := firstWait; ; wait = min(2*wait, maxEventWait) {
+		err := p.next.Handle(work, e)
+		if err == nil {
+			p.done(r)
+			p.taken(refused)
+			return true
+		}
+		if !refused {
+			refused = true
+			p.refused(e, err)
+		}
+		sleep(ctx, max(wait, after(err)))
+		if ctx.Err() != nil {
+			p.failing.Add(-1)
+			return false
+		}
+	}
+}
+
+// after is how long the stage that did not take an event asks to be left alone.
+func after(err error) time.Duration {
+	var u *event.Unavailable
+	if !errors.As(err, &u) {
+		return 0
+	}
+	return min(u.After, maxEventWait)
+}
+
+func (p *partition) done(r *record) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r.message = nil
+	p.inFlight--
+	n := 0
+	for n < len(p.window) && p.window[n].message == nil {
+		n++
+	}
+	if n > 0 {
+		p.mark(p.window[n-1].offset + 1)
+		clear(p.window[:n])
+		p.window = p.window[n:]
+	}
+	select {
+	case p.freed <- struct{}{}:
+	default:
+	}
+}
+
+// refused and taken log when the first of the records of all partitions is not taken, and when the last of them was.
+func (r *run) refused(e *event.Event, err error) {
+	if r.failing.Add(1) == 1 {
+		r.log.Warnw("event is not taken, trying again", "id", e.ID(), "error", err)
+	}
+}
+
+func (r *run) taken(wasRefused bool) {
+	if wasRefused && r.failing.Add(-1) == 0 {
+		r.log.Infow("events are taken again")
+	}
+}

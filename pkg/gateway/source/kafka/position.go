@@ -1,0 +1,148 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/IBM/sarama"
+)
+
+// positions returns where the partitions that exist begin when they have no committed offset: at their end, if the group is new to
+// the topic. A partition that is not in it begins at its oldest record.
+//
+// The order of the two questions matters. Two members may ask at once, and each may then commit the ends that it saw. Because a
+// member sees the ends first and that nobody has committed second, what it saw is from before anybody was ready.
+func (r *run) positions() (map[int32]int64, error) {
+	start := map[int32]int64{}
+	if r.kafka.FromOldest {
+		return start, nil
+	}
+	partitions, err := r.client.Partitions(r.kafka.Topic)
+	if err != nil {
+		return nil, err
+	}
+	ends, err := r.offsets(partitions, sarama.OffsetNewest)
+	if err != nil {
+		return nil, err
+	}
+	committed, err := r.committed(partitions)
+	if err != nil {
+		return nil, err
+	}
+	if len(committed) > 0 {
+		return start, nil
+	}
+	return ends, nil
+}
+
+// take commits a position for each of the partitions that a session was given and that have none. So a process that dies
+// before its first event was handled begins there again, not at what is then the end.
+func (r *run) take(session sarama.ConsumerGroupSession, partitions []int32) error {
+	committed, err := r.committed(partitions)
+	if err != nil {
+		return err
+	}
+	begin, oldest := map[int32]int64{}, []int32{}
+	for _, p := range partitions {
+		if _, ok := committed[p]; ok {
+			delete(r.start, p) // should it lose its offset, its topic was created anew
+		} else if offset, ok := r.start[p]; ok {
+			begin[p] = offset
+		} else {
+			oldest = append(oldest, p)
+		}
+	}
+	offsets, err := r.offsets(oldest, sarama.OffsetOldest)
+	if err != nil {
+		return err
+	}
+	for p, offset := range offsets {
+		begin[p] = offset
+	}
+	if err := r.commit(session, begin); err != nil {
+		return err
+	}
+	for p, offset := range begin {
+		session.MarkOffset(r.kafka.Topic, p, offset, "") // the session asked for offsets before the commit
+	}
+	return nil
+}
+
+// commit commits as the member of the group that session is: a group that has members takes it from nobody else.
+func (r *run) commit(session sarama.ConsumerGroupSession, offsets map[int32]int64) error {
+	if len(offsets) == 0 {
+		return nil
+	}
+	request := sarama.NewOffsetCommitRequest(r.config, r.kafka.ConsumerGroup)
+	request.ConsumerID, request.ConsumerGroupGeneration = session.MemberID(), session.GenerationID()
+	for p, offset := range offsets {
+		request.AddBlockWithLeaderEpoch(r.kafka.Topic, p, offset, -1, 0, "")
+	}
+	coordinator, err := r.client.Coordinator(r.kafka.ConsumerGroup)
+	if err != nil {
+		return fmt.Errorf("commit first offsets: %w", err)
+	}
+	response, err := coordinator.CommitOffset(request)
+	if err != nil {
+		return fmt.Errorf("commit first offsets: %w", err)
+	}
+	for p := range offsets {
+		if err, ok := response.Errors[r.kafka.Topic][p]; !ok || err != sarama.ErrNoError {
+			return fmt.Errorf("commit first offset of partition %d: %w", p, err)
+		}
+	}
+	return nil
+}
+
+// committed returns the offsets that the group has committed, without the partitions that have none.
+func (r *run) committed(partitions []int32) (map[int32]int64, error) {
+	response, err := r.admin.ListConsumerGroupOffsets(r.kafka.ConsumerGroup, map[string][]int32{r.kafka.Topic: partitions})
+	if errors.Is(err, sarama.ErrGroupIDNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fetch offsets of the group: %w", err)
+	}
+	offsets := map[int32]int64{}
+	for _, p := range partitions {
+		block := response.GetBlock(r.kafka.Topic, p)
+		if block == nil {
+			return nil, fmt.Errorf("fetch offset of partition %d: %w", p, sarama.ErrIncompleteResponse)
+		}
+		if block.Err != sarama.ErrNoError {
+			return nil, fmt.Errorf("fetch offset of partition %d: %w", p, block.Err)
+		}
+		if block.Offset >= 0 {
+			offsets[p] = block.Offset
+		}
+	}
+	return offsets, nil
+}
+
+// offsets asks the leaders of partitions for their newest or oldest offsets.
+func (r *run) offsets(partitions []int32, which int64) (map[int32]int64, error) {
+	if len(partitions) == 0 {
+		return nil, nil
+	}
+	query := map[int32]int64{}
+	for _, p := range partitions {
+		query[p] = which
+	}
+	results, err := r.admin.ListOffsets(map[string]map[int32]int64{r.kafka.Topic: query},
+		&sarama.ListOffsetsOptions{IsolationLevel: r.config.Consumer.IsolationLevel})
+	if err != nil {
+		return nil, fmt.Errorf("list offsets: %w", err)
+	}
+	offsets := map[int32]int64{}
+	for p := range query {
+		result := results[r.kafka.Topic][p]
+		if result == nil {
+			return nil, fmt.Errorf("list offsets of partition %d: %w", p, sarama.ErrIncompleteResponse)
+		}
+		if result.Err != nil && result.Err != sarama.ErrNoError {
+			return nil, fmt.Errorf("list offsets of partition %d: %w", p, result.Err)
+		}
+		offsets[p] = result.Offset
+	}
+	return offsets, nil
+}
