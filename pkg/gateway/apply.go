@@ -1,0 +1,227 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/ingress"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// errStarting is the health of a part until it says otherwise.
+var errStarting = errors.New("starting")
+
+// ErrClosed is returned by Apply when the gateway has stopped.
+var ErrClosed = errors.New("the gateway has stopped")
+
+// part is a goroutine that runs a subscriber or a source.
+type part struct {
+	name string // for health and logs
+	spec string // what it was made from: equal specs are not restarted
+	bus  *openBus
+	// subscription is set for subscribers, to remove it with them.
+	subscription *bus.Subscription
+	run          func(ctx context.Context, ready func(error)) error
+
+	cancel context.CancelFunc
+	done   chan struct{}
+}
+
+// Apply makes the gateway run p in place of the plan before. What is the same in both is not disturbed. It returns once routes are served
+// and parts that are gone have stopped; brokers are connected to in the background, see Ready. If p has a mistake, Apply changes nothing.
+func (g *Gateway) Apply(p *plan.Plan) error {
+	g.applying.Lock()
+	defer g.applying.Unlock()
+	if g.closed {
+		return ErrClosed
+	}
+	next, err := g.build(p)
+	if err != nil {
+		return err
+	}
+	g.replace(next)
+	return nil
+}
+
+// state is everything that a plan asks for: what exists already, and what is built but not started.
+type state struct {
+	buses       map[string]*openBus
+	subscribers map[string]*part
+	sources     map[string]*part
+	routes      []ingress.Route
+}
+
+// build opens what is new. On an error it closes that again.
+func (g *Gateway) build(p *plan.Plan) (next *state, err error) {
+	next = &state{buses: map[string]*openBus{}, subscribers: map[string]*part{}, sources: map[string]*part{}}
+	defer func() {
+		if err == nil {
+			return
+		}
+		for name, b := range next.buses {
+			if g.buses[name] != b {
+				_ = b.close()
+			}
+		}
+	}()
+	for _, spec := range p.Buses {
+		if next.buses[spec.Name], err = g.openBus(spec); err != nil {
+			return next, err
+		}
+	}
+	for _, spec := range p.Subscribers {
+		b := next.buses[spec.Bus]
+		if b == nil {
+			return next, fmt.Errorf("subscriber %s: the plan has no bus %q", spec.ID, spec.Bus)
+		}
+		if next.subscribers[spec.ID], err = g.subscriber(spec, b); err != nil {
+			return next, err
+		}
+	}
+	for _, spec := range p.Sources {
+		if err = g.source(next, spec); err != nil {
+			return next, fmt.Errorf("EventSource %s/%s: %s event %s: %w", spec.Namespace, spec.EventSource, spec.Kind, spec.Event, err)
+		}
+	}
+	return next, nil
+}
+
+// replace goes from the running state to next: stop what is gone, start what is new.
+func (g *Gateway) replace(next *state) {
+	g.end(g.sources, next.sources)
+	gone := g.end(g.subscribers, next.subscribers)
+	for id, p := range gone {
+		if next.subscribers[id] == nil {
+			g.unsubscribe(p)
+		}
+	}
+	for _, b := range next.buses {
+		b.gate.expect(next.subscribers, b)
+	}
+	g.begin(next.subscribers, g.subscribers)
+	g.ingress.SetRoutes(next.routes)
+	g.begin(next.sources, g.sources)
+	for name, b := range g.buses {
+		if next.buses[name] != b {
+			if err := b.close(); err != nil {
+				g.log.Warnw("bus closed", "bus", name, "error", err)
+			}
+			if next.buses[name] == nil {
+				g.health.set(name, nil)
+			}
+		}
+	}
+	g.buses, g.subscribers, g.sources = next.buses, next.subscribers, next.sources
+}
+
+// end stops the parts of old that next does not keep, all at once, and returns them.
+func (g *Gateway) end(old, next map[string]*part) map[string]*part {
+	gone := map[string]*part{}
+	for key, p := range old {
+		if next[key] != p {
+			gone[key] = p
+		}
+	}
+	g.stopParts(gone)
+	for key, p := range gone {
+		if next[key] == nil || next[key].name != p.name {
+			g.health.set(p.name, nil)
+		}
+	}
+	return gone
+}
+
+func (g *Gateway) begin(next, running map[string]*part) {
+	for key, p := range next {
+		if running[key] == p {
+			continue
+		}
+		ctx, cancel := context.WithCancel(logging.WithLogger(g.ctx, g.log.With("part", p.name)))
+		p.cancel, p.done = cancel, make(chan struct{})
+		g.health.set(p.name, errStarting)
+		go func() {
+			defer close(p.done)
+			g.runPart(ctx, p)
+		}()
+	}
+}
+
+func (g *Gateway) runPart(ctx context.Context, p *part) {
+	report := func(err error) {
+		if ctx.Err() != nil {
+			return
+		}
+		g.health.set(p.name, err)
+		if err == nil && p.subscription != nil {
+			p.bus.gate.arrived(p)
+		}
+	}
+	err := p.run(ctx, report)
+	if err == nil || ctx.Err() != nil {
+		return
+	}
+	// Only another plan can cure this: the part stays down and says why, and holds up nobody.
+	g.log.Errorw("part does not run", "part", p.name, "error", err)
+	report(err)
+	p.bus.gate.arrived(p)
+}
+
+func (g *Gateway) unsubscribe(p *part) {
+	ctx, cancel := context.WithTimeout(g.ctx, unsubscribeTime)
+	defer cancel()
+	if err := p.bus.Unsubscribe(ctx, *p.subscription); err != nil {
+		g.log.Warnw("subscription could not be removed and stays on the broker", "subscription", p.subscription.Name, "error", err)
+	}
+}
+
+// fingerprint is equal for parts that need not be restarted.
+func fingerprint(specs ...any) (string, error) {
+	data, err := json.Marshal(specs)
+	return string(data), err
+}
+
+// gate keeps sources from publishing until the subscriptions that the plan has on a bus exist: an event that is published earlier on a
+// new bus would be kept for nobody.
+type gate struct {
+	mu      sync.Mutex
+	missing map[*part]bool
+	open    chan struct{} // closed when nothing is missing
+	once    sync.Once
+}
+
+func newGate() *gate { return &gate{open: make(chan struct{})} }
+
+// expect says which subscribers the gate waits for. A gate that is open stays open.
+func (w *gate) expect(subscribers map[string]*part, b *openBus) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.missing = map[*part]bool{}
+	for _, p := range subscribers {
+		if p.bus == b {
+			w.missing[p] = true
+		}
+	}
+	w.openIfComplete()
+}
+
+func (w *gate) arrived(p *part) {
+	if w == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.missing, p)
+	w.openIfComplete()
+}
+
+func (w *gate) openIfComplete() {
+	if len(w.missing) == 0 {
+		w.once.Do(func() { close(w.open) })
+	}
+}

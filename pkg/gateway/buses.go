@@ -1,0 +1,135 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
+	"github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
+	"github.com/openfunction/events/pkg/gateway/bus/natsstreaming"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+const (
+	unsubscribeTime = 5 * time.Second
+	// embeddedAckWait is short: a sign of life costs nothing in process, and after a crash it is what a join waits for.
+	embeddedAckWait = 5 * time.Second
+)
+
+// openBus is a bus that parts of the plan use.
+type openBus struct {
+	bus.Bus
+	spec        string
+	maxInFlight int
+	gate        *gate
+	server      *embedded.Server
+	stop        func()
+}
+
+// noBus stands for the bus of a source that has none.
+var noBus = &openBus{}
+
+// openBus returns the bus of spec: the one that is open already, if nothing about it has changed. It does not wait for the broker.
+func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
+	fp, err := fingerprint(spec)
+	if err != nil {
+		return nil, err
+	}
+	if b := g.buses[spec.Name]; b != nil && b.spec == fp {
+		return b, nil
+	}
+	b := &openBus{spec: fp, gate: newGate()}
+	switch {
+	case spec.NATSStreaming != nil:
+		b.maxInFlight = spec.NATSStreaming.MaxInFlight
+		b.Bus = natsstreaming.New(g.ctx, natsstreaming.Options{
+			Name: spec.Name, Config: *spec.NATSStreaming, Dial: g.o.Dial, Instance: g.o.Instance + "/" + spec.Name,
+		})
+	case spec.JetStream != nil:
+		b.maxInFlight = spec.JetStream.MaxInFlight
+		b.Bus = jetstream.New(g.ctx, jetstream.Options{Name: spec.Name, Config: *spec.JetStream, Dial: g.o.Dial})
+	case spec.Embedded != nil:
+		if err := g.openEmbedded(b, spec); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("%s: the plan says nothing about its backend", spec.Name)
+	}
+	g.watch(spec.Name, b)
+	return b, nil
+}
+
+func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
+	// A changed bus uses the directory of the one before, which must let go of it first.
+	if old := g.buses[spec.Name]; old != nil && old.server != nil {
+		return fmt.Errorf("%s: an embedded bus cannot be changed while it runs: restart to apply", spec.Name)
+	}
+	o := embedded.Options{SyncInterval: spec.Embedded.SyncInterval, MaxBytes: spec.Embedded.MaxBytes}
+	if g.o.DataDir != "" {
+		o.Dir = filepath.Join(g.o.DataDir, "bus", strings.NewReplacer(" ", "-", "/", "-").Replace(spec.Name))
+	}
+	server, err := embedded.Start(o)
+	if err != nil {
+		return fmt.Errorf("%s: %w", spec.Name, err)
+	}
+	b.server = server
+	b.Bus = jetstream.New(g.ctx, jetstream.Options{
+		Name: spec.Name, InProcess: server,
+		Config: plan.JetStream{Replicas: 1, MaxBytes: spec.Embedded.MaxBytes, AckWait: embeddedAckWait},
+	})
+	return nil
+}
+
+// watch reports the bus's health until it is closed.
+func (g *Gateway) watch(name string, b *openBus) {
+	ctx, cancel := context.WithCancel(g.ctx)
+	done := make(chan struct{})
+	b.stop = func() { cancel(); <-done }
+	g.health.set(name, b.Ready())
+	go func() {
+		defer close(done)
+		ticker := time.NewTicker(250 * time.Millisecond)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				g.health.set(name, b.Ready())
+			}
+		}
+	}()
+}
+
+func (b *openBus) close() error {
+	b.stop()
+	err := b.Close()
+	if b.server != nil {
+		b.server.Close()
+	}
+	return err
+}
+
+var errSubscribing = errors.New("its subscriptions are not set up yet")
+
+// publish returns the handler that a source publishes with.
+func (b *openBus) publish(topic string) event.Handler {
+	next := b.Topic(bus.Topic{Name: topic})
+	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
+		select {
+		case <-b.gate.open:
+		default:
+			if err := b.Ready(); err != nil {
+				return err
+			}
+			return &event.Unavailable{What: "bus", After: time.Second, Err: errSubscribing}
+		}
+		return next.Handle(ctx, e)
+	})
+}

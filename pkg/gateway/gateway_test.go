@@ -1,0 +1,291 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/zap/zaptest"
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+const patience = 20 * time.Second
+
+func eventually(t *testing.T, what string, check func() error) {
+	t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		err := check()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s: %v", what, err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// running is a gateway that runs until the test ends or stop is called.
+type running struct {
+	*Gateway
+	stop func()
+
+	mu       sync.Mutex
+	observed []string
+}
+
+func start(t *testing.T, dir string) *running {
+	t.Helper()
+	r := &running{}
+	ctx, cancel := context.WithCancel(logging.WithLogger(context.Background(), zaptest.NewLogger(t).Sugar()))
+	g, err := New(ctx, Options{
+		Listen: "127.0.0.1:0", DataDir: dir, Instance: "test", Grace: 5 * time.Second,
+		Display: event.HandlerFunc(func(context.Context, *event.Event) error { return nil }),
+		Observe: func(d Delivered) {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			r.observed = append(r.observed, fmt.Sprintf("%s%s -> %s: %s", d.Trigger, d.EventSource, d.To, d.Event.ID()))
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Gateway = g
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run() = %v", err)
+		}
+	})
+	t.Cleanup(r.stop)
+	return r
+}
+
+func (r *running) apply(t *testing.T, p *plan.Plan) {
+	t.Helper()
+	if err := r.Apply(p); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "ready", r.Ready)
+}
+
+func (r *running) post(event, id string) (int, string) {
+	req, err := http.NewRequest(http.MethodPost, "http://"+r.Addr()+"/default/es/"+event, strings.NewReader(`{}`))
+	if err != nil {
+		return 0, err.Error()
+	}
+	for k, v := range map[string]string{"ce-specversion": "1.0", "ce-id": id, "ce-source": "/test", "ce-type": "test", "content-type": "application/json"} {
+		req.Header.Set(k, v)
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer resp.Body.Close()
+	body, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(body)
+}
+
+func (r *running) mustPost(t *testing.T, event, id string) {
+	t.Helper()
+	if code, body := r.post(event, id); code != http.StatusAccepted {
+		t.Fatalf("post %s: status %d: %s", id, code, body)
+	}
+}
+
+func (r *running) wants(t *testing.T, line string) {
+	t.Helper()
+	eventually(t, line, func() error {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		for _, got := range r.observed {
+			if got == line {
+				return nil
+			}
+		}
+		return fmt.Errorf("got %q", r.observed)
+	})
+}
+
+func (r *running) count(line string) (n int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, got := range r.observed {
+		if got == line {
+			n++
+		}
+	}
+	return n
+}
+
+var quick = plan.Delivery{Retry: 1, Timeout: time.Second, BackoffDelay: 10 * time.Millisecond, RetryAfterMax: time.Second}
+
+// onePath is events over an embedded bus to subscribers on "a".
+func onePath(subscribers ...plan.Subscriber) *plan.Plan {
+	p := &plan.Plan{Buses: []plan.Bus{{Name: "bus", Embedded: &plan.Embedded{SyncInterval: time.Second}}}}
+	for _, e := range []string{"a", "b"} {
+		p.Sources = append(p.Sources, plan.Source{
+			Namespace: "default", EventSource: "es", Event: e, Kind: "http", Bus: "bus", Topic: plan.Topic("default", "es", e),
+			HTTP: &plan.HTTP{MaxBodyBytes: 1 << 20},
+		})
+	}
+	for i, s := range subscribers {
+		if s.ID == "" {
+			s.ID = fmt.Sprintf("s%d", i)
+		}
+		s.Trigger, s.Bus, s.Window, s.Match = "default/t", "bus", time.Minute, v1alpha1.MatchOnce
+		s.DeadLetterTopic = plan.DeadLetterTopic("default", "t")
+		s.Inputs = []plan.Input{{Name: "a", Topic: plan.Topic("default", "es", "a")}, {Name: "b", Topic: plan.Topic("default", "es", "b")}}
+		if s.Delivery == (plan.Delivery{}) {
+			s.Delivery = quick
+		}
+		p.Subscribers = append(p.Subscribers, s)
+	}
+	return p
+}
+
+func display(name string) *plan.Target { return &plan.Target{Name: "sink default/" + name} }
+
+func TestEventsGoOverTheBusToSinksAndTopics(t *testing.T) {
+	r := start(t, "")
+	r.apply(t, onePath(
+		plan.Subscriber{Condition: "a", Sink: display("each"), Topic: "metrics"},
+		plan.Subscriber{Condition: "a && b", Sink: display("joined")},
+	))
+	r.mustPost(t, "a", "a1")
+	r.wants(t, "default/t -> sink default/each: a1")
+	r.wants(t, "default/t -> topic metrics: a1")
+	r.mustPost(t, "b", "b1")
+	r.wants(t, "default/t -> sink default/joined: b1")
+}
+
+func TestWhatASinkRefusesIsDeadLetteredPerTarget(t *testing.T) {
+	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
+	defer sink.Close()
+	r := start(t, "")
+	r.apply(t, onePath(
+		plan.Subscriber{Condition: "a", Sink: &plan.Target{Name: "sink default/fn", URL: sink.URL}, Topic: "metrics"},
+		plan.Subscriber{Condition: "a", Sink: &plan.Target{Name: "sink default/fn", URL: sink.URL}, DeadLetter: display("dead")},
+	))
+	r.mustPost(t, "a", "a1")
+	r.wants(t, "default/t -> deadletter topic openfunction.default.trigger.t.deadletter: a1")
+	r.wants(t, "default/t -> deadletter sink default/dead: a1")
+	r.wants(t, "default/t -> topic metrics: a1")
+}
+
+func TestReloadDisturbsOnlyWhatChanged(t *testing.T) {
+	r := start(t, "")
+	keep := plan.Subscriber{ID: "keep", Condition: "a", Sink: display("keep")}
+	r.apply(t, onePath(keep, plan.Subscriber{ID: "edit", Condition: "a", Sink: display("edit")}))
+	part := r.subscribers["keep"]
+	r.apply(t, onePath(keep, plan.Subscriber{ID: "edit", Condition: "b", Sink: display("edit")}))
+	if r.subscribers["keep"] != part {
+		t.Error("an unchanged subscriber was restarted")
+	}
+	r.mustPost(t, "b", "b1")
+	r.wants(t, "default/t -> sink default/edit: b1")
+	r.mustPost(t, "a", "a1")
+	r.wants(t, "default/t -> sink default/keep: a1")
+	if n := r.count("default/t -> sink default/edit: a1"); n != 0 {
+		t.Error("the old condition still fires")
+	}
+}
+
+func TestRoutesComeAndGo(t *testing.T) {
+	r := start(t, "")
+	p := onePath(plan.Subscriber{Condition: "a", Sink: display("each")})
+	r.apply(t, p)
+	r.mustPost(t, "b", "b1")
+	p.Sources = p.Sources[:1]
+	r.apply(t, p)
+	if code, _ := r.post("b", "b2"); code != http.StatusNotFound {
+		t.Errorf("a removed route answers %d, want 404", code)
+	}
+	r.mustPost(t, "a", "a1")
+}
+
+func TestAPlanWithAMistakeChangesNothing(t *testing.T) {
+	r := start(t, "")
+	r.apply(t, onePath(plan.Subscriber{Condition: "a", Sink: display("each")}))
+	for name, bad := range map[string]*plan.Plan{
+		"condition": onePath(plan.Subscriber{Condition: "a &&", Sink: display("each")}),
+		"sink":      onePath(plan.Subscriber{Condition: "a", Sink: &plan.Target{Name: "sink x", URL: "ftp://x"}}),
+		"no target": onePath(plan.Subscriber{Condition: "a"}),
+		"no bus":    {Subscribers: onePath(plan.Subscriber{Condition: "a", Sink: display("x")}).Subscribers},
+	} {
+		if err := r.Apply(bad); err == nil {
+			t.Errorf("%s: Apply() = nil, want an error", name)
+		}
+	}
+	r.mustPost(t, "a", "a1")
+	r.wants(t, "default/t -> sink default/each: a1")
+}
+
+func TestRemovedSubscribersLeaveNothingOnTheBus(t *testing.T) {
+	r := start(t, "")
+	dead := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }))
+	defer dead.Close()
+	slow := quick
+	slow.Retry, slow.BackoffDelay = 100, time.Second
+	stuck := plan.Subscriber{ID: "stuck", Condition: "a", Sink: &plan.Target{Name: "sink x", URL: dead.URL}, Delivery: slow}
+	r.apply(t, onePath(stuck))
+	r.mustPost(t, "a", "a1")
+	r.apply(t, onePath())
+	r.apply(t, onePath(plan.Subscriber{ID: "stuck", Condition: "a", Sink: display("new")}))
+	r.mustPost(t, "a", "a2")
+	r.wants(t, "default/t -> sink default/new: a2")
+	if n := r.count("default/t -> sink default/new: a1"); n != 0 {
+		t.Error("a removed subscription was kept")
+	}
+}
+
+func TestEventsAndJoinsSurviveARestartOnDisk(t *testing.T) {
+	dir := t.TempDir()
+	p := onePath(plan.Subscriber{Condition: "a && b", Sink: display("joined")})
+	first := start(t, dir)
+	first.apply(t, p)
+	first.mustPost(t, "a", "a1")
+	first.stop()
+	second := start(t, dir)
+	second.apply(t, p)
+	second.mustPost(t, "b", "b1")
+	second.wants(t, "default/t -> sink default/joined: b1")
+}
+
+func TestADirectSinkAnswersTheCaller(t *testing.T) {
+	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/plain")
+		w.WriteHeader(http.StatusTeapot)
+		fmt.Fprintf(w, "hello %s", r.Header.Get("ce-id"))
+	}))
+	defer sink.Close()
+	r := start(t, "")
+	r.apply(t, &plan.Plan{Sources: []plan.Source{{
+		Namespace: "default", EventSource: "es", Event: "call", Kind: "http", HTTP: &plan.HTTP{MaxBodyBytes: 1 << 20},
+		Sink: &plan.Target{Name: "sink default/fn", URL: sink.URL}, Delivery: quick,
+	}}})
+	if code, body := r.post("call", "c1"); code != http.StatusTeapot || body != "hello c1" {
+		t.Errorf("the caller got %d %q, want the sink's answer", code, body)
+	}
+}
+
+func TestApplyAfterTheEndIsRefused(t *testing.T) {
+	r := start(t, "")
+	r.stop()
+	if err := r.Apply(&plan.Plan{}); err != ErrClosed {
+		t.Errorf("Apply() = %v, want ErrClosed", err)
+	}
+}

@@ -1,0 +1,237 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/dispatch"
+	"github.com/openfunction/events/pkg/gateway/ingress"
+	"github.com/openfunction/events/pkg/gateway/source"
+	"github.com/openfunction/events/pkg/gateway/source/cron"
+	"github.com/openfunction/events/pkg/gateway/source/kafka"
+	"github.com/openfunction/events/pkg/gateway/trigger"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// subscriber returns the part that runs spec: the one that runs already, if nothing about it has changed.
+func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
+	fp, err := fingerprint(b.spec, spec)
+	if err != nil {
+		return nil, err
+	}
+	if p := g.subscribers[spec.ID]; p != nil && p.spec == fp && p.bus == b {
+		return p, nil
+	}
+	dead, err := g.deadLetter(spec, b)
+	if err != nil {
+		return nil, err
+	}
+	deliver, err := g.delivery(spec, b, dead)
+	if err != nil {
+		return nil, err
+	}
+	s, err := trigger.New(trigger.Options{
+		Subscriber: spec, Bus: b, Deliver: deliver,
+		DeadLetter:  g.observed(dead("message").Handler, spec, dead("message").to),
+		MaxInFlight: b.maxInFlight,
+	})
+	if err != nil {
+		return nil, err
+	}
+	name := "Trigger " + spec.Trigger
+	if spec.Trigger == "" {
+		name = "EventSource " + spec.EventSource
+	}
+	subscription := s.Subscription()
+	return &part{name: name + " subscriber " + spec.ID, spec: fp, bus: b, subscription: &subscription, run: s.Run}, nil
+}
+
+// letterbox is where dead letters go.
+type letterbox struct {
+	event.Handler
+	to string
+}
+
+// deadLetter returns the handler of the dead letters of one of a subscriber's targets. Each target has an origin of its own, or the bus
+// would take the letters of two failed targets of one event for duplicates.
+func (g *Gateway) deadLetter(spec plan.Subscriber, b *openBus) (func(target string) letterbox, error) {
+	if spec.DeadLetter != nil {
+		sink, err := g.sink(*spec.DeadLetter)
+		if err != nil {
+			return nil, err
+		}
+		box := letterbox{dispatch.Retry(sink, spec.Delivery), "deadletter " + spec.DeadLetter.Name}
+		return func(string) letterbox { return box }, nil
+	}
+	return func(target string) letterbox {
+		topic := b.Topic(bus.Topic{Name: spec.DeadLetterTopic, Origin: spec.ID + "/" + target})
+		return letterbox{dispatch.Retry(topic, spec.Delivery), "deadletter topic " + spec.DeadLetterTopic}
+	}, nil
+}
+
+// delivery returns the handler of the events that fire: to the sink and the topic at once, each with its own retries and dead letter.
+func (g *Gateway) delivery(spec plan.Subscriber, b *openBus, dead func(string) letterbox) (event.Handler, error) {
+	var targets []event.Handler
+	add := func(h event.Handler, kind, dest string) {
+		box := dead(kind)
+		h = dispatch.DeadLetter(dispatch.Retry(h, spec.Delivery), dest, g.observed(box, spec, box.to))
+		targets = append(targets, h)
+	}
+	if spec.Sink != nil {
+		sink, err := g.sink(*spec.Sink)
+		if err != nil {
+			return nil, err
+		}
+		dest := spec.Sink.URL
+		if dest == "" { // the display shows what it gets
+			dest = spec.Sink.Name
+			sink = g.observed(sink, spec, spec.Sink.Name)
+		}
+		add(sink, "sink", dest)
+	}
+	if spec.Topic != "" {
+		topic := b.Topic(bus.Topic{Name: spec.Topic, Origin: spec.ID})
+		add(g.observed(topic, spec, "topic "+spec.Topic), "topic", "topic "+spec.Topic)
+	}
+	if len(targets) == 0 {
+		return nil, fmt.Errorf("subscriber %s: it has neither a sink nor a topic", spec.ID)
+	}
+	return dispatch.All(targets...), nil
+}
+
+func (g *Gateway) observed(h event.Handler, spec plan.Subscriber, to string) event.Handler {
+	if g.o.Observe == nil {
+		return h
+	}
+	return dispatch.Then(h, func(e *event.Event) {
+		g.o.Observe(Delivered{Trigger: spec.Trigger, EventSource: spec.EventSource, To: to, Event: e})
+	})
+}
+
+func (g *Gateway) sink(t plan.Target) (event.Handler, error) {
+	if t.URL != "" {
+		return g.client.Sink(t)
+	}
+	if g.o.Display == nil {
+		return nil, fmt.Errorf("%s has no URL", t.Name)
+	}
+	return g.o.Display, nil
+}
+
+// source adds one event of an EventSource to next: a route of the ingress, or a part.
+func (g *Gateway) source(next *state, spec plan.Source) error {
+	b := next.buses[spec.Bus]
+	if spec.Bus != "" && b == nil {
+		return fmt.Errorf("the plan has no bus %q", spec.Bus)
+	}
+	if spec.HTTP != nil {
+		r, err := g.route(spec, b)
+		next.routes = append(next.routes, r)
+		return err
+	}
+	fp, err := fingerprint(spec)
+	if err != nil {
+		return err
+	}
+	key := spec.Namespace + "/" + spec.EventSource + "/" + spec.Kind + "/" + spec.Event
+	if p := g.sources[key]; p != nil && p.spec == fp && p.bus == b {
+		next.sources[key] = p
+		return nil
+	}
+	src, err := g.newSource(spec)
+	if err != nil {
+		return err
+	}
+	out, err := g.sourceNext(spec, b)
+	if err != nil {
+		return err
+	}
+	name := fmt.Sprintf("EventSource %s/%s %s event %s", spec.Namespace, spec.EventSource, spec.Kind, spec.Event)
+	if b == nil {
+		b = noBus
+	}
+	next.sources[key] = &part{name: name, spec: fp, bus: b, run: func(ctx context.Context, ready func(error)) error {
+		return src.Run(ctx, out, ready)
+	}}
+	return nil
+}
+
+func (g *Gateway) newSource(spec plan.Source) (source.Source, error) {
+	switch {
+	case spec.Kafka != nil:
+		return kafka.New(kafka.Options{Source: spec, Dial: g.o.Dial, Instance: g.o.Instance}), nil
+	case spec.Cron != nil:
+		schedule, err := v1alpha1.ParseSchedule(spec.Cron.Schedule, spec.Cron.TimeZone)
+		if err != nil {
+			return nil, err
+		}
+		return cron.New(cron.Options{Source: spec, Schedule: schedule}), nil
+	}
+	return nil, errors.New("the plan says nothing about where its events come from")
+}
+
+// sourceNext is where a source's events go: its topic, or without a bus its sink, tried until it or the dead letter sink takes them.
+func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, error) {
+	if b != nil {
+		return b.publish(spec.Topic), nil
+	}
+	if spec.Sink == nil {
+		return nil, errors.New("it has neither a bus nor a sink")
+	}
+	owner := plan.Subscriber{EventSource: spec.Namespace + "/" + spec.EventSource}
+	sink, err := g.sink(*spec.Sink)
+	if err != nil {
+		return nil, err
+	}
+	dest := spec.Sink.URL
+	if dest == "" {
+		dest = spec.Sink.Name
+		sink = g.observed(sink, owner, spec.Sink.Name)
+	}
+	if spec.DeadLetter == nil {
+		return dispatch.Forever(sink, spec.Delivery), nil
+	}
+	dead, err := g.sink(*spec.DeadLetter)
+	if err != nil {
+		return nil, err
+	}
+	dead = g.observed(dispatch.Forever(dead, spec.Delivery), owner, "deadletter "+spec.DeadLetter.Name)
+	return dispatch.DeadLetter(dispatch.Retry(sink, spec.Delivery), dest, dead), nil
+}
+
+func (g *Gateway) route(spec plan.Source, b *openBus) (ingress.Route, error) {
+	r := ingress.Route{
+		Namespace: spec.Namespace, EventSource: spec.EventSource, Event: spec.Event, HTTP: *spec.HTTP,
+		MarkKind: spec.MarkKind, SourceURI: plan.SourceURI(spec.Namespace, spec.EventSource, spec.Event),
+	}
+	if b != nil {
+		r.Next = b.publish(spec.Topic)
+		return r, nil
+	}
+	if spec.Sink == nil {
+		return r, errors.New("it has neither a bus nor a sink")
+	}
+	if spec.Sink.URL == "" {
+		next, err := g.sourceNext(spec, nil)
+		r.Next = next
+		return r, err
+	}
+	sink, err := g.client.Sink(*spec.Sink)
+	if err != nil {
+		return r, err
+	}
+	r.Timeout = spec.Delivery.Timeout
+	r.Call = func(ctx context.Context, e *event.Event) (*ingress.Reply, error) {
+		reply, err := sink.Call(ctx, e)
+		if err != nil {
+			return nil, &event.Unavailable{What: spec.Sink.Name, After: time.Second, Err: err}
+		}
+		return &ingress.Reply{Status: reply.Status, Header: reply.Header, Body: reply.Body}, nil
+	}
+	return r, nil
+}
