@@ -1,0 +1,42 @@
+// Command events runs, checks and feeds declared events on one machine, without a cluster.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// The first signal asks to drain; from then on signals do what they do by themselves: end the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// run executes one command and returns the exit code: 0 when it did what it was asked to, 1 when it could not, 2 when it was not
+// understood.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		fmt.Fprint(stderr, usage)
+		return 2
+	}
+	name, args := args[0], args[1:]
+	switch name {
+	case "run":
+		return runCommand(ctx, args, stdout, stderr)
+	case "validate":
+		return validateCommand(ctx, args, stdout, stderr)
+	case "send":
+		return sendCommand(ctx, args, stdout, stderr)
+	case "version", "-version", "--version":
+		return versionCommand(args, stdout, stderr)
+	case "help", "-h", "-help", "--help":
+		return helpCommand(ctx, args, stdout, stderr)
+	}
+	fmt.Fprintf(stderr, "events: unknown command %q\n\n%s", name, usage)
+	return 2
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"bytes"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const (
+	goodBus = "apiVersion: events.openfunction.io/v1alpha1\nkind: EventBus\nmetadata: {name: default}\nspec: {embedded: {}}\n"
+	badBus  = "apiVersion: events.openfunction.io/v1alpha1\nkind: EventBus\nmetadata: {name: default}\nspec: {embeded: {}}\n"
+)
+
+func events(t *testing.T, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	code = run(t.Context(), args, &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func files(t *testing.T, contents map[string]string) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	for name, content := range contents {
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	files(t, map[string]string{"good.yaml": goodBus, "bad.yaml": badBus, "other.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: n}\n"})
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	badLine := `bad.yaml:4: EventBus default/default: spec.embeded: unknown field; did you mean "embedded"?` + "\n"
+	tests := []struct {
+		name           string
+		args           []string
+		code           int
+		stdout, stderr string
+	}{
+		{"nothing shows what there is", nil, 2, "", "events run -f PATH..."},
+		{"help", []string{"help"}, 0, "events validate -f PATH...", ""},
+		{"help of a command", []string{"help", "run"}, 0, "-embedded", ""},
+		{"help as an option", []string{"send", "--help"}, 0, "-concurrency", ""},
+		{"version", []string{"version"}, 0, "events ", ""},
+		{"an unknown command", []string{"start"}, 2, "", `unknown command "start"`},
+		{"an unknown option", []string{"run", "--sinc", "x"}, 2, "", "events run: flag provided but not defined: -sinc\nSee: events help run\n"},
+		{"no file", []string{"validate"}, 2, "", "no file given: want -f PATH"},
+		{"a valid file", []string{"validate", "-f", "good.yaml"}, 0, "ok good.yaml: EventBus default/default\n", ""},
+		{"a file without -f", []string{"validate", "good.yaml"}, 0, "ok good.yaml: EventBus default/default\n", ""},
+		{"several files after one -f", []string{"validate", "-f", "other.yaml", "good.yaml"}, 0, "ok good.yaml: EventBus default/default\n", ""},
+		{"a wrong file", []string{"validate", "-f", "bad.yaml"}, 1, "", badLine},
+		{"a file that is not there", []string{"validate", "-f", "nope.yaml"}, 1, "", "nope.yaml: no such file or directory\n"},
+		{"run does not start with a wrong file", []string{"run", "-f", "bad.yaml"}, 1, "", badLine},
+		{"run does not start with nothing to run", []string{"run", "-f", "other.yaml"}, 1, "", "no EventSource, EventBus, ClusterEventBus or Trigger there"},
+		{"run takes no unknown output", []string{"run", "good.yaml", "--output", "xml"}, 2, "", `output "xml": want text or json`},
+		{"run takes no unknown level", []string{"run", "good.yaml", "--log-level", "loud"}, 2, "", `log level "loud": want debug, info, warn or error`},
+		{"run takes no sink without a URL", []string{"run", "good.yaml", "--sink", "a/b"}, 2, "", `sink "a/b": want NAMESPACE/NAME=URL`},
+		{"run takes no address without a port", []string{"run", "good.yaml", "--address", "a=b"}, 2, "", `address "a=b": want HOST:PORT=HOST:PORT`},
+		{"run tells which port is taken", []string{"run", "good.yaml", "--listen", taken.Addr().String()}, 1, "", taken.Addr().String()},
+		{"send wants a destination", []string{"send"}, 2, "", "no destination given: want --to URL"},
+		{"send wants a URL", []string{"send", "--to", "localhost:8080"}, 2, "", "want an http or https URL"},
+		{"send takes no arguments", []string{"send", "--to", "http://h", "x"}, 2, "", `argument "x": not understood`},
+		{"send wants a file that is there", []string{"send", "--to", "http://h", "--data", "@nope"}, 1, "", "data: open nope: no such file or directory"},
+		{"send wants attributes that are valid", []string{"send", "--to", "http://h", "--type", " "}, 1, "", "attribute type is missing or empty"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			code, stdout, stderr := events(t, tt.args...)
+			if code != tt.code || !strings.Contains(stdout, tt.stdout) || !strings.Contains(stderr, tt.stderr) {
+				t.Errorf("events %v = %d\nstdout: %s\nstderr: %s\nwant %d\nstdout: %s\nstderr: %s", tt.args, code, stdout, stderr, tt.code, tt.stdout, tt.stderr)
+			}
+			if tt.stderr == "" && stderr != "" || tt.stdout == "" && stdout != "" {
+				t.Errorf("events %v says too much\nstdout: %s\nstderr: %s", tt.args, stdout, stderr)
+			}
+		})
+	}
+}
+
+func TestEnvironmentIsTheDefaultOfOptions(t *testing.T) {
+	files(t, map[string]string{"good.yaml": goodBus})
+	t.Setenv("EVENTS_OUTPUT", "xml")
+	if code, _, stderr := events(t, "run", "good.yaml"); code != 2 || !strings.Contains(stderr, `output "xml"`) {
+		t.Errorf("run with EVENTS_OUTPUT=xml = %d, %s", code, stderr)
+	}
+	t.Setenv("EVENTS_LISTEN", "nowhere")
+	if code, _, stderr := events(t, "run", "good.yaml", "--output", "text"); code != 1 || strings.Contains(stderr, "xml") {
+		t.Errorf("run with --output text = %d, %s", code, stderr)
+	}
+}

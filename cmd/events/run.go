@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/kelseyhightower/envconfig"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/standalone"
+)
+
+// runEnv are the defaults of run's options, from the environment.
+type runEnv struct {
+	// Listen is the address of the ingress.
+	Listen string `envconfig:"EVENTS_LISTEN" default:"127.0.0.1:8080"`
+	// Data is the directory where embedded buses and brokers keep their events; empty means in memory.
+	Data string `envconfig:"EVENTS_DATA"`
+	// Output is how deliveries are printed: text or json.
+	Output string `envconfig:"EVENTS_OUTPUT" default:"text"`
+	// LogLevel is debug, info, warn or error.
+	LogLevel string `envconfig:"EVENTS_LOG_LEVEL" default:"warn"`
+}
+
+const aboutRun = `Run runs what the files declare, in this process: sources, buses, triggers and the ingress for HTTP events. It prints what arrives
+at sinks that no --sink leads anywhere, applies files that change, and drains at the first SIGINT or SIGTERM.
+The environment variables EVENTS_LISTEN, EVENTS_DATA, EVENTS_OUTPUT and EVENTS_LOG_LEVEL change the defaults.`
+
+func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var env runEnv
+	f := newFlags("run", "-f PATH...", aboutRun, stderr)
+	if err := envconfig.Process("", &env); err != nil {
+		return f.misused("environment: %v", err)
+	}
+	var sinks, addresses list
+	paths := f.paths()
+	f.StringVar(&env.Listen, "listen", env.Listen, "`HOST:PORT` of the ingress; port 0 means any")
+	f.Var(&sinks, "sink", "where references to a sink lead, `NAMESPACE/NAME=URL`; may be repeated")
+	f.Var(&addresses, "address", "connect to another address than the YAML or a broker names, `HOST:PORT=HOST:PORT`; may be repeated")
+	servers := f.Bool("embedded", false, "start an in-process broker for each address in the YAML that this machine does not reach")
+	f.StringVar(&env.Data, "data", env.Data, "`DIR` where embedded buses and brokers keep their events; default: in memory")
+	f.StringVar(&env.Output, "output", env.Output, "how to print deliveries: `text or json`")
+	f.StringVar(&env.LogLevel, "log-level", env.LogLevel, "`LEVEL` of the log on stderr: debug, info, warn or error")
+	if code, ok := f.parsePaths(args, stdout, paths); !ok {
+		return code
+	}
+	if env.Output != "text" && env.Output != "json" {
+		return f.misused("output %q: want text or json", env.Output)
+	}
+	log, err := newLogger(env.LogLevel, stderr)
+	if err != nil {
+		return f.misused("%v", err)
+	}
+	o := standalone.Options{
+		Paths: *paths, Listen: env.Listen, Embedded: *servers, DataDir: env.Data, JSON: env.Output == "json", Stdout: stdout, Stderr: stderr,
+	}
+	if o.Sinks, err = standalone.ParseSinks(sinks); err != nil {
+		return f.misused("%v", err)
+	}
+	if o.Addresses, err = standalone.ParseAddresses(addresses); err != nil {
+		return f.misused("%v", err)
+	}
+	err = standalone.Run(logging.WithLogger(ctx, log), o)
+	if invalid, ok := errors.AsType[*standalone.InvalidError](err); ok {
+		fmt.Fprintln(stderr, invalid)
+		return 1
+	}
+	if err != nil {
+		return f.failed(err)
+	}
+	return 0
+}
+
+// newLogger writes lines for people, since a person reads them next to what is delivered.
+func newLogger(level string, stderr io.Writer) (*zap.SugaredLogger, error) {
+	var l zapcore.Level
+	switch level {
+	case "debug", "info", "warn", "error":
+		if err := l.Set(level); err != nil {
+			return nil, err
+		}
+	default:
+		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
+	}
+	format := zap.NewDevelopmentEncoderConfig()
+	format.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+	format.CallerKey = ""
+	core := zapcore.NewCore(zapcore.NewConsoleEncoder(format), zapcore.Lock(zapcore.AddSync(stderr)), l)
+	return zap.New(core).Sugar(), nil
+}

@@ -1,0 +1,145 @@
+package embedded
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// The kinds of server.
+const (
+	Kafka         = "kafka"
+	NATSStreaming = "natsStreaming"
+	JetStream     = "jetStream"
+)
+
+const natsPort = "4222"
+
+// Need is a broker that a plan wants to reach under any of some addresses.
+type Need struct {
+	Kind string
+	// Addresses are host:port, normal (see Normal), at least one.
+	Addresses []string
+	// ClusterID of a NATS Streaming server.
+	ClusterID string
+	// Topics of a Kafka cluster that shall exist from the start.
+	Topics []string
+	// Mechanism, Username, Password and Token are what clients show.
+	Mechanism, Username, Password, Token string
+}
+
+// identity is what two needs must have in common to share a server.
+func (n Need) identity() string {
+	return strings.Join([]string{n.ClusterID, n.Mechanism, n.Username, n.Password, n.Token}, "\x00")
+}
+
+// Normal returns a host:port in the form in which addresses are compared.
+func Normal(address string) string {
+	return strings.ToLower(strings.TrimSpace(address))
+}
+
+// Needs returns the brokers that p names, in the plan's order.
+func Needs(p *plan.Plan) ([]Need, error) {
+	var needs []Need
+	for _, b := range p.Buses {
+		switch {
+		case b.NATSStreaming != nil:
+			addresses, err := natsAddresses(b.NATSStreaming.URL)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", b.Name, err)
+			}
+			needs = append(needs, Need{Kind: NATSStreaming, Addresses: addresses, ClusterID: b.NATSStreaming.ClusterID})
+		case b.JetStream != nil:
+			addresses, err := natsAddresses(b.JetStream.URL)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", b.Name, err)
+			}
+			j := b.JetStream
+			needs = append(needs, Need{Kind: JetStream, Addresses: addresses, Username: j.Username, Password: j.Password, Token: j.Token})
+		}
+	}
+	for _, s := range p.Sources {
+		k := s.Kafka
+		if k == nil {
+			continue
+		}
+		n := Need{Kind: Kafka, Topics: []string{k.Topic}, Mechanism: k.SASLMechanism, Username: k.Username, Password: k.Password}
+		for _, b := range k.Brokers {
+			n.Addresses = append(n.Addresses, Normal(b))
+		}
+		if len(n.Addresses) > 0 {
+			needs = append(needs, n)
+		}
+	}
+	return needs, nil
+}
+
+func natsAddresses(urls string) ([]string, error) {
+	var addresses []string
+	for raw := range strings.SplitSeq(urls, ",") {
+		raw = strings.TrimSpace(raw)
+		if raw == "" {
+			continue
+		}
+		if !strings.Contains(raw, "://") {
+			raw = "nats://" + raw
+		}
+		u, err := url.Parse(raw)
+		if err != nil {
+			return nil, fmt.Errorf("server address: %w", err)
+		}
+		port := u.Port()
+		if port == "" {
+			port = natsPort
+		}
+		addresses = append(addresses, Normal(net.JoinHostPort(u.Hostname(), port)))
+	}
+	if len(addresses) == 0 {
+		return nil, fmt.Errorf("server address %q: want nats://host:port", urls)
+	}
+	return addresses, nil
+}
+
+// merge joins the needs that share an address, so that each address appears once.
+func merge(needs []Need) ([]Need, error) {
+	var merged []Need
+	for _, n := range needs {
+		n.Addresses, n.Topics = slices.Clone(n.Addresses), slices.Clone(n.Topics)
+		rest := merged[:0:0]
+		for _, m := range merged {
+			if !overlap(m.Addresses, n.Addresses) {
+				rest = append(rest, m)
+				continue
+			}
+			if m.Kind != n.Kind {
+				return nil, fmt.Errorf("address %s: both a %s and a %s server are wanted there", n.Addresses[0], m.Kind, n.Kind)
+			}
+			if m.identity() != n.identity() {
+				return nil, fmt.Errorf("address %s: %s servers with two cluster ids or two sets of credentials are wanted there", n.Addresses[0], n.Kind)
+			}
+			n.Addresses, n.Topics = append(m.Addresses, n.Addresses...), append(m.Topics, n.Topics...)
+		}
+		n.Addresses, n.Topics = unique(n.Addresses), unique(n.Topics)
+		merged = append(rest, n)
+	}
+	return merged, nil
+}
+
+func overlap(a, b []string) bool {
+	return slices.ContainsFunc(a, func(s string) bool { return slices.Contains(b, s) })
+}
+
+// unique drops repetitions and keeps the order: the first address names the server's folder.
+func unique(in []string) []string {
+	var out []string
+	for _, s := range in {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
+		}
+	}
+	return out
+}

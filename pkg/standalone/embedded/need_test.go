@@ -1,0 +1,41 @@
+package embedded
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+func TestNeeds(t *testing.T) {
+	got, err := Needs(&plan.Plan{
+		Buses: []plan.Bus{
+			{Name: "EventBus default/a", NATSStreaming: &plan.NATSStreaming{URL: "nats://nats.default:4222, nats://Other", ClusterID: "stan"}},
+			{Name: "EventBus default/b", JetStream: &plan.JetStream{URL: "js:4333", Username: "u", Password: "p"}},
+			{Name: "EventBus default/c", Embedded: &plan.Embedded{}},
+		},
+		Sources: []plan.Source{
+			{Kafka: &plan.Kafka{Brokers: []string{"k1:9092", "k2:9092"}, Topic: "sample"}},
+			{Cron: &plan.Cron{Schedule: "@hourly"}},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Need{
+		{Kind: NATSStreaming, Addresses: []string{"nats.default:4222", "other:4222"}, ClusterID: "stan"},
+		{Kind: JetStream, Addresses: []string{"js:4333"}, Username: "u", Password: "p"},
+		{Kind: Kafka, Addresses: []string{"k1:9092", "k2:9092"}, Topics: []string{"sample"}},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("Needs() (-want +got):\n%s", diff)
+	}
+}
+
+func TestNeedsSaysWhichBusHasNoAddress(t *testing.T) {
+	_, err := Needs(&plan.Plan{Buses: []plan.Bus{{Name: "EventBus default/a", JetStream: &plan.JetStream{URL: " , "}}}})
+	if want := `EventBus default/a: server address " , ": want nats://host:port`; err == nil || err.Error() != want {
+		t.Errorf("Needs() = %v, want %s", err, want)
+	}
+}

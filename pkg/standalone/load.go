@@ -1,0 +1,323 @@
+package standalone
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"knative.dev/pkg/apis"
+
+	"github.com/openfunction/events/pkg/apis/events"
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+const (
+	ourVersion       = events.GroupName + "/v1alpha1"
+	defaultNamespace = "default"
+	defaultBus       = "default"
+)
+
+// Object is one declared object of ours, and where.
+type Object struct {
+	// Name is "Kind namespace/name".
+	Name string
+	File string
+	Line int
+	// Invalid is true when a Problem that is not a warning is about it.
+	Invalid bool
+
+	value resource
+	tree  *tree
+	root  string
+}
+
+// resource is what all our kinds are.
+type resource interface {
+	metav1.Object
+	apis.Defaultable
+	apis.Validatable
+}
+
+// Config is what files declare.
+type Config struct {
+	// Objects are those of our kinds, in the order of the files, also invalid ones.
+	Objects []*Object
+	// ConfigMaps are kept by namespace/name.
+	ConfigMaps map[string]*corev1.ConfigMap
+	// Problems are all mistakes and warnings of the files themselves, in their order. See Compile for those between objects.
+	Problems []Problem
+	// Ignored counts the objects of other kinds, by kind.
+	Ignored map[string]int
+
+	secrets map[string]*corev1.Secret
+	byName  map[string]*Object
+	digest  [32]byte
+	order   map[string]int
+	count   int
+}
+
+// Load reads files, and directories without those below them, and defaults and validates what they declare. It never fails:
+// whatever is wrong is in the Config's Problems.
+func Load(ctx context.Context, paths []string) *Config {
+	c := &Config{
+		ConfigMaps: map[string]*corev1.ConfigMap{}, Ignored: map[string]int{},
+		secrets: map[string]*corev1.Secret{}, byName: map[string]*Object{}, order: map[string]int{},
+	}
+	files := readAll(paths)
+	c.digest = digest(files)
+	for i, f := range files {
+		c.order[f.name] = i
+		c.file(ctx, f)
+	}
+	c.sort(c.Problems)
+	return c
+}
+
+func (c *Config) sort(problems []Problem) {
+	slices.SortStableFunc(problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(c.order[a.File], c.order[b.File]), cmp.Compare(a.Line, b.Line))
+	})
+}
+
+func (c *Config) file(ctx context.Context, f file) {
+	if f.err != nil {
+		c.Problems = append(c.Problems, Problem{File: f.name, Message: f.err.Error()})
+		return
+	}
+	for _, part := range chunks(f.data) {
+		t := parse(part)
+		c.document(ctx, &Object{File: f.name, tree: &t})
+	}
+}
+
+// document takes in one document, or one item of a list, which o.root leads to.
+func (c *Config) document(ctx context.Context, o *Object) {
+	if c.count++; c.count > maxDocuments {
+		if c.count == maxDocuments+1 {
+			c.problem(o, "", fmt.Sprintf("more than %d objects", maxDocuments))
+		}
+		return
+	}
+	o.Line = o.tree.line(o.root, "")
+	value := o.tree.value
+	if o.root != "" {
+		value = o.item()
+	}
+	fields, ok := value.(map[string]any)
+	kind, _ := fields["kind"].(string)
+	if ok && newResource(kind) != nil {
+		o.Name = title(kind, fields)
+	}
+	for _, m := range o.tree.mistakes {
+		m.File, m.Object = o.File, o.Name
+		c.Problems = append(c.Problems, m)
+		o.Invalid = true
+	}
+	o.tree.mistakes = nil // a list's items need not repeat them
+	if value == nil {
+		return
+	}
+	if !ok {
+		c.problem(o, "", "want an object with apiVersion, kind and metadata")
+		return
+	}
+	version, _ := fields["apiVersion"].(string)
+	switch {
+	case version == "" || kind == "":
+		c.problem(o, "", "apiVersion and kind are missing: want, for example, apiVersion: "+ourVersion+" and kind: Trigger")
+	case strings.HasSuffix(kind, "List") && (version == "v1" || version == ourVersion):
+		c.list(ctx, o, fields)
+	case version == ourVersion:
+		c.ours(ctx, o, kind, fields)
+	case newResource(kind) != nil && strings.Contains(version, "openfunction"):
+		c.problem(o, "apiVersion", fmt.Sprintf("unknown version %q: want %s", version, ourVersion))
+	case version == "v1" && kind == "Secret":
+		s := &corev1.Secret{}
+		if c.decode(o, kind, fields, s) {
+			c.secrets[s.Namespace+"/"+s.Name] = s
+		}
+	case version == "v1" && kind == "ConfigMap":
+		m := &corev1.ConfigMap{}
+		if c.decode(o, kind, fields, m) {
+			c.ConfigMaps[m.Namespace+"/"+m.Name] = m
+		}
+	default:
+		c.Ignored[kind]++
+	}
+}
+
+// item returns the part of the document that root leads to: items.N of a list, also of a list in a list.
+func (o *Object) item() any {
+	value := o.tree.value
+	for part := range strings.SplitSeq(o.root, ".") {
+		switch v := value.(type) {
+		case map[string]any:
+			value = v[part]
+		case []any:
+			var i int
+			if _, err := fmt.Sscan(part, &i); err != nil || i >= len(v) {
+				return nil
+			}
+			value = v[i]
+		}
+	}
+	return value
+}
+
+func (c *Config) list(ctx context.Context, o *Object, fields map[string]any) {
+	items, ok := fields["items"].([]any)
+	if !ok {
+		c.problem(o, "items", "want a list of objects")
+		return
+	}
+	for i := range items {
+		c.document(ctx, &Object{File: o.File, tree: o.tree, root: join(o.root, fmt.Sprintf("items.%d", i)), Invalid: o.Invalid})
+	}
+}
+
+func (c *Config) ours(ctx context.Context, o *Object, kind string, fields map[string]any) {
+	r := newResource(kind)
+	if r == nil {
+		message := fmt.Sprintf("unknown kind %q: want EventSource, EventBus, ClusterEventBus or Trigger", kind)
+		if near := nearest(kind, []string{"EventSource", "EventBus", "ClusterEventBus", "Trigger"}); near != "" {
+			message = fmt.Sprintf("unknown kind %q; did you mean %q?", kind, near)
+		}
+		c.problem(o, "kind", message)
+		return
+	}
+	if !c.decode(o, kind, fields, r) {
+		return
+	}
+	c.Objects = append(c.Objects, o)
+	o.value = r
+	if first, ok := c.byName[o.Name]; ok {
+		c.problem(o, "metadata.name", fmt.Sprintf("is declared already at %s:%d: rename or remove one", first.File, first.Line))
+		return
+	}
+	c.byName[o.Name] = o
+	r.SetDefaults(ctx)
+	for _, p := range v1alpha1.Flatten(r.Validate(ctx)) {
+		c.report(o, Problem{Path: p.Path, Message: p.Message, Warning: p.Warning})
+	}
+}
+
+// decode makes r of fields and gives it its namespace; it tells whether r has what it takes to be looked at further.
+func (c *Config) decode(o *Object, kind string, fields map[string]any, r metav1.Object) bool {
+	delete(fields, "status")
+	o.Name = title(kind, fields)
+	faults := conform(fields, reflect.TypeOf(r), "")
+	for _, f := range faults {
+		c.problem(o, f.path, f.message)
+	}
+	if len(faults) > 0 {
+		return false
+	}
+	text, err := json.Marshal(fields)
+	if err == nil {
+		err = json.Unmarshal(text, r)
+	}
+	if err != nil {
+		c.problem(o, "", err.Error())
+		return false
+	}
+	if r.GetName() == "" {
+		c.problem(o, "metadata.name", "is missing")
+		return false
+	}
+	switch {
+	case kind == "ClusterEventBus":
+		r.SetNamespace("")
+	case r.GetNamespace() == "":
+		r.SetNamespace(defaultNamespace)
+	}
+	return true
+}
+
+func title(kind string, fields map[string]any) string {
+	metadata, _ := fields["metadata"].(map[string]any)
+	name, _ := metadata["name"].(string)
+	namespace, _ := metadata["namespace"].(string)
+	switch {
+	case name == "":
+		return kind
+	case kind == "ClusterEventBus":
+		namespace = ""
+	case namespace == "":
+		namespace = defaultNamespace
+	}
+	return objectName(kind, namespace, name)
+}
+
+func objectName(kind, namespace, name string) string {
+	if namespace == "" {
+		return kind + " " + name
+	}
+	return kind + " " + namespace + "/" + name
+}
+
+func newResource(kind string) resource {
+	switch kind {
+	case "EventSource":
+		return &v1alpha1.EventSource{}
+	case "EventBus":
+		return &v1alpha1.EventBus{}
+	case "ClusterEventBus":
+		return &v1alpha1.ClusterEventBus{}
+	case "Trigger":
+		return &v1alpha1.Trigger{}
+	}
+	return nil
+}
+
+func (c *Config) problem(o *Object, path, message string) {
+	c.report(o, Problem{Path: path, Message: message})
+}
+
+func (c *Config) report(o *Object, p Problem) {
+	p.File, p.Object, p.Line = o.File, o.Name, o.tree.line(o.root, p.Path)
+	c.Problems = append(c.Problems, p)
+	o.Invalid = o.Invalid || !p.Warning
+}
+
+// secret returns the value of a key of a Secret that the files hold.
+func (c *Config) secret(namespace, name, key string) (string, error) {
+	s, ok := c.secrets[namespace+"/"+name]
+	if !ok {
+		return "", fmt.Errorf("the files have no Secret of this name")
+	}
+	if v, ok := s.StringData[key]; ok {
+		return v, nil
+	}
+	if v, ok := s.Data[key]; ok {
+		return string(v), nil
+	}
+	return "", fmt.Errorf("the Secret has no such key")
+}
+
+// objects are the valid ones, as plan.Compile wants them.
+func (c *Config) objects() plan.Objects {
+	var all plan.Objects
+	for _, o := range c.Objects {
+		if o.Invalid {
+			continue
+		}
+		switch v := o.value.(type) {
+		case *v1alpha1.EventSource:
+			all.EventSources = append(all.EventSources, v)
+		case *v1alpha1.EventBus:
+			all.EventBuses = append(all.EventBuses, v)
+		case *v1alpha1.ClusterEventBus:
+			all.ClusterEventBuses = append(all.ClusterEventBuses, v)
+		case *v1alpha1.Trigger:
+			all.Triggers = append(all.Triggers, v)
+		}
+	}
+	return all
+}

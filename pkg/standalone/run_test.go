@@ -1,0 +1,170 @@
+package standalone
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// output is a writer whose text can be waited for.
+type output struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}
+
+// wait returns the groups of the first match.
+func (o *output) wait(t *testing.T, pattern string) []string {
+	t.Helper()
+	expression := regexp.MustCompile("(?m)" + pattern)
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		if m := expression.FindStringSubmatch(o.String()); m != nil {
+			return m
+		}
+	}
+	t.Fatalf("no %q in:\n%s", pattern, o.String())
+	return nil
+}
+
+type process struct {
+	stdout, stderr output
+}
+
+// start runs what the files declare; when the test is over, it ends that and wants it to have ended well.
+func start(t *testing.T, o Options) *process {
+	t.Helper()
+	p := &process{}
+	o.Listen, o.JSON, o.Stdout, o.Stderr = "127.0.0.1:0", true, &p.stdout, &p.stderr
+	if o.Sinks == nil {
+		o.Sinks = &Sinks{}
+	}
+	if o.Addresses == nil {
+		o.Addresses = &Addresses{}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, o) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Errorf("Run() = %v", err)
+		}
+	})
+	return p
+}
+
+func post(t *testing.T, url, body string) int {
+	t.Helper()
+	response, err := http.Post(url, "application/json", strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = response.Body.Close()
+	return response.StatusCode
+}
+
+func TestRunOfTheQuickstart(t *testing.T) {
+	sample, err := os.ReadFile("../../config/samples/quickstart.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "quickstart.yaml")
+	write(t, file, string(sample))
+	sinks, err := ParseSinks([]string{"a/unused=http://127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, Options{Paths: []string{file}, Sinks: sinks})
+	base := p.stderr.wait(t, `^listening on (http://127\.0\.0\.1:\d+)$`)[1]
+	p.stderr.wait(t, `^warning: --sink a/unused: no object refers to it$`)
+	p.stderr.wait(t, `^try: curl -d '\{"hello":"world"\}' -H 'content-type: application/json' `+base+`/default/es/event$`)
+	if got := post(t, base+"/default/es/event", `{"hello":"world"}`); got != http.StatusAccepted {
+		t.Errorf("POST = %d, want 202", got)
+	}
+	p.stdout.wait(t, `^\{"trigger":"default/quickstart","to":"sink default/orders","event":\{.*"data":\{"hello":"world"\}\}\}$`)
+	p.stdout.wait(t, `^\{"trigger":"default/quickstart","to":"sink default/clock","event":`)
+	p.stdout.wait(t, `^\{"trigger":"default/quickstart","to":"topic matched","event":`)
+
+	write(t, file, strings.Replace(string(sample), "condition: posted\n", "condition: pasted\n", 1))
+	p.stderr.wait(t, `Trigger default/quickstart: spec\.subscribers\[1\]\.condition: .*unknown input "pasted"`)
+	p.stderr.wait(t, `^not applied: 1 problems, the state before goes on$`)
+	if got := post(t, base+"/default/es/event", `{"still":"here"}`); got != http.StatusAccepted {
+		t.Errorf("POST after a bad change = %d, want 202", got)
+	}
+	p.stdout.wait(t, `"to":"sink default/orders".*"data":\{"still":"here"\}`)
+
+	write(t, file, strings.ReplaceAll(strings.Replace(string(sample), "    event:\n", "    second:\n", 1), "event: event", "event: second"))
+	p.stderr.wait(t, `^applied: 2 sources, 3 subscribers$`)
+	if got := post(t, base+"/default/es/second", `{"after":"change"}`); got != http.StatusAccepted {
+		t.Errorf("POST after a good change = %d, want 202", got)
+	}
+	p.stdout.wait(t, `"to":"sink default/orders".*"data":\{"after":"change"\}`)
+}
+
+func TestRunWithEmbeddedServers(t *testing.T) {
+	p := start(t, Options{Paths: []string{"../../config/samples/sample-2-bus-and-trigger.yaml"}, Embedded: true})
+	p.stderr.wait(t, `^listening on `)
+	p.stderr.wait(t, `^embedded natsStreaming stands for nats\.default:4222 at 127\.0\.0\.1:\d+$`)
+	kafka := p.stderr.wait(t, `^embedded kafka stands for dapr-kafka\.kafka:9092 at (127\.0\.0\.1:\d+)$`)[1]
+	config := sarama.NewConfig()
+	config.Producer.Return.Successes = true
+	producer, err := sarama.NewSyncProducer([]string{kafka}, config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: "sample", Value: sarama.StringEncoder(`{"hello":"kafka"}`)}); err != nil {
+		t.Fatal(err)
+	}
+	p.stdout.wait(t, `^\{"trigger":"default/my-trigger","to":"sink default/function-sample-serving-qrdx8-ksvc-fwml8","event":.*kafka`)
+	p.stdout.wait(t, `^\{"trigger":"default/my-trigger","to":"topic metrics","event":.*kafka`)
+}
+
+func TestRunStartsNothingOfWhatCannotWork(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "t.yaml", `apiVersion: events.openfunction.io/v1alpha1
+kind: Trigger
+metadata: {name: t}
+spec:
+  inputs:
+    a: {eventSource: es, event: e}
+  subscribers:
+  - condition: a
+    topic: metrics
+`)
+	var stdout, stderr output
+	err := Run(t.Context(), Options{Paths: []string{"t.yaml"}, Listen: "127.0.0.1:0", Sinks: &Sinks{}, Addresses: &Addresses{}, Embedded: true, Stdout: &stdout, Stderr: &stderr})
+	invalid, ok := errors.AsType[*InvalidError](err)
+	if !ok {
+		t.Fatalf("Run() = %v, want an InvalidError", err)
+	}
+	for _, want := range []string{`t.yaml:4: Trigger default/t: spec.eventBus: no EventBus "default"`, `t.yaml:6: Trigger default/t: spec.inputs[a].eventSource: no EventSource default/es`} {
+		if !strings.Contains(invalid.Error(), want) {
+			t.Errorf("Run() = %v\nwant %s", invalid, want)
+		}
+	}
+	if got := stdout.String() + stderr.String(); got != "" {
+		t.Errorf("Run() printed %q", got)
+	}
+}
