@@ -1,0 +1,157 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/gateway"
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
+)
+
+// usage is what must not grow.
+type usage struct {
+	goroutines, files int
+	heap              uint64
+}
+
+func measure(t *testing.T) usage {
+	t.Helper()
+	client.CloseIdleConnections()
+	runtime.GC()
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	files, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return usage{goroutines: runtime.NumGoroutine(), files: len(files), heap: m.HeapAlloc}
+}
+
+// TestE2ELeak reloads a plan 200 times and takes the brokers away for a minute, and compares goroutines, files and memory.
+func TestE2ELeak(t *testing.T) {
+	js, st, kafka := servers.JetStream(t), servers.NATSStreaming(t), servers.Kafka(t)
+	s := newSink(t)
+	ctx, cancel := context.WithCancel(logging.WithLogger(t.Context(), zap.NewNop().Sugar()))
+	g, err := gateway.New(ctx, gateway.Options{Listen: "127.0.0.1:0", Instance: "leak", DataDir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	full := leakPlan(js.URL(), st.URL(), kafka.Addr(), s.URL)
+	apply := func(p *plan.Plan) {
+		t.Helper()
+		if err := g.Apply(p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	pass := func(what string) {
+		t.Helper()
+		eventually(t, 60*time.Second, what+": ready", g.Ready)
+		for _, es := range []string{"js", "st", "em"} {
+			id := fmt.Sprintf("%s-%s-%d", what, es, time.Now().UnixNano())
+			publish(t, func() string { return "http://" + g.Addr() + "/default/" + es + "/e" }, id, []byte(`{}`))
+			eventually(t, 60*time.Second, what+": "+id+" arrives", func() error {
+				if s.ids()[id] == 0 {
+					return fmt.Errorf("not yet; ready: %v", g.Ready())
+				}
+				return nil
+			})
+		}
+	}
+	settled := func(what string, before usage) {
+		t.Helper()
+		var after usage
+		eventually(t, 60*time.Second, what+" leaves nothing behind", func() error {
+			after = measure(t)
+			if after.goroutines > before.goroutines+10 || after.files > before.files+10 || after.heap > before.heap+before.heap/2+(8<<20) {
+				time.Sleep(200 * time.Millisecond)
+				return fmt.Errorf("before %+v, after %+v", before, after)
+			}
+			return nil
+		})
+		t.Logf("%s: before %+v, after %+v", what, before, after)
+	}
+	apply(full)
+	pass("first")
+	apply(changed(full, 1)) // so that what is made once, is
+	pass("second")
+	before := measure(t)
+
+	for i := range 200 {
+		apply(changed(full, i))
+		if i%50 == 49 {
+			pass(fmt.Sprintf("reload %d", i+1))
+		}
+	}
+	settled("200 reloads", before)
+
+	js.Kill()
+	st.Kill()
+	time.Sleep(60 * time.Second)
+	settled("a minute without brokers", before)
+	js.Start()
+	st.Start()
+	pass("after the outage")
+	settled("the outage", before)
+
+	cancel()
+	if err := <-ended; err != nil {
+		t.Errorf("Run: %v", err)
+	}
+}
+
+// changed returns p with the delivery of every other subscriber different by i, so that half of the parts restart and half do not.
+func changed(p *plan.Plan, i int) *plan.Plan {
+	out := *p
+	out.Subscribers = append([]plan.Subscriber(nil), p.Subscribers...)
+	for k := range out.Subscribers {
+		if k%2 == 0 {
+			out.Subscribers[k].Delivery.Retry = 3 + i%2
+		}
+	}
+	return &out
+}
+
+func leakPlan(js, st, kafka, sink string) *plan.Plan {
+	p := &plan.Plan{Buses: []plan.Bus{
+		{Name: "em", Embedded: &plan.Embedded{SyncInterval: time.Second}},
+		{Name: "js", JetStream: &plan.JetStream{URL: js, Replicas: 1, AckWait: 5 * time.Second, MaxInFlight: 64}},
+		{Name: "st", NATSStreaming: &plan.NATSStreaming{
+			URL: strings.Split(st, ",")[0], ClusterID: "stan", Queue: true, Durable: "openfunction", AckWait: 5 * time.Second, MaxInFlight: 64, StartAt: "new",
+		}},
+	}}
+	target := &plan.Target{Name: "sink", URL: sink}
+	delivery := plan.Delivery{Retry: 3, Timeout: 5 * time.Second, BackoffDelay: 100 * time.Millisecond}
+	for _, bus := range []string{"em", "js", "st"} {
+		topic := plan.Topic("default", bus, "e")
+		p.Sources = append(p.Sources,
+			plan.Source{Namespace: "default", EventSource: bus, Event: "e", Kind: "http", Bus: bus, Topic: topic, HTTP: &plan.HTTP{MaxBodyBytes: 1 << 20}},
+			plan.Source{Namespace: "default", EventSource: bus, Event: "tick", Kind: "cron", Bus: bus, Topic: plan.Topic("default", bus, "tick"),
+				Cron: &plan.Cron{Schedule: "@every 1s", TimeZone: "UTC"}},
+			plan.Source{Namespace: "default", EventSource: bus, Event: "k", Kind: "kafka", Bus: bus, Topic: plan.Topic("default", bus, "k"),
+				Kafka: &plan.Kafka{Brokers: []string{kafka}, Topic: "leak", ConsumerGroup: "leak-" + bus}},
+		)
+		for i := range 4 {
+			p.Subscribers = append(p.Subscribers, plan.Subscriber{
+				ID: fmt.Sprintf("leak_%s_%d", bus, i), Trigger: "default/t", Bus: bus, Window: time.Minute, Match: v1alpha1.MatchOnce,
+				Inputs:    []plan.Input{{Name: "e", Topic: topic}, {Name: "tick", Topic: plan.Topic("default", bus, "tick")}},
+				Condition: []string{"e", "e && tick"}[i/2], Sink: target, DeadLetterTopic: plan.DeadLetterTopic("default", "t"), Delivery: delivery,
+			})
+		}
+	}
+	return p
+}

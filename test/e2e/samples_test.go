@@ -1,0 +1,272 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/nats-io/stan.go"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/test/servers"
+)
+
+// world is where the samples' addresses lead.
+type world struct {
+	args  []string
+	kafka func(p *process) string
+	nats  func(p *process) string
+}
+
+func worlds(t *testing.T) map[string]world {
+	return map[string]world{
+		"real servers": func() world {
+			kafka, nats := servers.Kafka(t), servers.NATSStreaming(t)
+			address := strings.TrimPrefix(nats.URL(), "nats://")
+			return world{
+				args:  []string{"--address", "dapr-kafka.kafka:9092=" + kafka.Addr(), "--address", "nats.default:4222=" + address},
+				kafka: func(*process) string { return kafka.Addr() },
+				nats:  func(*process) string { return address },
+			}
+		}(),
+		"embedded": {
+			args:  []string{"--embedded"},
+			kafka: func(p *process) string { return p.find(`stands for dapr-kafka\.kafka:9092 at (\S+)`) },
+			nats:  func(p *process) string { return p.find(`stands for nats\.default:4222 at (\S+)`) },
+		},
+	}
+}
+
+// produce sends values to the samples' topic.
+func produce(t *testing.T, broker string, values ...string) {
+	t.Helper()
+	c := sarama.NewConfig()
+	c.Producer.Return.Successes = true
+	c.Producer.RequiredAcks = sarama.WaitForAll
+	c.Producer.Retry.Max = 20
+	producer, err := sarama.NewSyncProducer([]string{broker}, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer producer.Close()
+	for _, v := range values {
+		if _, _, err := producer.SendMessage(&sarama.ProducerMessage{Topic: "sample", Value: sarama.StringEncoder(v)}); err != nil {
+			t.Fatalf("produce %q: %v", v, err)
+		}
+	}
+}
+
+// metrics subscribes to the topic as the samples' function does, with a plain queue subscription.
+func metrics(t *testing.T, address string) func() []*event.Event {
+	t.Helper()
+	conn, err := stan.Connect("stan", fmt.Sprintf("function-%d", time.Now().UnixNano()), stan.NatsURL("nats://"+address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	var mu sync.Mutex
+	var got []*event.Event
+	_, err = conn.QueueSubscribe("metrics", fmt.Sprintf("grp%d", time.Now().UnixNano()), func(m *stan.Msg) {
+		e, err := event.ParseStructured(m.Data)
+		if err != nil {
+			t.Errorf("message on metrics %q: %v", m.Data, err)
+			return
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		got = append(got, e)
+	}, stan.DurableName("ImDurable"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() []*event.Event {
+		mu.Lock()
+		defer mu.Unlock()
+		return append([]*event.Event(nil), got...)
+	}
+}
+
+func bodies(events []*event.Event) (out []string) {
+	for _, e := range events {
+		out = append(out, string(e.Data()))
+	}
+	return out
+}
+
+// unique makes values that no other test has sent to the shared topic.
+func unique(prefix string) string {
+	return fmt.Sprintf(`{"data":{"orderId":%q,"message":"Hi"},"operation":"create"}`, fmt.Sprint(prefix, "-", time.Now().UnixNano()))
+}
+
+func wantBodies(t *testing.T, within time.Duration, what string, got func() []*event.Event, want ...string) {
+	t.Helper()
+	eventually(t, within, what, func() error {
+		have := map[string]bool{}
+		for _, b := range bodies(got()) {
+			have[b] = true
+		}
+		for _, w := range want {
+			if !have[w] {
+				return fmt.Errorf("%s is missing from %d events", w, len(have))
+			}
+		}
+		return nil
+	})
+}
+
+const function = "default/function-sample-serving-qrdx8-ksvc-fwml8"
+
+func TestE2ESamples(t *testing.T) {
+	for name, w := range worlds(t) {
+		t.Run(name, func(t *testing.T) {
+			t.Run("1 kafka to a sink", func(t *testing.T) { sample1(t, w) })
+			t.Run("2 kafka to a bus to a sink and a topic", func(t *testing.T) { sample2(t, w, samples+"sample-2-bus-and-trigger.yaml") })
+			t.Run("3 kafka and cron to a sink", func(t *testing.T) { sample3(t, w) })
+			t.Run("4 a cluster bus in place of the bus", func(t *testing.T) {
+				text, err := os.ReadFile(samples + "sample-2-bus-and-trigger.yaml")
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, rest, found := strings.Cut(string(text), "\n---\n")
+				if !found || !strings.Contains(rest, "kind: Trigger") {
+					t.Fatal("sample 2 has changed its shape")
+				}
+				sample2(t, w, write(t, "rest.yaml", rest), samples+"sample-4-clustereventbus.yaml")
+			})
+			t.Run("5 conditions", func(t *testing.T) { sample5(t, w) })
+		})
+	}
+}
+
+func sample1(t *testing.T, w world) {
+	s := newSink(t)
+	p := run(t, append(w.args, "-f", samples+"sample-1-sink.yaml", "--sink", function+"="+s.URL)...)
+	values := []string{unique("one"), unique("two"), unique("three")}
+	produce(t, w.kafka(p), values...)
+	wantBodies(t, 30*time.Second, "the sink", s.received, values...)
+	for _, e := range s.received() {
+		if e.Type() != "io.openfunction.events.kafka" || e.Source() != "/namespaces/default/eventsources/my-eventsource/sample-one" {
+			t.Errorf("event has type %q and source %q", e.Type(), e.Source())
+		}
+	}
+	if code := p.terminate(); code != 0 {
+		t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
+}
+
+func sample2(t *testing.T, w world, files ...string) {
+	s := newSink(t)
+	args := append([]string{}, w.args...)
+	for _, f := range files {
+		args = append(args, "-f", f)
+	}
+	p := run(t, append(args, "--sink", function+"="+s.URL)...)
+	topic := metrics(t, w.nats(p))
+	values := []string{unique("a"), unique("b")}
+	produce(t, w.kafka(p), values...)
+	wantBodies(t, 30*time.Second, "the sink", s.received, values...)
+	wantBodies(t, 30*time.Second, "the topic metrics", topic, values...)
+	eventually(t, 10*time.Second, "the lines for the topic", func() error {
+		if got := len(p.deliveries("topic metrics")); got < 2 {
+			return fmt.Errorf("%d lines", got)
+		}
+		return nil
+	})
+	for _, d := range p.deliveries("topic metrics") {
+		if d.Trigger != "default/my-trigger" {
+			t.Errorf("line says trigger %q", d.Trigger)
+		}
+		if _, err := event.ParseStructured(d.Event); err != nil {
+			t.Errorf("line's event %s: %v", d.Event, err)
+		}
+	}
+	if code := p.terminate(); code != 0 {
+		t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
+}
+
+func sample3(t *testing.T, w world) {
+	s := newSink(t)
+	p := run(t, append(w.args, "-f", samples+"sample-3-multi.yaml", "--sink", "default/function-sample-serving-x6qjw-ksvc-x72j7="+s.URL)...)
+	value := unique("three")
+	produce(t, w.kafka(p), value)
+	wantBodies(t, 30*time.Second, "the sink", s.received, value)
+	eventually(t, 15*time.Second, "two ticks", func() error {
+		ticks := map[string]bool{}
+		for _, e := range s.received() {
+			if e.Type() == "io.openfunction.events.cron" {
+				ticks[e.ID()] = true
+			}
+		}
+		if len(ticks) < 2 {
+			return fmt.Errorf("%d ticks", len(ticks))
+		}
+		return nil
+	})
+	if code := p.terminate(); code != 0 {
+		t.Errorf("exit code %d after SIGTERM, want 0", code)
+	}
+}
+
+// sample5 follows the ticks of eventB, five seconds apart, and places its eventA between them. By the rule of matches, each event takes
+// part in one match and the arriving one is sent.
+func sample5(t *testing.T, w world) {
+	s := newSink(t)
+	p := run(t, append(w.args, "-f", samples+"sample-5-conditions.yaml", "-f", samples+"sample-4-clustereventbus.yaml", "--sink", function+"="+s.URL)...)
+	topic := metrics(t, w.nats(p))
+	wantTopic := func(n int) {
+		t.Helper()
+		eventually(t, 15*time.Second, fmt.Sprintf("%d matches on metrics", n), func() error {
+			if got := topic(); len(got) < n {
+				return fmt.Errorf("%q", bodies(got))
+			}
+			return nil
+		})
+	}
+	tick := func() *event.Event {
+		t.Helper()
+		before := len(s.received())
+		eventually(t, 15*time.Second, "a tick of eventB", func() error {
+			if len(s.received()) == before {
+				return fmt.Errorf("none after %d", before)
+			}
+			return nil
+		})
+		return s.received()[before]
+	}
+	a1, a2, a3 := unique("a1"), unique("a2"), unique("a3")
+	tick()
+	produce(t, w.kafka(p), a1) // eventB has arrived: a1 completes the match
+	wantTopic(1)
+	tick() // alone again: the eventA before was used
+	produce(t, w.kafka(p), a2)
+	wantTopic(2)
+	produce(t, w.kafka(p), a3) // waits for an eventB
+	b := tick()
+	wantTopic(3)
+	tick() // nothing is left for it
+
+	got := topic()
+	want := []string{a1, a2, string(b.Data())}
+	if g, w := fmt.Sprintf("%q", bodies(got)), fmt.Sprintf("%q", want); g != w {
+		t.Errorf("metrics got %s, want %s", g, w)
+	}
+	if len(got) == 3 && got[2].ID() != b.ID() {
+		t.Errorf("the third match is %s, want the tick %s", got[2].ID(), b.ID())
+	}
+	for _, e := range s.received() {
+		if e.Type() != "io.openfunction.events.cron" {
+			t.Errorf("the sink of eventB got %s of type %s", e.ID(), e.Type())
+		}
+	}
+	if lines, _ := json.Marshal(p.deliveries("sink " + function)); len(p.deliveries("sink "+function)) != 0 {
+		t.Errorf("a sink with a URL is not the display's: %s", lines)
+	}
+}
