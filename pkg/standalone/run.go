@@ -181,7 +181,7 @@ func (r *runner) reload(ctx context.Context) {
 		r.printf("%s", problem)
 	}
 	if len(errs) > 0 {
-		r.printf("not applied: %d problems, the state before goes on", len(errs))
+		r.printf("not applied, the state before goes on; mistakes: %d", len(errs))
 		return
 	}
 	if err := r.stand(ctx, p); err != nil {

@@ -108,7 +108,7 @@ func TestRunOfTheQuickstart(t *testing.T) {
 
 	write(t, file, strings.Replace(string(sample), "condition: posted\n", "condition: pasted\n", 1))
 	p.stderr.wait(t, `Trigger default/quickstart: spec\.subscribers\[1\]\.condition: .*unknown input "pasted"`)
-	p.stderr.wait(t, `^not applied: 1 problems, the state before goes on$`)
+	p.stderr.wait(t, `^not applied, the state before goes on; mistakes: 1$`)
 	if got := post(t, base+"/default/es/event", `{"still":"here"}`); got != http.StatusAccepted {
 		t.Errorf("POST after a bad change = %d, want 202", got)
 	}

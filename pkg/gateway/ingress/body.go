@@ -32,11 +32,26 @@ var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 // maxPooled keeps buffers that a rare large body needed from staying for good.
 const maxPooled = 2 << 20
 
+// dataLimit is the largest data in bytes of an event of a route.
+func dataLimit(maxBodyBytes int64) int64 {
+	if maxBodyBytes <= 0 {
+		return 1 << 20
+	}
+	return maxBodyBytes
+}
+
+// bodyLimit is the largest body of a request. In JSON, data may travel as base64, and attributes are in the body:
+// what is accepted in binary mode is accepted in the other modes too.
+func bodyLimit(m mode, maxBodyBytes int64) int64 {
+	limit := dataLimit(maxBodyBytes)
+	if m == modeStructured || m == modeBatch {
+		limit += limit/3 + 64<<10
+	}
+	return limit
+}
+
 // readBody returns the body in memory of its own, or a *refusal.
 func readBody(r *http.Request, limit int64) ([]byte, error) {
-	if limit <= 0 {
-		limit = 1 << 20
-	}
 	n := r.ContentLength
 	if n > limit {
 		return nil, tooLarge(limit)

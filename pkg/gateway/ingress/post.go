@@ -54,7 +54,7 @@ func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error
 	if err != nil {
 		return nil, err
 	}
-	body, err := readBody(r, route.HTTP.MaxBodyBytes)
+	body, err := readBody(r, bodyLimit(m, route.HTTP.MaxBodyBytes))
 	if err != nil {
 		return nil, err
 	}
@@ -63,11 +63,19 @@ func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error
 		if err != nil {
 			return nil, err
 		}
+		for _, e := range events {
+			if limit := dataLimit(route.HTTP.MaxBodyBytes); int64(len(e.Data())) > limit {
+				return nil, tooLarge(limit)
+			}
+		}
 		return i.handOverAll(r, route, events)
 	}
 	e, err := i.decode(m, r, body, route)
 	if err != nil {
 		return nil, err
+	}
+	if limit := dataLimit(route.HTTP.MaxBodyBytes); int64(len(e.Data())) > limit {
+		return nil, tooLarge(limit)
 	}
 	ctx, cancel := i.detach(r, route)
 	defer cancel()

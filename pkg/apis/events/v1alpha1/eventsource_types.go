@@ -87,7 +87,8 @@ type HTTPSpec struct {
 	// Type of the events that raw bodies become. Default io.openfunction.events.http.
 	// +optional
 	Type string `json:"type,omitempty"`
-	// MaxBodyBytes bounds a request's body. Default 1048576 (1 MiB).
+	// MaxBodyBytes bounds the data of an event, which is the body of a request in binary mode. Default 1048576 (1 MiB).
+	// In the JSON modes the body may be a third larger, and 64 KiB, since data may travel there as base64.
 	// +optional
 	MaxBodyBytes *int64 `json:"maxBodyBytes,omitempty"`
 }

@@ -23,7 +23,7 @@ func (s *Source) config(dialer *dialer) (*sarama.Config, error) {
 	c.ChannelBufferSize = channelSize
 	c.Net.Proxy.Enable, c.Net.Proxy.Dialer = true, dialer
 	c.Metadata.Full = false
-	c.Metadata.AllowAutoTopicCreation = false // one who reads must not create
+	c.Metadata.AllowAutoTopicCreation = false     // one who reads must not create
 	c.Metadata.RefreshFrequency = 5 * time.Second // twice that until new partitions are read
 
 	// Eager, so that Setup sees every partition before it is read, and the assignor that all other clients have too.
