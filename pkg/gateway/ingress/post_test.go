@@ -2,6 +2,7 @@ package ingress_test
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -187,8 +188,8 @@ func TestRequests(t *testing.T) {
 		{name: "a compressed body", header: binaryWith("Content-Encoding: gzip"), body: "x", status: 415, says: "gzip"},
 		{name: "a body that says it is not compressed", header: binaryWith("Content-Encoding: identity"), status: accepted, took: []string{least}},
 		{name: "a body at the limit", header: binaryWith("Content-Type: text/plain"), body: strings.Repeat("a", 1000), status: accepted, took: []string{structured(`,"datacontenttype":"text/plain","data":"` + strings.Repeat("a", 1000) + `"`)}},
-		{name: "structured data above the limit", header: headers(ceStructured), body: `{"specversion":"1.0","id":"1","source":"s","type":"t","data":"` + strings.Repeat("a", 1001) + `"}`, status: 413, says: "larger than 1000 bytes"},
-		{name: "structured data at the limit as base64", header: headers(ceStructured), body: `{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"` + base64.StdEncoding.EncodeToString(make([]byte, 1000)) + `"}`, status: 202},
+		{name: "structured data above the limit", header: headers(ceJSON), body: `{"specversion":"1.0","id":"1","source":"s","type":"t","data":"` + strings.Repeat("a", 1001) + `"}`, status: 413, says: "larger than 1000 bytes"},
+		{name: "structured data at the limit as base64", header: headers(ceJSON), body: `{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"` + base64.StdEncoding.EncodeToString(make([]byte, 1000)) + `"}`, status: accepted, took: []string{`{"specversion":"1.0","id":"1","source":"s","type":"t","data_base64":"` + base64.StdEncoding.EncodeToString(make([]byte, 1000)) + `"}`}},
 		{name: "a batch with data above the limit", header: headers(ceBatch), body: `[{"specversion":"1.0","id":"1","source":"s","type":"t","data":"` + strings.Repeat("a", 1001) + `"}]`, status: 413, says: "larger than 1000 bytes"},
 		{name: "a body above the limit", header: binaryWith(), body: strings.Repeat("a", 1001), status: 413, says: "larger than 1000 bytes"},
 		{name: "a broker's count of hops is kept", header: binaryWith("ce-knativebrokerttl: 1"), status: accepted, took: []string{structured(`,"knativebrokerttl":"1"`)}},
