@@ -47,6 +47,7 @@ spec:
 func TestE2EIsolation(t *testing.T) {
 	for name, b := range brokers(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // a minute of waiting each
 			well, hangs, fails, refuses, dead := newSink(t), newSink(t), newSink(t), newSink(t), newSink(t)
 			args := []string{"-f", write(t, "isolation.yaml", fmt.Sprintf(isolation, b.yaml))}
 			for name, s := range map[string]*sink{"well": well, "hangs": hangs, "fails": fails, "refuses": refuses, "dead": dead} {
