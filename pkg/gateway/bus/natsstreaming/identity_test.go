@@ -37,7 +37,7 @@ func TestIdentity(t *testing.T) {
 		}
 	}
 	a, b := Options{Name: "bus a", Instance: "pod-0"}, Options{Name: "bus b", Instance: "pod-0"}
-	if newIdentity(a).id != newIdentity(a).id {
+	if first, again := newIdentity(a).id, newIdentity(a).id; first != again {
 		t.Error("the id of an instance is not stable")
 	}
 	if newIdentity(a).id == newIdentity(b).id {

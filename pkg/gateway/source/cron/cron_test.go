@@ -29,7 +29,7 @@ func newClock(at string) *clock {
 	if err != nil {
 		panic(err)
 	}
-	return &clock{offset: start.Sub(time.Now())}
+	return &clock{offset: time.Until(start)}
 }
 
 func (c *clock) now() time.Time {
