@@ -24,18 +24,19 @@ type bench struct {
 	dir         string
 	events      int
 	connections int
-	profile     string
 	program     string
 	sink        *sink
 	sequence    atomic.Int64
 }
 
 func (b *bench) build() error {
-	b.program = filepath.Join(b.dir, "events")
-	build := exec.Command("go", "build", "-o", b.program, "github.com/openfunction/events/cmd/events")
-	build.Stderr = os.Stderr
-	if err := build.Run(); err != nil {
-		return fmt.Errorf("build: %w", err)
+	if b.program == "" {
+		b.program = filepath.Join(b.dir, "events")
+		build := exec.Command("go", "build", "-o", b.program, "github.com/openfunction/events/cmd/events")
+		build.Stderr = os.Stderr
+		if err := build.Run(); err != nil {
+			return fmt.Errorf("build: %w", err)
+		}
 	}
 	var err error
 	b.sink, err = newSink()
@@ -98,9 +99,6 @@ func (b *bench) start(triggers int) (*program, error) {
 		return nil, err
 	}
 	p := &program{cmd: exec.Command(b.program, "run", "-f", file, "--listen", "127.0.0.1:0", "--data", data, "--log-level", "warn")}
-	if b.profile != "" {
-		p.cmd.Env = append(os.Environ(), "EVENTS_CPU_PROFILE="+b.profile)
-	}
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		return nil, err
@@ -112,7 +110,13 @@ func (b *bench) start(triggers int) (*program, error) {
 	for lines.Scan() {
 		if _, url, found := strings.Cut(lines.Text(), "listening on "); found {
 			p.url = strings.TrimSpace(url)
-			go func() { _, _ = io.Copy(os.Stderr, stderr) }()
+			go func() { // what it says from now on is news, but for what to try
+				for lines.Scan() {
+					if !strings.HasPrefix(lines.Text(), "try: ") {
+						fmt.Fprintln(os.Stderr, lines.Text())
+					}
+				}
+			}()
 			return p, nil
 		}
 	}

@@ -15,7 +15,7 @@ func main() {
 	events := flag.Int("events", 20000, "events of one round")
 	rounds := flag.Int("rounds", 3, "rounds; the median counts")
 	connections := flag.Int("connections", 32, "connections of the load")
-	profile := flag.String("pprof", "", "write a CPU profile of the program to this file")
+	program := flag.String("program", "", "measure this build of the program instead of the tree's")
 	flag.Parse()
 	log.SetFlags(0)
 	dir, err := os.MkdirTemp("", "events-bench-")
@@ -23,7 +23,7 @@ func main() {
 		log.Fatal(err)
 	}
 	defer os.RemoveAll(dir)
-	b := &bench{dir: dir, events: *events, connections: *connections, profile: *profile}
+	b := &bench{dir: dir, events: *events, connections: *connections, program: *program}
 	if err := b.build(); err != nil {
 		log.Fatal(err)
 	}

@@ -210,17 +210,7 @@ func (s *Sink) Call(ctx context.Context, e *event.Event) (*Reply, error) {
 }
 
 func (s *Sink) post(ctx context.Context, e *event.Event) (*http.Response, error) {
-	header := make(http.Header, 12)
-	header["User-Agent"] = userAgent
-	if s.authorization != nil {
-		header["Authorization"] = s.authorization
-	}
-	if ct := e.DataContentType(); ct != "" {
-		header["Content-Type"] = []string{ct}
-	}
-	event.EachAttribute(e, func(name, value string) {
-		header[headerName(name)] = []string{event.EscapeHeader(value)}
-	})
+	header := s.header(e)
 	data := e.Data()
 	req := (&http.Request{
 		Method: http.MethodPost, URL: &s.url, Host: s.url.Host, Header: header,
@@ -237,6 +227,26 @@ func (s *Sink) post(ctx context.Context, e *event.Event) (*http.Response, error)
 		return nil, fmt.Errorf("post %s: %w", s.name, err)
 	}
 	return resp, nil
+}
+
+// header returns the headers of e in binary mode. Their values share one allocation.
+func (s *Sink) header(e *event.Event) http.Header {
+	const most = 9 // the core attributes and the content type
+	values := make([]string, 0, most+len(e.Extensions()))
+	header := make(http.Header, cap(values)+2)
+	add := func(name, value string) {
+		values = append(values, value)
+		header[name] = values[len(values)-1 : len(values) : len(values)]
+	}
+	header["User-Agent"] = userAgent
+	if s.authorization != nil {
+		header["Authorization"] = s.authorization
+	}
+	if ct := e.DataContentType(); ct != "" {
+		add("Content-Type", ct)
+	}
+	event.EachAttribute(e, func(name, value string) { add(headerName(name), event.EscapeHeader(value)) })
+	return header
 }
 
 var userAgent = []string{"openfunction-events"}

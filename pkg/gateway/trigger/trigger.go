@@ -30,6 +30,8 @@ type Options struct {
 	DeadLetter event.Handler
 	// MaxInFlight bounds the messages that are received and not acknowledged; zero means 256.
 	MaxInFlight int
+	// Workers run the deliveries; they are the caller's to close. Nil means a goroutine for each.
+	Workers *Workers
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
 }
@@ -121,7 +123,7 @@ func (s *Subscriber) Run(ctx context.Context, ready func(error)) error {
 // receive decides what becomes of a message. The bus calls it for one message after the other; it never blocks on a delivery.
 func (s *Subscriber) receive(ctx context.Context, m *bus.Message) {
 	if m.Malformed != nil {
-		s.inFlight.Go(func() { s.bury(ctx, m) })
+		s.start(func() { s.bury(ctx, m) })
 		return
 	}
 	arrived := s.arrived(m)
@@ -131,10 +133,23 @@ func (s *Subscriber) receive(ctx context.Context, m *bus.Message) {
 	case s.window != nil:
 		s.join(ctx, m, arrived)
 	case s.condition.Fires(arrived, m.Event):
-		s.inFlight.Go(func() { m.Done(s.fire(ctx, m, arrived)) })
+		s.start(func() { m.Done(s.fire(ctx, m, arrived)) })
 	default:
 		m.Done(nil)
 	}
+}
+
+// start runs f, and Run waits for it. The bus bounds how many there are: it hands over no more than MaxInFlight messages that are not Done.
+func (s *Subscriber) start(f func()) {
+	if s.o.Workers == nil {
+		s.inFlight.Go(f)
+		return
+	}
+	s.inFlight.Add(1)
+	s.o.Workers.Go(func() {
+		defer s.inFlight.Done()
+		f()
+	})
 }
 
 func (s *Subscriber) arrived(m *bus.Message) (mask uint64) {
@@ -228,7 +243,7 @@ func (s *Subscriber) join(ctx context.Context, m *bus.Message, arrived uint64) {
 	}
 	s.mu.Unlock()
 	for _, f := range result.Fired {
-		s.inFlight.Go(func() {
+		s.start(func() {
 			err := s.deliverFiring(ctx, f)
 			for _, a := range f.Matched {
 				a.Ref.(*held).release(err)
