@@ -10,6 +10,7 @@ import (
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/gateway/ingress"
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -58,38 +59,46 @@ type state struct {
 }
 
 // build opens what is new. On an error it closes that again.
-func (g *Gateway) build(p *plan.Plan) (next *state, err error) {
-	next = &state{buses: map[string]*openBus{}, subscribers: map[string]*part{}, sources: map[string]*part{}}
-	defer func() {
-		if err == nil {
-			return
+func (g *Gateway) build(p *plan.Plan) (*state, error) {
+	next := &state{buses: map[string]*openBus{}, subscribers: map[string]*part{}, sources: map[string]*part{}}
+	err := g.fill(next, p)
+	if err == nil {
+		return next, nil
+	}
+	for name, b := range next.buses {
+		if g.buses[name] != b {
+			_ = b.close()
+			g.health.set(name, nil)
 		}
-		for name, b := range next.buses {
-			if g.buses[name] != b {
-				_ = b.close()
-			}
-		}
-	}()
+	}
+	return nil, err
+}
+
+func (g *Gateway) fill(next *state, p *plan.Plan) error {
 	for _, spec := range p.Buses {
-		if next.buses[spec.Name], err = g.openBus(spec); err != nil {
-			return next, err
+		b, err := g.openBus(spec)
+		if err != nil {
+			return err
 		}
+		next.buses[spec.Name] = b
 	}
 	for _, spec := range p.Subscribers {
 		b := next.buses[spec.Bus]
 		if b == nil {
-			return next, fmt.Errorf("subscriber %s: the plan has no bus %q", spec.ID, spec.Bus)
+			return fmt.Errorf("subscriber %s: the plan has no bus %q", spec.ID, spec.Bus)
 		}
-		if next.subscribers[spec.ID], err = g.subscriber(spec, b); err != nil {
-			return next, err
+		part, err := g.subscriber(spec, b)
+		if err != nil {
+			return err
 		}
+		next.subscribers[spec.ID] = part
 	}
 	for _, spec := range p.Sources {
-		if err = g.source(next, spec); err != nil {
-			return next, fmt.Errorf("EventSource %s/%s: %s event %s: %w", spec.Namespace, spec.EventSource, spec.Kind, spec.Event, err)
+		if err := g.source(next, spec); err != nil {
+			return fmt.Errorf("EventSource %s/%s: %s event %s: %w", spec.Namespace, spec.EventSource, spec.Kind, spec.Event, err)
 		}
 	}
-	return next, nil
+	return nil
 }
 
 // replace goes from the running state to next: stop what is gone, start what is new.
@@ -97,9 +106,12 @@ func (g *Gateway) replace(next *state) {
 	g.end(g.sources, next.sources)
 	gone := g.end(g.subscribers, next.subscribers)
 	for id, p := range gone {
-		if next.subscribers[id] == nil {
+		if now := next.subscribers[id]; now == nil || now.bus.name != p.bus.name {
 			g.unsubscribe(p)
 		}
+	}
+	for _, b := range next.buses {
+		g.prune(b, next.subscribers)
 	}
 	for _, b := range next.buses {
 		b.gate.expect(next.subscribers, b)
@@ -177,6 +189,24 @@ func (g *Gateway) unsubscribe(p *part) {
 	defer cancel()
 	if err := p.bus.Unsubscribe(ctx, *p.subscription); err != nil {
 		g.log.Warnw("subscription could not be removed and stays on the broker", "subscription", p.subscription.Name, "error", err)
+	}
+}
+
+// prune removes the subscriptions that an embedded bus has kept from an earlier process and that the plan no longer has: nobody else
+// uses that bus, and it would keep events for them for ever.
+func (g *Gateway) prune(b *openBus, subscribers map[string]*part) {
+	if b.server == nil || b.pruned {
+		return
+	}
+	b.pruned = true
+	ctx, cancel := context.WithTimeout(g.ctx, unsubscribeTime)
+	defer cancel()
+	err := b.Bus.(*jetstream.Bus).Prune(ctx, func(name string) bool {
+		p := subscribers[name]
+		return p != nil && p.bus == b
+	})
+	if err != nil {
+		g.log.Warnw("subscriptions of an earlier process stay on the bus", "bus", b.name, "error", err)
 	}
 }
 

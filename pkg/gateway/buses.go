@@ -25,10 +25,12 @@ const (
 // openBus is a bus that parts of the plan use.
 type openBus struct {
 	bus.Bus
+	name        string
 	spec        string
 	maxInFlight int
 	gate        *gate
 	server      *embedded.Server
+	pruned      bool
 	stop        func()
 }
 
@@ -44,7 +46,7 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 	if b := g.buses[spec.Name]; b != nil && b.spec == fp {
 		return b, nil
 	}
-	b := &openBus{spec: fp, gate: newGate()}
+	b := &openBus{name: spec.Name, spec: fp, gate: newGate()}
 	switch {
 	case spec.NATSStreaming != nil:
 		b.maxInFlight = spec.NATSStreaming.MaxInFlight
@@ -128,7 +130,7 @@ func (b *openBus) publish(topic string) event.Handler {
 			if err := b.Ready(); err != nil {
 				return err
 			}
-			return &event.Unavailable{What: "bus", After: time.Second, Err: errSubscribing}
+			return &event.Unavailable{What: b.name, After: time.Second, Err: errSubscribing}
 		}
 		return next.Handle(ctx, e)
 	})

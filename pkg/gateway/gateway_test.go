@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap/zaptest"
 	"knative.dev/pkg/logging"
 
@@ -186,6 +188,33 @@ func TestWhatASinkRefusesIsDeadLetteredPerTarget(t *testing.T) {
 	r.wants(t, "default/t -> topic metrics: a1")
 }
 
+func TestThePasswordOfASinkIsNotTold(t *testing.T) {
+	var letter *event.Event
+	var mu sync.Mutex
+	dead := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var b event.Binary
+		for _, name := range []string{"specversion", "id", "source", "type", "knativeerrordest", "knativeerrordata"} {
+			_ = b.Set(name, r.Header.Get("ce-"+name))
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		letter, _ = b.Event("", nil)
+	}))
+	defer dead.Close()
+	r := start(t, "")
+	r.apply(t, onePath(plan.Subscriber{
+		Condition: "a", Sink: &plan.Target{Name: "sink x", URL: "http://user:planted-secret@127.0.0.1:1/"},
+		DeadLetter: &plan.Target{Name: "sink dead", URL: dead.URL},
+	}))
+	r.mustPost(t, "a", "a1")
+	r.wants(t, "default/t -> deadletter sink dead: a1")
+	mu.Lock()
+	defer mu.Unlock()
+	if text := letter.String(); strings.Contains(text, "planted-secret") {
+		t.Errorf("the dead letter tells the password:\n%s", text)
+	}
+}
+
 func TestReloadDisturbsOnlyWhatChanged(t *testing.T) {
 	r := start(t, "")
 	keep := plan.Subscriber{ID: "keep", Condition: "a", Sink: display("keep")}
@@ -232,6 +261,64 @@ func TestAPlanWithAMistakeChangesNothing(t *testing.T) {
 	}
 	r.mustPost(t, "a", "a1")
 	r.wants(t, "default/t -> sink default/each: a1")
+}
+
+func TestAnEmbeddedBusThatChangesIsRefusedAndGoesOn(t *testing.T) {
+	r := start(t, "")
+	r.apply(t, onePath(plan.Subscriber{Condition: "a", Sink: display("each")}))
+	p := onePath(plan.Subscriber{Condition: "a", Sink: display("each")})
+	p.Buses[0].Embedded.SyncInterval = time.Minute
+	if err := r.Apply(p); err == nil || !strings.Contains(err.Error(), "restart") {
+		t.Errorf("Apply() = %v, want an error that says to restart", err)
+	}
+	r.mustPost(t, "a", "a1")
+	r.wants(t, "default/t -> sink default/each: a1")
+}
+
+// subscriptions counts the durable subscriptions of an embedded bus.
+func (r *running) subscriptions(t *testing.T, bus string) int {
+	t.Helper()
+	nc, err := nats.Connect("", nats.InProcessServer(r.buses[bus].server))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), "openfunction-events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stream.CachedInfo().State.Consumers
+}
+
+func TestASubscriberThatMovesToAnotherBusLeavesNothingOnTheOld(t *testing.T) {
+	r := start(t, "")
+	p := onePath(plan.Subscriber{ID: "moves", Condition: "a", Sink: display("each")}, plan.Subscriber{ID: "stays", Condition: "a", Sink: display("each")})
+	p.Buses = append(p.Buses, plan.Bus{Name: "other", Embedded: &plan.Embedded{SyncInterval: time.Second}})
+	r.apply(t, p)
+	if got := r.subscriptions(t, "bus"); got != 2 {
+		t.Fatalf("%d subscriptions before, want 2", got)
+	}
+	p.Subscribers[0].Bus = "other"
+	r.apply(t, p)
+	if got := r.subscriptions(t, "bus"); got != 1 {
+		t.Errorf("%d subscriptions on the old bus, want 1", got)
+	}
+}
+
+func TestARestartRemovesSubscriptionsThatThePlanLost(t *testing.T) {
+	dir := t.TempDir()
+	first := start(t, dir)
+	first.apply(t, onePath(plan.Subscriber{ID: "kept", Condition: "a", Sink: display("x")}, plan.Subscriber{ID: "lost", Condition: "a", Sink: display("y")}))
+	first.stop()
+	second := start(t, dir)
+	second.apply(t, onePath(plan.Subscriber{ID: "kept", Condition: "a", Sink: display("x")}))
+	if got := second.subscriptions(t, "bus"); got != 1 {
+		t.Errorf("%d subscriptions after the restart, want 1", got)
+	}
 }
 
 func TestRemovedSubscribersLeaveNothingOnTheBus(t *testing.T) {

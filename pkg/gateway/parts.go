@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
@@ -87,12 +88,10 @@ func (g *Gateway) delivery(spec plan.Subscriber, b *openBus, dead func(string) l
 		if err != nil {
 			return nil, err
 		}
-		dest := spec.Sink.URL
-		if dest == "" { // the display shows what it gets
-			dest = spec.Sink.Name
+		if spec.Sink.URL == "" { // the display shows what it gets
 			sink = g.observed(sink, spec, spec.Sink.Name)
 		}
-		add(sink, "sink", dest)
+		add(sink, "sink", destination(*spec.Sink))
 	}
 	if spec.Topic != "" {
 		topic := b.Topic(bus.Topic{Name: spec.Topic, Origin: spec.ID})
@@ -111,6 +110,15 @@ func (g *Gateway) observed(h event.Handler, spec plan.Subscriber, to string) eve
 	return dispatch.Then(h, func(e *event.Event) {
 		g.o.Observe(Delivered{Trigger: spec.Trigger, EventSource: spec.EventSource, To: to, Event: e})
 	})
+}
+
+// destination is what dead letters and logs call t: its URL without a password.
+func destination(t plan.Target) string {
+	u, err := url.Parse(t.URL)
+	if t.URL == "" || err != nil {
+		return t.Name
+	}
+	return u.Redacted()
 }
 
 func (g *Gateway) sink(t plan.Target) (event.Handler, error) {
@@ -188,9 +196,7 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, error
 	if err != nil {
 		return nil, err
 	}
-	dest := spec.Sink.URL
-	if dest == "" {
-		dest = spec.Sink.Name
+	if spec.Sink.URL == "" {
 		sink = g.observed(sink, owner, spec.Sink.Name)
 	}
 	if spec.DeadLetter == nil {
@@ -201,7 +207,7 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, error
 		return nil, err
 	}
 	dead = g.observed(dispatch.Forever(dead, spec.Delivery), owner, "deadletter "+spec.DeadLetter.Name)
-	return dispatch.DeadLetter(dispatch.Retry(sink, spec.Delivery), dest, dead), nil
+	return dispatch.DeadLetter(dispatch.Retry(sink, spec.Delivery), destination(*spec.Sink), dead), nil
 }
 
 func (g *Gateway) route(spec plan.Source, b *openBus) (ingress.Route, error) {

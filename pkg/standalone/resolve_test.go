@@ -98,3 +98,21 @@ func TestAddressesAreDialledWhereTheyAreMapped(t *testing.T) {
 		t.Errorf("unused() (-want +got):\n%s", diff)
 	}
 }
+
+func TestTheNameOfASinkTellsNoPassword(t *testing.T) {
+	s, err := ParseSinks(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	uri, err := apis.ParseURL("http://user:planted-secret@sink.example/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := s.Resolve(&duckv1.Destination{URI: uri}, "default")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(target.Name, "planted-secret") || !strings.Contains(target.URL, "planted-secret") {
+		t.Errorf("name %q, URL %q: want the password in the URL only", target.Name, target.URL)
+	}
+}

@@ -51,7 +51,7 @@ func (s *Sinks) Resolve(d *duckv1.Destination, namespace string) (*plan.Target, 
 		caCerts = *d.CACerts
 	}
 	if u := d.URI.URL(); d.URI != nil && u.IsAbs() && u.Host != "" {
-		return &plan.Target{Name: "sink " + u.String(), URL: u.String(), CACerts: caCerts}, nil
+		return &plan.Target{Name: "sink " + u.Redacted(), URL: u.String(), CACerts: caCerts}, nil
 	}
 	if d.Ref == nil {
 		return nil, errors.New("neither ref nor an absolute uri: nobody knows where it leads")

@@ -139,7 +139,7 @@ type KafkaSpec struct {
 	// SASLPasswordFrom reads the password from a Secret.
 	// +optional
 	SASLPasswordFrom *SecretKeyRef `json:"saslPasswordFrom,omitempty"`
-	// MaxMessageBytes bounds a record; larger ones are refused by the client.
+	// MaxMessageBytes is the size of records to be prepared for; larger ones are read too, one at a time.
 	// +optional
 	MaxMessageBytes *int64 `json:"maxMessageBytes,omitempty"`
 	// ScaleOption scales the workload with KEDA.

@@ -252,3 +252,26 @@ func (b *Bus) Unsubscribe(ctx context.Context, s bus.Subscription) error {
 	}
 	return nil
 }
+
+// Prune removes the durable subscriptions to events whose name keep does not want. It is for a bus that has one user only. It waits for the
+// server until ctx is done.
+func (b *Bus) Prune(ctx context.Context, keep func(name string) bool) error {
+	l := b.await(ctx)
+	if l == nil {
+		return fmt.Errorf("prune subscriptions: %w", b.why())
+	}
+	stream, err := l.js.Stream(ctx, eventsName)
+	if err != nil {
+		return fmt.Errorf("prune subscriptions: %w", err)
+	}
+	names := stream.ConsumerNames(ctx)
+	for name := range names.Name() {
+		if keep(name) {
+			continue
+		}
+		if err := l.js.DeleteConsumer(ctx, eventsName, name); err != nil {
+			return fmt.Errorf("prune subscription %s: %w", name, err)
+		}
+	}
+	return names.Err()
+}

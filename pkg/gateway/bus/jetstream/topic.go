@@ -72,13 +72,16 @@ func (b *Bus) refusal(ctx context.Context, err error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if errors.Is(err, nats.ErrMaxPayload) || event.IsPermanent(err) {
-		return event.Permanent(err)
+	if errors.Is(err, nats.ErrMaxPayload) {
+		return tooLarge(err)
+	}
+	if event.IsPermanent(err) {
+		return err
 	}
 	u := b.unavailable(err)
 	switch code(err) {
 	case jetstream.JSErrCodeStreamMessageExceedsMaximum:
-		return event.Permanent(err)
+		return tooLarge(err)
 	case codeAccountExceeded, codeMemoryExceeded, codeStorageExceeded:
 		u.Full = true
 	case codeStoreFailed:
@@ -86,3 +89,5 @@ func (b *Bus) refusal(ctx context.Context, err error) error {
 	}
 	return u
 }
+
+func tooLarge(err error) error { return event.Permanent(fmt.Errorf("%w: %w", event.ErrTooLarge, err)) }

@@ -195,8 +195,8 @@ func TestTooLargeForTheServerIsPermanent(t *testing.T) {
 
 	data := make([]byte, 900<<10)
 	err = tryPublish(b, "large", newEvent(t, "e1", "application/octet-stream", data))
-	if !event.IsPermanent(err) {
-		t.Fatalf("Handle(900 KiB) with a max_payload of 1 MiB = %v, want a permanent error", err)
+	if !event.IsPermanent(err) || !errors.Is(err, event.ErrTooLarge) {
+		t.Fatalf("Handle(900 KiB) with a max_payload of 1 MiB = %v, want a permanent error that the event is too large", err)
 	}
 	if !strings.Contains(err.Error(), "max_payload of 1048576") {
 		t.Errorf("Handle(900 KiB) = %v, want it to name max_payload", err)

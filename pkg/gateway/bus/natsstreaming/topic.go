@@ -55,8 +55,8 @@ func (b *Bus) publish(ctx context.Context, topic string, e *event.Event) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, nats.ErrMaxPayload):
-		return event.Permanent(fmt.Errorf("it has %d bytes as JSON, which with the bus's envelope is more than the server's max_payload of %d: %w",
-			len(data), s.nc.MaxPayload(), err))
+		return event.Permanent(fmt.Errorf("%w: it has %d bytes as JSON, which with the bus's envelope is more than the server's max_payload of %d: %w",
+			event.ErrTooLarge, len(data), s.nc.MaxPayload(), err))
 	}
 	full := strings.HasSuffix(err.Error(), saysTooMany)
 	return &event.Unavailable{What: b.o.Name, After: retryAfter, Full: full, Err: err}

@@ -41,6 +41,10 @@ func Start(o Options) (*Server, error) {
 		}
 		o.Dir, s.temporary = dir, dir
 	}
+	if err := usable(o.Dir); err != nil {
+		s.remove()
+		return nil, fmt.Errorf("embedded bus: %w", err)
+	}
 	settings := &server.Options{
 		ServerName: "embedded", DontListen: o.Host == "", Host: o.Host, Port: o.Port,
 		JetStream: true, StoreDir: o.Dir, JetStreamMaxMemory: 64 << 20, JetStreamMaxStore: maxStore(o.MaxBytes),
@@ -66,6 +70,19 @@ func Start(o Options) (*Server, error) {
 		return nil, fmt.Errorf("embedded bus in %s: the directory cannot be used", o.Dir)
 	}
 	return s, nil
+}
+
+// usable makes the directory and tries to write there: the server itself would only fall silent.
+func usable(dir string) error {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(dir, ".probe-")
+	if err != nil {
+		return err
+	}
+	_ = f.Close()
+	return os.Remove(f.Name())
 }
 
 func maxStore(maxBytes int64) int64 {
