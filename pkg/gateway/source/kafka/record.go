@@ -80,7 +80,7 @@ func cloudEvent(m *sarama.ConsumerMessage) (*event.Event, error) {
 
 // wrap returns an event that holds the record. Its id is the record's position, so that a repeat is recognised. Extensions:
 //
-//   - kafkatopic, kafkapartition and kafkaoffset;
+//   - kafkatopic, kafkapartition and kafkaoffset, and kafkatimestamp, which is the event's time too;
 //   - partitionkey, the key, if it is text; otherwise kafkakeybase64;
 //   - kafkaheader followed by a header's name in lower case without what is not a letter or a digit, with base64 at its end if the
 //     value is not text, and with 2, 3 and so on after that for headers whose names come out equal, in their order;
@@ -116,6 +116,7 @@ func (s *Source) wrap(m *sarama.ConsumerMessage, malformed error) *event.Event {
 	}
 	if m.Timestamp.UnixMilli() > 0 {
 		c.Time = &types.Timestamp{Time: m.Timestamp.UTC().Truncate(time.Millisecond)}
+		x.all["kafkatimestamp"] = types.FormatTime(c.Time.Time)
 	}
 	e := &event.Event{Context: c}
 	if m.Value == nil { // a tombstone

@@ -40,7 +40,7 @@ func with(pairs ...string) map[string]string {
 	m := map[string]string{
 		"specversion": "1.0", "id": "orders/3/1099511627776", "source": "/namespaces/ns/eventsources/es/ev",
 		"type": "io.openfunction.events.kafka", "time": "2024-02-29T12:30:00.25Z",
-		"kafkatopic": "orders", "kafkapartition": "3", "kafkaoffset": "1099511627776",
+		"kafkatopic": "orders", "kafkapartition": "3", "kafkaoffset": "1099511627776", "kafkatimestamp": "2024-02-29T12:30:00.25Z",
 	}
 	for i := 0; i < len(pairs); i += 2 {
 		if name, ok := strings.CutPrefix(pairs[i], "-"); ok {
@@ -128,7 +128,7 @@ func TestEvent(t *testing.T) {
 			m.Timestamp = time.UnixMilli(-1)
 			return m
 		}(),
-		want: with("-time", ""),
+		want: with("-time", "", "-kafkatimestamp", ""),
 	}, {
 		name:    "two kinds of one name are told apart",
 		message: message(nil, nil),
