@@ -140,6 +140,25 @@ func (p *program) rss() (float64, error) {
 	return kib / 1024, err
 }
 
+// cpu is the processor time that the program has used.
+func (p *program) cpu() (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	_, rest, _ := strings.Cut(string(stat), ") ") // the name before it may hold spaces
+	fields := strings.Fields(rest)
+	var ticks int64
+	for _, f := range fields[11:13] { // utime and stime, in ticks of 10 ms: see proc(5)
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, err
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond, nil
+}
+
 var payload = []byte(`{"order":"` + strings.Repeat("x", 244) + `"}`)
 
 func (b *bench) client() *http.Client {

@@ -28,7 +28,7 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Printf("%d events of 256 bytes a round, %d connections, median of %d rounds\n\n", *events, *connections, *rounds)
-	fmt.Printf("%-34s %10s %10s %7s %19s %19s %8s\n", "", "straight/s", "through/s", "share", "publish p50/p99 ms", "end p50/p99 ms", "RSS MiB")
+	fmt.Printf("%-14s %10s %10s %7s %13s %19s %19s %8s\n", "", "straight/s", "through/s", "share", "cpu µs/event", "publish p50/p99 ms", "end p50/p99 ms", "RSS MiB")
 	for _, triggers := range []int{1, 10, 100} {
 		if err := b.row(triggers, *rounds); err != nil {
 			log.Fatal(err)
@@ -47,6 +47,10 @@ func (b *bench) row(triggers, rounds int) error {
 	}
 	defer p.stop()
 	var straight, through, shares []float64
+	before, err := p.cpu()
+	if err != nil {
+		return err
+	}
 	for range rounds {
 		s, err := b.throughput(b.sink.url)
 		if err != nil {
@@ -58,6 +62,10 @@ func (b *bench) row(triggers, rounds int) error {
 		}
 		straight, through, shares = append(straight, s), append(through, t), append(shares, t/s)
 	}
+	after, err := p.cpu()
+	if err != nil {
+		return err
+	}
 	publish, end, err := b.latency(p.url+"/default/bench/e0", median(through)/2, 5*time.Second)
 	if err != nil {
 		return err
@@ -66,8 +74,8 @@ func (b *bench) row(triggers, rounds int) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%-34s %10.0f %10.0f %7.3f %19s %19s %8.0f\n", fmt.Sprintf("%d triggers", triggers),
-		median(straight), median(through), median(shares), quantiles(publish), quantiles(end), rss)
+	fmt.Printf("%-14s %10.0f %10.0f %7.3f %13.0f %19s %19s %8.0f\n", fmt.Sprintf("%d triggers", triggers), median(straight), median(through), median(shares),
+		float64((after-before).Microseconds())/float64(b.events*rounds), quantiles(publish), quantiles(end), rss)
 	return nil
 }
 
