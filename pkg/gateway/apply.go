@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/sync/errgroup"
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
@@ -105,11 +106,7 @@ func (g *Gateway) fill(next *state, p *plan.Plan) error {
 func (g *Gateway) replace(next *state) {
 	g.end(g.sources, next.sources)
 	gone := g.end(g.subscribers, next.subscribers)
-	for id, p := range gone {
-		if now := next.subscribers[id]; now == nil || now.bus.name != p.bus.name {
-			g.unsubscribe(p)
-		}
-	}
+	g.unsubscribe(gone, next.subscribers)
 	for _, b := range next.buses {
 		g.prune(b, next.subscribers)
 	}
@@ -184,12 +181,24 @@ func (g *Gateway) runPart(ctx context.Context, p *part) {
 	p.bus.gate.arrived(p)
 }
 
-func (g *Gateway) unsubscribe(p *part) {
+// unsubscribe removes the subscriptions of those that are gone for good, all at once: brokers that are away must not add up.
+func (g *Gateway) unsubscribe(gone, next map[string]*part) {
 	ctx, cancel := context.WithTimeout(g.ctx, unsubscribeTime)
 	defer cancel()
-	if err := p.bus.Unsubscribe(ctx, *p.subscription); err != nil {
-		g.log.Warnw("subscription could not be removed and stays on the broker", "subscription", p.subscription.Name, "error", err)
+	var all errgroup.Group
+	all.SetLimit(unsubscribeAtOnce)
+	for id, p := range gone {
+		if now := next[id]; now != nil && now.bus.name == p.bus.name {
+			continue
+		}
+		all.Go(func() error {
+			if err := p.bus.Unsubscribe(ctx, *p.subscription); err != nil {
+				g.log.Warnw("subscription could not be removed and stays on the broker", "subscription", p.subscription.Name, "error", err)
+			}
+			return nil
+		})
 	}
+	_ = all.Wait() // what fails is logged
 }
 
 // prune removes the subscriptions that an embedded bus has kept from an earlier process and that the plan no longer has: nobody else

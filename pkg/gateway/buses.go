@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	unsubscribeTime = 5 * time.Second
+	unsubscribeTime   = 5 * time.Second
+	unsubscribeAtOnce = 16
 	// embeddedAckWait is short: a sign of life costs nothing in process, and after a crash it is what a join waits for.
 	embeddedAckWait = 5 * time.Second
 )
@@ -28,6 +29,7 @@ type openBus struct {
 	name        string
 	spec        string
 	maxInFlight int
+	redelivery  time.Duration // see trigger.Options
 	gate        *gate
 	server      *embedded.Server
 	pruned      bool
@@ -49,12 +51,12 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 	b := &openBus{name: spec.Name, spec: fp, gate: newGate()}
 	switch {
 	case spec.NATSStreaming != nil:
-		b.maxInFlight = spec.NATSStreaming.MaxInFlight
+		b.maxInFlight, b.redelivery = spec.NATSStreaming.MaxInFlight, spec.NATSStreaming.AckWait
 		b.Bus = natsstreaming.New(g.ctx, natsstreaming.Options{
 			Name: spec.Name, Config: *spec.NATSStreaming, Dial: g.o.Dial, Instance: g.o.Instance + "/" + spec.Name,
 		})
 	case spec.JetStream != nil:
-		b.maxInFlight = spec.JetStream.MaxInFlight
+		b.maxInFlight, b.redelivery = spec.JetStream.MaxInFlight, spec.JetStream.AckWait
 		b.Bus = jetstream.New(g.ctx, jetstream.Options{Name: spec.Name, Config: *spec.JetStream, Dial: g.o.Dial})
 	case spec.Embedded != nil:
 		if err := g.openEmbedded(b, spec); err != nil {
@@ -80,7 +82,7 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", spec.Name, err)
 	}
-	b.server = server
+	b.server, b.redelivery = server, embeddedAckWait
 	b.Bus = jetstream.New(g.ctx, jetstream.Options{
 		Name: spec.Name, InProcess: server,
 		Config: plan.JetStream{Replicas: 1, MaxBytes: spec.Embedded.MaxBytes, AckWait: embeddedAckWait},

@@ -103,12 +103,22 @@ func (g *Gateway) Run(ctx context.Context) error {
 	ctx = logging.WithLogger(ctx, g.log)
 	stopDrain := context.AfterFunc(ctx, g.ingress.Drain)
 	defer stopDrain()
+	// Sources may take as long to stop as requests that are inside: they stop at the same time.
+	served := make(chan struct{})
+	var sources sync.WaitGroup
+	sources.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-served:
+		}
+		g.stopSources()
+	})
 	err := ingress.Serve(ctx, g.listener, g.ingress.Handler(), g.o.Grace/2)
+	close(served)
 	g.ingress.Close()
+	sources.Wait()
 	g.applying.Lock()
 	defer g.applying.Unlock()
-	g.closed = true
-	g.stopParts(g.sources)
 	g.stopParts(g.subscribers)
 	for _, b := range g.buses {
 		err = errors.Join(err, b.close())
@@ -118,6 +128,14 @@ func (g *Gateway) Run(ctx context.Context) error {
 	g.client.Close()
 	runtime.KeepAlive(g.ballast)
 	return err
+}
+
+// stopSources stops the sources for good: no plan is applied any more.
+func (g *Gateway) stopSources() {
+	g.applying.Lock()
+	defer g.applying.Unlock()
+	g.closed = true
+	g.stopParts(g.sources)
 }
 
 func (g *Gateway) stopParts(parts map[string]*part) {

@@ -376,3 +376,36 @@ func TestApplyAfterTheEndIsRefused(t *testing.T) {
 		t.Errorf("Apply() = %v, want ErrClosed", err)
 	}
 }
+
+func TestSourcesStopWhileRequestsAreStillInside(t *testing.T) {
+	r := start(t, "")
+	entered, stopped := make(chan struct{}), make(chan struct{})
+	sink := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		close(entered)
+		<-stopped
+	}))
+	defer sink.Close()
+	r.apply(t, &plan.Plan{Sources: []plan.Source{{
+		Namespace: "default", EventSource: "es", Event: "a", Kind: "http", HTTP: &plan.HTTP{MaxBodyBytes: 1 << 20},
+		Sink: &plan.Target{Name: "sink default/fn", URL: sink.URL}, Delivery: quick,
+	}}})
+	r.applying.Lock()
+	source := map[string]*part{"x": {name: "x", bus: noBus, run: func(ctx context.Context, _ func(error)) error {
+		<-ctx.Done()
+		close(stopped)
+		return nil
+	}}}
+	r.begin(source, nil)
+	r.sources["x"] = source["x"]
+	r.applying.Unlock()
+	answered := make(chan int, 1)
+	go func() {
+		status, _ := r.post("a", "1")
+		answered <- status
+	}()
+	<-entered
+	r.stop()
+	if status := <-answered; status != http.StatusOK {
+		t.Errorf("the request that was inside got %d, want 200", status)
+	}
+}

@@ -39,7 +39,7 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	s, err := trigger.New(trigger.Options{
 		Subscriber: spec, Bus: b, Deliver: deliver,
 		DeadLetter:  g.observed(dead("message").Handler, spec, dead("message").to),
-		MaxInFlight: b.maxInFlight, Workers: &g.workers,
+		MaxInFlight: b.maxInFlight, Redelivery: b.redelivery, Workers: &g.workers,
 	})
 	if err != nil {
 		return nil, err

@@ -226,6 +226,11 @@ func (s *Sink) post(ctx context.Context, e *event.Event) (*http.Response, error)
 	if err != nil {
 		return nil, fmt.Errorf("post %s: %w", s.name, err)
 	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// The connection is no longer the transport's: nothing but Close would end a read from it.
+		_ = resp.Body.Close()
+		resp.Body = http.NoBody
+	}
 	return resp, nil
 }
 

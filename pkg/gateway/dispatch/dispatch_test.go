@@ -314,3 +314,48 @@ func BenchmarkSink(b *testing.B) {
 		}
 	}
 }
+
+func TestASinkThatSwitchesProtocolsIsRefusedAtOnce(t *testing.T) {
+	s := sinkTo(t, func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Connection", "Upgrade")
+		w.Header().Set("Upgrade", "silence")
+		w.WriteHeader(http.StatusSwitchingProtocols)
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		t.Cleanup(func() { _ = conn.Close() }) // it says nothing more, and does not close
+	})
+	e := newEvent(t, "text/plain", []byte("x"))
+	done := make(chan error, 2)
+	go func() {
+		done <- s.Handle(t.Context(), e)
+		reply, err := s.Call(t.Context(), e)
+		if err == nil && reply.Status != http.StatusSwitchingProtocols {
+			err = fmt.Errorf("status %d", reply.Status)
+		}
+		done <- err
+	}()
+	for _, check := range []func(error) bool{event.IsPermanent, func(err error) bool { return err == nil }} {
+		select {
+		case err := <-done:
+			if !check(err) {
+				t.Errorf("error %v", err)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("the attempt hangs on a connection that is the sink's no more")
+		}
+	}
+}
+
+func TestPauseNeverOverflows(t *testing.T) {
+	for _, d := range []plan.Delivery{{BackoffDelay: 1 << 44}, {BackoffDelay: 1 << 62}, {BackoffDelay: 1 << 44, Linear: true}} {
+		r := &retry{delivery: d}
+		for _, attempt := range []int{0, 1, 19, 20, 1 << 20, 1 << 30} {
+			if got := r.pause(attempt, errors.New("x")); got < maxBackoff*9/10 || got > maxBackoff*11/10 {
+				t.Errorf("%+v: pause(%d) = %s, want about %s", d, attempt, got, maxBackoff)
+			}
+		}
+	}
+}

@@ -37,12 +37,14 @@ type retry struct {
 	next     event.Handler
 	delivery plan.Delivery
 	wait     func(ctx context.Context, d time.Duration) error
+	outage   outage
 }
 
 func (r *retry) Handle(ctx context.Context, e *event.Event) error {
 	for attempt := 0; ; attempt++ {
 		err := r.attempt(ctx, e)
 		if err == nil {
+			r.outage.ends(ctx, e)
 			return nil
 		}
 		forever := r.delivery.Retry < 0
@@ -55,6 +57,7 @@ func (r *retry) Handle(ctx context.Context, e *event.Event) error {
 		if !forever && attempt >= r.delivery.Retry {
 			return fmt.Errorf("after %d attempts: %w", attempt+1, err)
 		}
+		r.outage.begins(ctx, e, err)
 		if r.wait(ctx, r.pause(attempt, err)) != nil {
 			return fmt.Errorf("%w: %w", ErrStopped, err)
 		}
@@ -79,7 +82,7 @@ func (r *retry) attempt(ctx context.Context, e *event.Event) error {
 // pause is how long to wait after the failed attempt of this number, counted from zero: the backoff, give or take a tenth so that many
 // failed together do not come back together, or longer if the sink asked for it.
 func (r *retry) pause(attempt int, err error) time.Duration {
-	wait := r.delivery.BackoffDelay
+	wait := min(r.delivery.BackoffDelay, maxBackoff) // what follows cannot overflow then
 	if r.delivery.Linear {
 		wait *= time.Duration(min(attempt, 1<<20) + 1)
 	} else {

@@ -28,8 +28,10 @@ type Options struct {
 	Deliver event.Handler
 	// DeadLetter takes messages that are not events.
 	DeadLetter event.Handler
-	// MaxInFlight bounds the messages that are received and not acknowledged; zero means 256.
+	// MaxInFlight bounds the messages that are received and not acknowledged; zero means 256. A join has room for its inputs in any case.
 	MaxInFlight int
+	// Redelivery is how long the bus may take, once the subscription receives, to deliver again what an earlier process held.
+	Redelivery time.Duration
 	// Workers run the deliveries; they are the caller's to close. Nil means a goroutine for each.
 	Workers *Workers
 	// Now is the clock; nil means time.Now.
@@ -48,10 +50,12 @@ type Subscriber struct {
 	stopped  bool
 	received time.Time // by our clock
 	newest   time.Time // by the bus's
+	attached time.Time // since when the subscription receives, by our clock; zero while it does not
+	looked   time.Time // when expired did last
 
-	// unsettled counts the messages of the window and its deliveries that are not acknowledged.
-	unsettled atomic.Int32
-	inFlight  sync.WaitGroup
+	// unsettled counts the messages of the window and its deliveries that are not acknowledged; delivering, the latter.
+	unsettled, delivering atomic.Int32
+	inFlight              sync.WaitGroup
 }
 
 type input struct {
@@ -87,8 +91,18 @@ func New(o Options) (*Subscriber, error) {
 			match = condition.Latest
 		}
 		s.window = condition.NewWindow(c, condition.WindowOptions{Window: o.Subscriber.Window, Match: match})
+		s.o.MaxInFlight = max(o.MaxInFlight, s.least())
 	}
 	return s, nil
+}
+
+// least is how many messages a join must have room for: each topic's held ones and the next, on a bus that gives topics equal shares.
+func (s *Subscriber) least() int {
+	most := 0
+	for _, inputs := range s.topics {
+		most = max(most, len(inputs))
+	}
+	return len(s.topics) * (most + 1)
 }
 
 // Subscription is the durable subscription that s receives from.
@@ -116,8 +130,22 @@ func (s *Subscriber) Run(ctx context.Context, ready func(error)) error {
 		s.inFlight.Go(func() { s.expire(ctx) })
 	}
 	sub := s.Subscription()
-	sub.Ready = ready
+	sub.Ready = func(err error) {
+		s.attach(err == nil)
+		if ready != nil {
+			ready(err)
+		}
+	}
 	return s.o.Bus.Subscribe(ctx, sub, func(m *bus.Message) { s.receive(ctx, m) })
+}
+
+func (s *Subscriber) attach(receives bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attached = time.Time{}
+	if receives {
+		s.attached = s.o.Now()
+	}
 }
 
 // receive decides what becomes of a message. The bus calls it for one message after the other; it never blocks on a delivery.
@@ -243,8 +271,10 @@ func (s *Subscriber) join(ctx context.Context, m *bus.Message, arrived uint64) {
 	}
 	s.mu.Unlock()
 	for _, f := range result.Fired {
+		s.delivering.Add(1)
 		s.start(func() {
 			err := s.deliverFiring(ctx, f)
+			s.delivering.Add(-1)
 			for _, a := range f.Matched {
 				a.Ref.(*held).release(err)
 			}
@@ -284,12 +314,24 @@ func (s *Subscriber) expired() []condition.Arrival {
 	if s.stopped {
 		return nil
 	}
-	now := s.newest
-	full := s.unsettled.Load() >= int32(s.o.MaxInFlight)
-	if at := s.o.Now(); !full && at.Sub(s.received) >= idle {
+	now, at := s.newest, s.o.Now()
+	if at.Sub(s.looked) > 2*idle {
+		s.received = at // the process was suspended: what came meanwhile is still to be read
+	}
+	s.looked = at
+	if s.quiet(at) {
 		now = at
 	}
 	return s.window.Expire(now)
+}
+
+// quiet tells whether nothing that the bus has stored so far is still to come, as far as one can know: it is there and has delivered
+// what it had to deliver again, nothing has come for a while, and not because deliveries keep their topic from sending more.
+func (s *Subscriber) quiet(at time.Time) bool {
+	if s.attached.IsZero() || at.Sub(s.attached) < max(idle, s.o.Redelivery) || at.Sub(s.received) < idle {
+		return false
+	}
+	return s.delivering.Load() == 0 || int(s.unsettled.Load()) < s.o.MaxInFlight/len(s.topics)
 }
 
 // letGo leaves what the window holds on the bus, for the next process to join.

@@ -40,24 +40,36 @@ func newEvent(t testing.TB, id string, extensions ...string) *event.Event {
 type script struct {
 	bus.Bus
 	receive chan func(*bus.Message)
+	ready   func(error)
 	mu      sync.Mutex
 	done    map[string]error
 	n       uint64
 }
 
 func (s *script) Subscribe(ctx context.Context, sub bus.Subscription, receive func(*bus.Message)) error {
+	s.ready = sub.Ready
+	s.ready(nil)
 	s.receive <- receive
 	<-ctx.Done()
 	return nil
 }
 
 func (s *script) send(topic string, e *event.Event, malformed error) {
+	s.hand(bus.Message{Event: e, Topic: topic, Stored: time.Now(), Malformed: malformed})
+}
+
+func (s *script) sendStored(topic string, e *event.Event, stored time.Time) {
+	s.hand(bus.Message{Event: e, Topic: topic, Stored: stored})
+}
+
+func (s *script) hand(message bus.Message) {
 	receive := <-s.receive
 	s.n++
-	m := bus.NewMessage(bus.Message{Event: e, Topic: topic, Stored: time.Now(), Sequence: s.n, Malformed: malformed}, func(err error) {
+	message.Sequence = s.n
+	m := bus.NewMessage(message, func(err error) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		s.done[e.ID()] = err
+		s.done[message.Event.ID()] = err
 	})
 	receive(m)
 	s.receive <- receive
@@ -76,6 +88,9 @@ func (s *script) acked() (out []string) {
 	slices.Sort(out)
 	return out
 }
+
+// redelivery is how late the bus may hand over what an earlier process held.
+const redelivery = 10 * time.Second
 
 type fixture struct {
 	*script
@@ -111,6 +126,7 @@ func start(t *testing.T, sub plan.Subscriber) *fixture {
 			f.buried = append(f.buried, e)
 			return nil
 		}),
+		Redelivery: redelivery,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -345,5 +361,61 @@ func TestABurstOfFirstLegsHoldsOne(t *testing.T) {
 func TestNewRefusesABadCondition(t *testing.T) {
 	if _, err := New(Options{Subscriber: subscriber("a && c")}); err == nil || !strings.Contains(err.Error(), `unknown input "c"`) {
 		t.Errorf("New() = %v, want an error about c", err)
+	}
+}
+
+func TestWhatIsHeldWaitsForABusThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := start(t, subscriber("a && b"))
+		f.send("ta", newEvent(t, "a1"), nil)
+		stored := time.Now()
+		time.Sleep(10 * time.Second)
+		f.ready(errors.New("away"))
+		time.Sleep(5 * time.Minute)
+		f.ready(nil)
+		synctest.Wait()
+		want(t, "acknowledged while the bus was away", f.acked(), nil)
+		f.sendStored("tb", newEvent(t, "b1"), stored.Add(time.Second)) // somebody else published it meanwhile
+		synctest.Wait()
+		want(t, "delivered", f.got(), []string{"b1"})
+		want(t, "acknowledged", f.acked(), []string{"a1", "b1"})
+	})
+}
+
+func TestWhatIsHeldWaitsForWhatTheBusDeliversAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sub := subscriber("a && b")
+		sub.Window = 2 * time.Second
+		f := start(t, sub)
+		// The process before was killed while it held a1.
+		stored := time.Now()
+		f.send("tb", newEvent(t, "b1"), nil)
+		time.Sleep(redelivery - time.Second)
+		f.sendStored("ta", newEvent(t, "a1"), stored.Add(-time.Second))
+		synctest.Wait()
+		want(t, "delivered", f.got(), []string{"b1"})
+	})
+}
+
+func TestAJoinHasRoomForAllItsInputs(t *testing.T) {
+	for _, tt := range []struct {
+		name, condition string
+		inputs          []plan.Input
+		least           int // per topic
+	}{
+		{"inputs of two topics", "a && b", subscriber("a && b").Inputs, 2},
+		{"inputs of one topic", "a && b", []plan.Input{{Name: "a", Topic: "t", Kind: "x"}, {Name: "b", Topic: "t", Kind: "y"}}, 3},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			sub := subscriber(tt.condition)
+			sub.Inputs = tt.inputs
+			s, err := New(Options{Subscriber: sub, MaxInFlight: 1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := s.Subscription(); got.MaxInFlight/len(got.Topics) < tt.least {
+				t.Errorf("MaxInFlight = %d for %d topics, want %d for each", got.MaxInFlight, len(got.Topics), tt.least)
+			}
+		})
 	}
 }

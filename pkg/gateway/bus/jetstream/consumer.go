@@ -200,10 +200,7 @@ func subjects(c jetstream.ConsumerConfig) []string {
 
 // config is that of a new consumer. It begins now; but if there was one, which someone removed, where that one was.
 func (s *subscription) config(p *part, created time.Time) jetstream.ConsumerConfig {
-	c := jetstream.ConsumerConfig{
-		Durable: s.Name, FilterSubjects: p.topics, DeliverPolicy: jetstream.DeliverNewPolicy,
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.b.o.Config.AckWait, MaxAckPending: s.MaxInFlight, MaxDeliver: -1,
-	}
+	c := s.durable(p.topics)
 	switch {
 	case !p.known:
 	case !p.created.Equal(created): // the stream is a new one, all of it came since
@@ -212,6 +209,14 @@ func (s *subscription) config(p *part, created time.Time) jetstream.ConsumerConf
 		c.DeliverPolicy, c.OptStartSeq = jetstream.DeliverByStartSequencePolicy, s.position(p)
 	}
 	return c
+}
+
+// durable is a consumer that begins now.
+func (s *subscription) durable(topics []string) jetstream.ConsumerConfig {
+	return jetstream.ConsumerConfig{
+		Durable: s.Name, FilterSubjects: topics, DeliverPolicy: jetstream.DeliverNewPolicy,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.b.o.Config.AckWait, MaxAckPending: s.MaxInFlight, MaxDeliver: -1,
+	}
 }
 
 // position is the first sequence that may not have been acknowledged.

@@ -3,6 +3,7 @@ package jetstream_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -295,4 +296,20 @@ func TestSeesWhyItIsAway(t *testing.T) {
 		err := b.Ready()
 		return err != nil && strings.Contains(err.Error(), "EventBus a/b is unavailable") && strings.Contains(err.Error(), "connection refused")
 	})
+}
+
+func TestTheFirstEventOfANewStreamReachesTheSubscriptionsOfTheOld(t *testing.T) {
+	const name = "openfunction.test.es.e"
+	s := newBroker(t, false)
+	b := open(t, s.options())
+	topic := b.Topic(bus.Topic{Name: name})
+	r := subscribe(t, b, bus.Subscription{Name: "s", Topics: []string{name, "openfunction.test.es.f"}}, nil)
+	for round := range 5 {
+		if err := manager(t, s).DeleteStream(t.Context(), "openfunction-events"); err != nil {
+			t.Fatal(err)
+		}
+		id := fmt.Sprint("first of round ", round)
+		publish(t, topic, newEvent(t, id, nil)) // the stream keeps only what a consumer wants
+		eventually(t, id, func() bool { return r.has(id) })
+	}
 }

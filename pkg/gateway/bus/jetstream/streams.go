@@ -97,7 +97,7 @@ func (l *link) forget(topic string) {
 func (b *Bus) findStream(ctx context.Context, l *link, topic string) (string, error) {
 	var c jetstream.StreamConfig
 	switch tokens := strings.Split(topic, "."); {
-	case tokens[0] == "openfunction" && len(tokens) == 4:
+	case isOfEvents(tokens):
 		c = b.eventsStream()
 	case tokens[0] == "openfunction" && len(tokens) == 5 && tokens[4] == "deadletter" && (tokens[2] == "trigger" || tokens[2] == "eventsource"):
 		c = b.deadLettersStream()
@@ -133,11 +133,15 @@ func (b *Bus) ensure(ctx context.Context, l *link, c jetstream.StreamConfig) err
 func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) (done bool, err error) {
 	s, err := l.js.Stream(ctx, c.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		done = true
+		if c.Name == eventsName && len(b.wanted()) > 0 {
+			c.Subjects, done = []string{closedSubject}, false
+		}
 		_, err = l.js.CreateStream(ctx, c)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return false, nil
 		}
-		return err == nil, wrapStream("create", c.Name, err)
+		return done && err == nil, wrapStream("create", c.Name, err)
 	}
 	if err != nil {
 		return false, wrapStream("read", c.Name, err)
@@ -149,17 +153,56 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 		want.MaxBytes = c.MaxBytes
 	}
 	want.Subjects = slices.Clone(has.Subjects)
+	if i := slices.Index(has.Subjects, closedSubject); i >= 0 {
+		if err := b.interest(ctx, s); err != nil {
+			return false, wrapStream("open", c.Name, err)
+		}
+		want.Subjects = slices.Delete(want.Subjects, i, i+1)
+	}
 	for _, subject := range c.Subjects {
 		if !slices.Contains(want.Subjects, subject) {
 			want.Subjects = append(want.Subjects, subject)
 		}
 	}
-	if want.Replicas == has.Replicas && want.MaxBytes == has.MaxBytes && len(want.Subjects) == len(has.Subjects) {
+	if want.Replicas == has.Replicas && want.MaxBytes == has.MaxBytes && slices.Equal(want.Subjects, has.Subjects) {
 		return true, nil
 	}
 	// The server has no compare-and-set for this: read it again to see whether another process overwrote it.
 	_, err = l.js.UpdateStream(ctx, want)
 	return false, wrapStream("update", c.Name, err)
+}
+
+func isOfEvents(topic []string) bool { return topic[0] == "openfunction" && len(topic) == 4 }
+
+// closedSubject is all that a new stream of events takes until it has the consumers of the subscriptions that run. A server that lost
+// its streams has lost those too, and would drop what is published before they attach again.
+const closedSubject = "_OPENFUNCTION.events.closed"
+
+// wanted returns the subscriptions that run and the topics of the stream of events that each receives.
+func (b *Bus) wanted() map[*subscription][]string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	wanted := map[*subscription][]string{}
+	for s := range b.subscriptions {
+		for _, t := range s.Topics {
+			if isOfEvents(strings.Split(t, ".")) {
+				wanted[s] = append(wanted[s], t)
+			}
+		}
+	}
+	return wanted
+}
+
+// interest gives a stream that is closed the consumers that are wanted. It has never had an event, so they get all of them.
+func (b *Bus) interest(ctx context.Context, stream jetstream.Stream) error {
+	for s, topics := range b.wanted() {
+		c := s.durable(topics)
+		c.DeliverPolicy = jetstream.DeliverAllPolicy
+		if _, err := stream.CreateConsumer(ctx, c); err != nil && !errors.Is(err, jetstream.ErrConsumerExists) {
+			return fmt.Errorf("consumer %s: %w", s.Name, err)
+		}
+	}
+	return nil
 }
 
 func wrapStream(verb, name string, err error) error {

@@ -82,6 +82,14 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 		parts: map[string]*part{},
 		idle:  make(chan struct{}, 1),
 	}
+	b.mu.Lock()
+	b.subscriptions[sub] = struct{}{}
+	b.mu.Unlock()
+	defer func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		delete(b.subscriptions, sub)
+	}()
 	sub.run(ctx)
 	return nil
 }

@@ -25,7 +25,7 @@ const (
 
 // Subscribe receives from one durable subscription per topic: a queue group named as s, which processes share, or one of this
 // client id alone. Of s.MaxInFlight each topic has an equal share, at least one, so that a topic whose messages wait for those
-// of another never keeps them away; the whole never exceeds s.MaxInFlight. The configured maxInFlight bounds the share further.
+// of another never keeps them away; the whole never exceeds s.MaxInFlight, which by default is the configured maxInFlight.
 //
 // A message that was Done with an error stays in memory and is handed over again after a second, before others.
 func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*bus.Message)) error {
@@ -41,7 +41,7 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 	defer context.AfterFunc(b.closing, func() { cancel(nil) })()
 
 	if s.MaxInFlight <= 0 {
-		s.MaxInFlight = defaultMaxInFlight
+		s.MaxInFlight = cmp.Or(b.o.Config.MaxInFlight, defaultMaxInFlight)
 	}
 	if s.Grace <= 0 {
 		s.Grace = defaultGrace
@@ -162,9 +162,6 @@ func (m *membership) join(f *flow, generation int) error {
 		}
 	}
 	share := max(1, s.MaxInFlight/len(s.Topics))
-	if c.MaxInFlight > 0 {
-		share = min(share, c.MaxInFlight)
-	}
 	take := func(sent *stan.Msg) { f.take(generation, sent) }
 	for _, topic := range s.Topics {
 		sub, err := m.subscribe(m.session, s.Name, topic, take, stan.MaxInflight(share), m.startAt(m.since))
