@@ -186,7 +186,10 @@ func (g *Gateway) newSource(spec plan.Source) (source.Source, error) {
 // sourceNext is where a source's events go: its topic, or without a bus its sink, tried until it or the dead letter sink takes them.
 func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, error) {
 	if b != nil {
-		return b.publish(spec.Topic), nil
+		dead := plan.EventSourceDeadLetterTopic(spec.Namespace, spec.EventSource)
+		letters := b.Topic(bus.Topic{Name: dead, Origin: "refused"})
+		owner := plan.Subscriber{EventSource: spec.Namespace + "/" + spec.EventSource}
+		return dispatch.Refused(b.publish(spec.Topic), "topic "+spec.Topic, g.observed(letters, owner, "deadletter topic "+dead)), nil
 	}
 	if spec.Sink == nil {
 		return nil, errors.New("it has neither a bus nor a sink")

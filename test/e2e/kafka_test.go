@@ -66,3 +66,25 @@ func TestE2EKillWithKafka(t *testing.T) {
 		})
 	}
 }
+
+// TestE2ERecordTooLargeForTheBus wants a record that the bus will never take dead-lettered, and those behind it delivered.
+func TestE2ERecordTooLargeForTheBus(t *testing.T) {
+	kafka, nats := servers.Kafka(t), servers.NATSStreaming(t)
+	kafka.CreateTopic("large", 1)
+	s := newSink(t)
+	bus := fmt.Sprintf("natsStreaming: {natsURL: %q, natsStreamingClusterID: stan}", nats.URL())
+	yaml := strings.Replace(path(bus, "large"), "http: {a: {}, b: {}}", fmt.Sprintf("http: {b: {}}\n  kafka: {a: {brokers: %q, topic: large}}", kafka.Addr()), 1)
+	p := run(t, "-f", write(t, "path.yaml", yaml), "--sink", "default/each="+s.URL)
+	// Seven MiB of bytes are more than nine as the base64 of a structured event, and the server takes eight.
+	kafka.Produce(servers.KafkaRecord("large", "k", strings.Repeat("\xff", 7<<20)), servers.KafkaRecord("large", "k", "behind"))
+	eventually(t, 60*time.Second, "the record behind", func() error {
+		if got := len(s.received()); got != 1 || string(s.received()[0].Data()) != "behind" {
+			return fmt.Errorf("%d events", got)
+		}
+		return nil
+	})
+	letters := p.deliveries("deadletter topic openfunction.default.eventsource.large.deadletter")
+	if len(letters) != 1 || letters[0].EventSource != "default/large" || !strings.Contains(string(letters[0].Event), `"openfunctiondataomitted":"7340032"`) {
+		t.Errorf("dead letters: %.500s", letters)
+	}
+}

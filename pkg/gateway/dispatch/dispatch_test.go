@@ -249,6 +249,48 @@ func TestDeadLetter(t *testing.T) {
 	}
 }
 
+func TestADeadLetterThatIsTooLargeGoesWithoutWhatMakesItSo(t *testing.T) {
+	large := event.Permanent(fmt.Errorf("publish: %w", event.ErrTooLarge))
+	for _, tt := range []struct {
+		name     string
+		fits     func(e *event.Event) bool
+		wantData string
+		omitted  any
+	}{
+		{"the letter fits", func(*event.Event) bool { return true }, "hello", nil},
+		{"the event alone fits", func(e *event.Event) bool { return e.Extensions()[ErrorDest] == nil }, "hello", nil},
+		{"only its attributes fit", func(e *event.Event) bool { return len(e.Data()) == 0 }, "", "5"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got *event.Event
+			dead := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+				if !tt.fits(e) {
+					return large
+				}
+				got = e
+				return nil
+			})
+			if err := Refused(failing(large), "topic x", dead).Handle(t.Context(), newEvent(t, "text/plain", []byte("hello"))); err != nil {
+				t.Fatal(err)
+			}
+			if string(got.Data()) != tt.wantData || got.Extensions()[DataOmitted] != tt.omitted {
+				t.Errorf("letter has data %q and %v, want %q and %v omitted", got.Data(), got.Extensions(), tt.wantData, tt.omitted)
+			}
+		})
+	}
+}
+
+func TestRefusedLeavesWhatMayBeTakenLater(t *testing.T) {
+	away := &event.Unavailable{What: "bus"}
+	dead := event.HandlerFunc(func(context.Context, *event.Event) error {
+		t.Error("dead-lettered")
+		return nil
+	})
+	if err := Refused(failing(away), "topic x", dead).Handle(t.Context(), newEvent(t, "", nil)); !errors.Is(err, away) {
+		t.Errorf("Handle() = %v, want the error of the bus", err)
+	}
+}
+
 func TestDeadLetterLeavesTheEventWithTheCaller(t *testing.T) {
 	boom := errors.New("boom")
 	if err := DeadLetter(failing(boom), "x", failing(errors.New("full"))).Handle(t.Context(), newEvent(t, "", nil)); !errors.Is(err, boom) {
