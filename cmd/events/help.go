@@ -38,6 +38,9 @@ func versionCommand(args []string, stdout, stderr io.Writer) int {
 	if code, ok := f.parse(args, stdout); !ok {
 		return code
 	}
+	if f.NArg() > 0 {
+		return f.misused("argument %q: not understood", f.Arg(0))
+	}
 	v := version
 	if info, ok := debug.ReadBuildInfo(); v == "" && ok {
 		v = info.Main.Version

@@ -11,9 +11,17 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// The first signal asks to drain; from then on signals do what they do by themselves: end the process at once.
-	context.AfterFunc(ctx, stop)
+	ctx, stop := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	// A reader of stdout that has gone away is an error of the write, and no reason to die without draining.
+	signal.Ignore(syscall.SIGPIPE)
+	go func() {
+		<-signals // the first one asks to drain
+		stop()
+		second := <-signals
+		os.Exit(128 + int(second.(syscall.Signal)))
+	}()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -60,14 +60,21 @@ func TestCommandLine(t *testing.T) {
 		{"a file without -f", []string{"validate", "good.yaml"}, 0, "ok good.yaml: EventBus default/default\n", ""},
 		{"several files after one -f", []string{"validate", "-f", "other.yaml", "good.yaml"}, 0, "ok good.yaml: EventBus default/default\n", ""},
 		{"a wrong file", []string{"validate", "-f", "bad.yaml"}, 1, "", badLine},
+		{"a file with another kind only", []string{"validate", "-f", "other.yaml"}, 0, "", "warning: no EventSource, EventBus, ClusterEventBus or Trigger there, only 1 Namespace\n"},
 		{"a file that is not there", []string{"validate", "-f", "nope.yaml"}, 1, "", "nope.yaml: no such file or directory\n"},
 		{"run does not start with a wrong file", []string{"run", "-f", "bad.yaml"}, 1, "", badLine},
 		{"run does not start with nothing to run", []string{"run", "-f", "other.yaml"}, 1, "", "no EventSource, EventBus, ClusterEventBus or Trigger there"},
 		{"run takes no unknown output", []string{"run", "good.yaml", "--output", "xml"}, 2, "", `output "xml": want text or json`},
 		{"run takes no unknown level", []string{"run", "good.yaml", "--log-level", "loud"}, 2, "", `log level "loud": want debug, info, warn or error`},
+		{"run takes no port alone", []string{"run", "good.yaml", "--listen", "8080"}, 2, "", `listen "8080": want HOST:PORT`},
+		{"run takes no port that is a name", []string{"run", "good.yaml", "--address", "a:x=b:1"}, 2, "", `address "a:x=b:1": want HOST:PORT=HOST:PORT`},
+		{"run wants a data directory", []string{"run", "good.yaml", "--listen", "127.0.0.1:0", "--data", "good.yaml"}, 1, "", "events run: data directory good.yaml: not a directory\n"},
+		{"version takes no arguments", []string{"version", "x"}, 2, "", `argument "x": not understood`},
+		{"send takes no endless rate", []string{"send", "--to", "http://h", "--rate", "Inf"}, 2, "", "rate +Inf: want 0 or more"},
+		{"send takes no rate that is no number", []string{"send", "--to", "http://h", "--rate", "NaN"}, 2, "", "rate NaN: want 0 or more"},
 		{"run takes no sink without a URL", []string{"run", "good.yaml", "--sink", "a/b"}, 2, "", `sink "a/b": want NAMESPACE/NAME=URL`},
 		{"run takes no address without a port", []string{"run", "good.yaml", "--address", "a=b"}, 2, "", `address "a=b": want HOST:PORT=HOST:PORT`},
-		{"run tells which port is taken", []string{"run", "good.yaml", "--listen", taken.Addr().String()}, 1, "", taken.Addr().String()},
+		{"run tells which port is taken", []string{"run", "good.yaml", "--listen", taken.Addr().String()}, 1, "", taken.Addr().String() + ": bind: address already in use: stop who has it"},
 		{"send wants a destination", []string{"send"}, 2, "", "no destination given: want --to URL"},
 		{"send wants a URL", []string{"send", "--to", "localhost:8080"}, 2, "", "want an http or https URL"},
 		{"send takes no arguments", []string{"send", "--to", "http://h", "x"}, 2, "", `argument "x": not understood`},
@@ -94,7 +101,7 @@ func TestEnvironmentIsTheDefaultOfOptions(t *testing.T) {
 		t.Errorf("run with EVENTS_OUTPUT=xml = %d, %s", code, stderr)
 	}
 	t.Setenv("EVENTS_LISTEN", "nowhere")
-	if code, _, stderr := events(t, "run", "good.yaml", "--output", "text"); code != 1 || strings.Contains(stderr, "xml") {
+	if code, _, stderr := events(t, "run", "good.yaml", "--output", "text"); code != 2 || !strings.Contains(stderr, `listen "nowhere"`) {
 		t.Errorf("run with --output text = %d, %s", code, stderr)
 	}
 }

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 
 	"github.com/kelseyhightower/envconfig"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/standalone"
@@ -23,7 +22,7 @@ type runEnv struct {
 	// Output is how deliveries are printed: text or json.
 	Output string `envconfig:"EVENTS_OUTPUT" default:"text"`
 	// LogLevel is debug, info, warn or error.
-	LogLevel string `envconfig:"EVENTS_LOG_LEVEL" default:"warn"`
+	LogLevel string `envconfig:"EVENTS_LOG_LEVEL" default:"info"`
 }
 
 const aboutRun = `Run runs what the files declare, in this process: sources, buses, triggers and the ingress for HTTP events. It prints what arrives
@@ -51,10 +50,14 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	if env.Output != "text" && env.Output != "json" {
 		return f.misused("output %q: want text or json", env.Output)
 	}
-	log, err := newLogger(env.LogLevel, stderr)
+	if _, port, err := net.SplitHostPort(env.Listen); err != nil || port == "" {
+		return f.misused("listen %q: want HOST:PORT, for example 127.0.0.1:8080", env.Listen)
+	}
+	log, flush, err := newLogger(env.LogLevel, stderr)
 	if err != nil {
 		return f.misused("%v", err)
 	}
+	defer flush()
 	o := standalone.Options{
 		Paths: *paths, Listen: env.Listen, Embedded: *servers, DataDir: env.Data, JSON: env.Output == "json", Stdout: stdout, Stderr: stderr,
 	}
@@ -73,22 +76,4 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		return f.failed(err)
 	}
 	return 0
-}
-
-// newLogger writes lines for people, since a person reads them next to what is delivered.
-func newLogger(level string, stderr io.Writer) (*zap.SugaredLogger, error) {
-	var l zapcore.Level
-	switch level {
-	case "debug", "info", "warn", "error":
-		if err := l.Set(level); err != nil {
-			return nil, err
-		}
-	default:
-		return nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
-	}
-	format := zap.NewDevelopmentEncoderConfig()
-	format.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
-	format.CallerKey = ""
-	core := zapcore.NewCore(zapcore.NewConsoleEncoder(format), zapcore.Lock(zapcore.AddSync(stderr)), l)
-	return zap.New(core).Sugar(), nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/url"
 	"os"
 	"strconv"
@@ -76,7 +77,7 @@ func (o *sendOptions) check() error {
 		return fmt.Errorf("count %d: want 1 or more", o.count)
 	case o.concurrency < 1 || o.concurrency > maxConcurrency:
 		return fmt.Errorf("concurrency %d: want 1 to %d", o.concurrency, maxConcurrency)
-	case o.rate < 0:
+	case !(o.rate >= 0) || math.IsInf(o.rate, 0):
 		return fmt.Errorf("rate %g: want 0 or more", o.rate)
 	case o.timeout <= 0:
 		return fmt.Errorf("timeout %s: want more than 0", o.timeout)

@@ -129,7 +129,13 @@ func TestPercentile(t *testing.T) {
 	}
 }
 
+// asProgram in the environment makes the test binary the program.
+const asProgram = "EVENTS_TEST_AS_PROGRAM"
+
 func TestMain(m *testing.M) {
+	if os.Getenv(asProgram) != "" {
+		main()
+	}
 	// Options of the person who runs the tests must not count.
 	for _, name := range []string{"EVENTS_LISTEN", "EVENTS_DATA", "EVENTS_OUTPUT", "EVENTS_LOG_LEVEL"} {
 		if err := os.Unsetenv(name); err != nil {

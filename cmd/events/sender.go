@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"slices"
 	"sync"
@@ -58,7 +59,8 @@ func (s *sender) pace(ctx context.Context, turns chan<- int) {
 	start := time.Now()
 	for n := 1; n <= s.count; n++ {
 		if s.rate > 0 {
-			due := start.Add(time.Duration(float64(n-1) / s.rate * float64(time.Second)))
+			after := min(float64(n-1)/s.rate*float64(time.Second), math.MaxInt64/2)
+			due := start.Add(time.Duration(after))
 			select {
 			case <-time.After(time.Until(due)):
 			case <-ctx.Done():

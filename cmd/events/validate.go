@@ -28,7 +28,7 @@ func validateCommand(ctx context.Context, args []string, stdout, stderr io.Write
 		}
 	}
 	if code == 0 && len(config.Objects) == 0 {
-		fmt.Fprintln(stderr, "warning: no EventSource, EventBus, ClusterEventBus or Trigger there")
+		fmt.Fprintf(stderr, "warning: %s\n", config.Nothing())
 	}
 	return code
 }

@@ -1,6 +1,7 @@
 package standalone
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -40,6 +41,31 @@ func (c *Config) Check() []Problem {
 	}
 	c.sort(problems)
 	return problems
+}
+
+// addDefaultBus declares a bus in this process under the name default, if that is all that the files lack: objects use the bus of that
+// name, and the files declare no bus at all.
+func (c *Config) addDefaultBus() {
+	if !c.lacksDefaultBus() {
+		return
+	}
+	b := &v1alpha1.ClusterEventBus{Spec: v1alpha1.EventBusSpec{Embedded: &v1alpha1.EmbeddedSpec{}}}
+	b.Name = defaultBus
+	b.SetDefaults(context.Background())
+	o := &Object{Name: objectName("ClusterEventBus", "", defaultBus), value: b, tree: &tree{}}
+	c.Objects = append(c.Objects, o)
+	c.byName[o.Name] = o
+	c.addedBus = true
+}
+
+// lacksDefaultBus tells whether addDefaultBus would help.
+func (c *Config) lacksDefaultBus() bool {
+	for _, p := range c.Problems {
+		if !p.Warning {
+			return false
+		}
+	}
+	return slices.ContainsFunc(c.Objects, func(o *Object) bool { return c.busIsElsewhere(o.Name) })
 }
 
 // busIsElsewhere tells whether the files leave buses to someone else: the object uses the one that is the default, and they declare none.

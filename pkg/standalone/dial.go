@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/openfunction/events/pkg/plan"
@@ -36,7 +37,8 @@ func ParseAddresses(mappings []string) (*Addresses, error) {
 
 func isHostPort(s string) bool {
 	host, port, err := net.SplitHostPort(s)
-	return err == nil && host != "" && port != ""
+	n, notNumber := strconv.ParseUint(port, 10, 16)
+	return err == nil && host != "" && notNumber == nil && n > 0
 }
 
 type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)

@@ -2,8 +2,12 @@ package standalone
 
 import (
 	"bytes"
+	"context"
+	"io"
 	"net"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -36,6 +40,21 @@ func listen(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// running runs d until the test is over.
+func running(t *testing.T, d *display) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		d.run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+}
+
 func TestDisplay(t *testing.T) {
 	tests := []struct {
 		name     string
@@ -66,7 +85,9 @@ func TestDisplay(t *testing.T) {
 			tt.v.Event = newEvent(t, tt.mimeType, tt.data)
 			for _, asJSON := range []bool{true, false} {
 				var out bytes.Buffer
-				d := &display{json: asJSON, out: &out, now: func() time.Time { return time.Date(2006, 1, 2, 15, 4, 5, 6e6, time.UTC) }}
+				d := newDisplay(&out, asJSON)
+				d.now = func() time.Time { return time.Date(2006, 1, 2, 15, 4, 5, 6e6, time.UTC) }
+				running(t, d)
 				d.observed(tt.v)
 				want := tt.text + "\n"
 				if asJSON {
@@ -84,5 +105,68 @@ func TestLongDataIsShortened(t *testing.T) {
 	got := shorten(newEvent(t, "text/plain", strings.Repeat("é", 500)))
 	if want := strings.Repeat("é", 100) + "... (1000 bytes)"; got != want {
 		t.Errorf("shorten() = %q, want %q", got, want)
+	}
+}
+
+// slow is a writer that takes what it is given in pieces, each with a write of its own.
+type slow struct{ output }
+
+func (s *slow) Write(p []byte) (int, error) {
+	for i := range p {
+		runtime.Gosched()
+		if _, err := s.output.Write(p[i : i+1]); err != nil {
+			return i, err
+		}
+	}
+	return len(p), nil
+}
+
+func TestLinesOfManyDeliveriesDoNotMix(t *testing.T) {
+	var out slow
+	d := newDisplay(&out, true)
+	running(t, d)
+	v := gateway.Delivered{Trigger: "ns/t", To: "topic m", Event: newEvent(t, "text/plain", strings.Repeat("x", 300))}
+	var deliveries sync.WaitGroup
+	for range 8 {
+		deliveries.Go(func() {
+			for range 25 {
+				d.observed(v)
+			}
+		})
+	}
+	deliveries.Wait()
+	if want := strings.Repeat(jsonLine(v)+"\n", 200); out.String() != want {
+		t.Errorf("%d bytes were printed, want %d: %.400s", len(out.String()), len(want), out.String())
+	}
+}
+
+func TestNobodyWaitsForAReaderThatWasGivenUp(t *testing.T) {
+	r, w := io.Pipe() // a write to it waits for a read
+	d := newDisplay(w, true)
+	running(t, d)
+	v := gateway.Delivered{Trigger: "ns/t", To: "topic m", Event: newEvent(t, "text/plain", "x")}
+	var deliveries sync.WaitGroup
+	for range 20 {
+		deliveries.Go(func() { d.observed(v) })
+	}
+	for !d.blocked(0) {
+		time.Sleep(time.Millisecond)
+	}
+	if err := d.Handle(t.Context(), v.Event); err != nil {
+		t.Errorf("Handle() = %v while the reader may still read", err)
+	}
+	if !d.giveUp() || d.giveUp() {
+		t.Error("giveUp() is not true at first and then false")
+	}
+	deliveries.Wait()
+	if err := d.Handle(t.Context(), v.Event); err == nil {
+		t.Error("Handle() takes an event that nobody will see")
+	}
+	_ = r.Close()
+}
+
+func TestTheTerminalObeysNoEvent(t *testing.T) {
+	if got := shorten(newEvent(t, "text/plain", "a\x1b[2Jb\tc")); got != "a\ufffd[2Jb c" {
+		t.Errorf("shorten() = %q", got)
 	}
 }

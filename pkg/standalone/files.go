@@ -2,6 +2,7 @@ package standalone
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -35,8 +36,17 @@ func digest(files []file) [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
+// stdin is the path that means the standard input.
+const stdin = "-"
+
+// reader reads files. It keeps what came from pipes and the like, the standard input among them, since they can be read only once.
+// The zero value is ready to use.
+type reader struct {
+	pipes map[string]file
+}
+
 // readAll reads the files, and in each directory, not below it, the YAML and JSON files that are not hidden.
-func readAll(paths []string) []file {
+func (r *reader) readAll(ctx context.Context, paths []string) []file {
 	var files []file
 	seen := map[string]bool{}
 	for _, path := range paths {
@@ -50,14 +60,16 @@ func readAll(paths []string) []file {
 				continue
 			}
 			seen[filepath.Clean(name)] = true
-			data, err := read(name)
-			files = append(files, file{name: name, data: data, err: err})
+			files = append(files, r.read(ctx, name))
 		}
 	}
 	return files
 }
 
 func list(path string) ([]string, error) {
+	if path == stdin {
+		return []string{path}, nil
+	}
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, reason(err)
@@ -83,12 +95,46 @@ func list(path string) ([]string, error) {
 	return names, nil
 }
 
-func read(name string) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, reason(err)
+func (r *reader) read(ctx context.Context, name string) file {
+	if f, ok := r.pipes[name]; ok {
+		return f
 	}
-	defer f.Close()
+	info, err := os.Stat(name)
+	if name != stdin && (err != nil || info.Mode().IsRegular() || info.IsDir()) {
+		data, err := read(name)
+		return file{name: name, data: data, err: err}
+	}
+	if r.pipes == nil {
+		r.pipes = map[string]file{}
+	}
+	r.pipes[name] = readPipe(ctx, name)
+	return r.pipes[name]
+}
+
+// readPipe is read until ctx is done. A pipe into which nobody writes blocks for good, and then so does the goroutine.
+func readPipe(ctx context.Context, name string) file {
+	done := make(chan file, 1)
+	go func() {
+		data, err := read(name)
+		done <- file{name: name, data: data, err: err}
+	}()
+	select {
+	case f := <-done:
+		return f
+	case <-ctx.Done():
+		return file{name: name, err: ctx.Err()}
+	}
+}
+
+func read(name string) ([]byte, error) {
+	f := os.Stdin
+	if name != stdin {
+		var err error
+		if f, err = os.Open(name); err != nil {
+			return nil, reason(err)
+		}
+		defer f.Close()
+	}
 	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
 	if err != nil {
 		return nil, reason(err)
@@ -113,24 +159,27 @@ type chunk struct {
 	before int
 }
 
-// chunks splits a file at its --- lines, so that a document that does not parse hides no other.
+// chunks splits a file at its --- and ... lines, so that a document that does not parse hides no other.
 func chunks(data []byte) []chunk {
-	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))
 	var out []chunk
 	current, line := chunk{}, 0
 	for text := range bytes.Lines(data) {
-		if isSeparator(text) {
+		if isMark(text, "---") {
 			out = append(out, current)
 			current = chunk{before: line}
 		}
 		current.data = append(current.data, text...)
 		line++
+		if isMark(text, "...") {
+			out = append(out, current)
+			current = chunk{before: line}
+		}
 	}
 	return slices.DeleteFunc(append(out, current), func(c chunk) bool { return isBlank(c.data) })
 }
 
-func isSeparator(line []byte) bool {
-	return bytes.HasPrefix(line, []byte("---")) && (len(line) == 3 || strings.ContainsRune(" \t\r\n", rune(line[3])))
+func isMark(line []byte, mark string) bool {
+	return bytes.HasPrefix(line, []byte(mark)) && (len(line) == len(mark) || strings.ContainsRune(" \t\n", rune(line[len(mark)])))
 }
 
 // isBlank tells whether text has no content: only comments, directives and document marks.

@@ -61,16 +61,22 @@ type Config struct {
 	digest  [32]byte
 	order   map[string]int
 	count   int
+	// addedBus tells whether addDefaultBus added one.
+	addedBus bool
 }
 
-// Load reads files, and directories without those below them, and defaults and validates what they declare. It never fails:
-// whatever is wrong is in the Config's Problems.
+// Load reads files, directories without those below them, and for the path - the standard input, and defaults and validates what they
+// declare. It never fails: whatever is wrong is in the Config's Problems.
 func Load(ctx context.Context, paths []string) *Config {
+	return new(reader).load(ctx, paths)
+}
+
+func (r *reader) load(ctx context.Context, paths []string) *Config {
 	c := &Config{
 		ConfigMaps: map[string]*corev1.ConfigMap{}, Ignored: map[string]int{},
 		secrets: map[string]*corev1.Secret{}, byName: map[string]*Object{}, order: map[string]int{},
 	}
-	files := readAll(paths)
+	files := r.readAll(ctx, paths)
 	c.digest = digest(files)
 	for i, f := range files {
 		c.order[f.name] = i
@@ -91,7 +97,12 @@ func (c *Config) file(ctx context.Context, f file) {
 		c.Problems = append(c.Problems, Problem{File: f.name, Message: f.err.Error()})
 		return
 	}
-	for _, part := range chunks(f.data) {
+	data, err := text(f.data)
+	if err != nil {
+		c.Problems = append(c.Problems, Problem{File: f.name, Message: err.Error()})
+		return
+	}
+	for _, part := range chunks(data) {
 		t := parse(part)
 		c.document(ctx, &Object{File: f.name, tree: &t})
 	}
@@ -131,12 +142,12 @@ func (c *Config) document(ctx context.Context, o *Object) {
 	version, _ := fields["apiVersion"].(string)
 	switch {
 	case version == "" || kind == "":
-		c.problem(o, "", "apiVersion and kind are missing: want, for example, apiVersion: "+ourVersion+" and kind: Trigger")
+		c.problem(o, "", notAnObject(fields))
 	case strings.HasSuffix(kind, "List") && (version == "v1" || version == ourVersion):
 		c.list(ctx, o, fields)
 	case version == ourVersion:
 		c.ours(ctx, o, kind, fields)
-	case newResource(kind) != nil && strings.Contains(version, "openfunction"):
+	case strings.HasPrefix(version, events.GroupName+"/"), newResource(kind) != nil && strings.Contains(version, "openfunction"):
 		c.problem(o, "apiVersion", fmt.Sprintf("unknown version %q: want %s", version, ourVersion))
 	case version == "v1" && kind == "Secret":
 		s := &corev1.Secret{}
@@ -148,9 +159,33 @@ func (c *Config) document(ctx context.Context, o *Object) {
 		if c.decode(o, kind, fields, m) {
 			c.ConfigMaps[m.Namespace+"/"+m.Name] = m
 		}
+	case newResource(kind) != nil: // such as Knative's Trigger
+		c.Ignored[kind+" of "+version]++
 	default:
 		c.Ignored[kind]++
 	}
+}
+
+// notAnObject says what of an object's beginning is missing.
+func notAnObject(fields map[string]any) string {
+	var missing []string
+	for _, name := range []string{"apiVersion", "kind"} {
+		switch value, ok := fields[name]; {
+		case !ok || value == nil || value == "":
+			missing = append(missing, name)
+		default:
+			if _, ok := value.(string); !ok {
+				return fmt.Sprintf("%s: want text (in quotes), got %s", name, describe(value))
+			}
+		}
+	}
+	if len(missing) == 2 {
+		return "apiVersion and kind are missing: want, for example, apiVersion: " + ourVersion + " and kind: Trigger"
+	}
+	if missing[0] == "kind" {
+		return "kind is missing: want, for example, kind: Trigger"
+	}
+	return "apiVersion is missing: want, for example, apiVersion: " + ourVersion
 }
 
 // item returns the part of the document that root leads to: items.N of a list, also of a list in a list.
@@ -284,6 +319,24 @@ func (c *Config) report(o *Object, p Problem) {
 	p.File, p.Object, p.Line = o.File, o.Name, o.tree.line(o.root, p.Path)
 	c.Problems = append(c.Problems, p)
 	o.Invalid = o.Invalid || !p.Warning
+}
+
+// Nothing says that the files declare none of our objects, and what they do declare.
+func (c *Config) Nothing() string {
+	message := "no EventSource, EventBus, ClusterEventBus or Trigger there"
+	if ignored := c.ignored(); ignored != "" {
+		message += ", only " + ignored
+	}
+	return message
+}
+
+// ignored counts the objects of other kinds.
+func (c *Config) ignored() string {
+	var parts []string
+	for _, kind := range sortedKeys(c.Ignored) {
+		parts = append(parts, fmt.Sprintf("%d %s", c.Ignored[kind], kind))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // secret returns the value of a key of a Secret that the files hold.

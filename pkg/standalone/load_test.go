@@ -155,7 +155,8 @@ func TestSecretsOfFiles(t *testing.T) {
 
 func TestNearest(t *testing.T) {
 	known := []string{"brokers", "topic", "consumerGroup"}
-	for name, want := range map[string]string{"brokrs": "brokers", "BROKERS": "brokers", "consumergroup": "consumerGroup", "toppic": "topic", "sink": ""} {
+	for name, want := range map[string]string{"brokrs": "brokers", "BROKERS": "brokers", "consumergroup": "consumerGroup", "toppic": "topic", "tpoic": "topic", "group": "consumerGroup", "sink": "",
+		strings.Repeat("brokers", 20): ""} {
 		if got := nearest(name, known); got != want {
 			t.Errorf("nearest(%q) = %q, want %q", name, got, want)
 		}

@@ -40,13 +40,20 @@ func (p Problem) String() string {
 }
 
 // InvalidError is what declared objects cannot work for. It is one problem per line.
-type InvalidError struct{ Problems []Problem }
+type InvalidError struct {
+	Problems []Problem
+	// Hint is what else could help, or empty.
+	Hint string
+}
 
-// Error lists the problems.
+// Error lists the problems, and then the hint.
 func (e *InvalidError) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
 		lines[i] = p.String()
+	}
+	if e.Hint != "" {
+		lines = append(lines, "hint: "+e.Hint)
 	}
 	return strings.Join(lines, "\n")
 }

@@ -10,19 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
+	"syscall"
 	"unicode"
 
 	"golang.org/x/sync/errgroup"
-	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/gateway"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/pkg/standalone/embedded"
 )
-
-// readyWithin is how long Run waits for brokers before it says that it listens.
-const readyWithin = 10 * time.Second
 
 // Options say what to run and how.
 type Options struct {
@@ -44,23 +40,25 @@ type Options struct {
 	Stdout, Stderr io.Writer
 }
 
-// Run runs what the files declare until ctx is done, then drains and returns nil. It applies files that change. An error means that
-// nothing was started, or that nothing runs any more; it is an *InvalidError when the files are why.
+// Run runs what the files declare until ctx is done, or nobody reads Stdout any more, then drains and returns nil. It applies files that
+// change. An error means that nothing was started, or that nothing runs any more; it is an *InvalidError when the files are why.
 func Run(ctx context.Context, o Options) error {
-	config := Load(ctx, o.Paths)
-	p, problems := config.Compile(o.Sinks)
-	errs, warnings := split(problems)
 	r := &runner{Options: o}
+	config, p, problems := r.load(ctx)
+	errs, warnings := split(problems)
 	for _, w := range warnings {
 		r.printf("%s", w)
 	}
 	if len(errs) > 0 {
-		return &InvalidError{errs}
+		return &InvalidError{Problems: errs, Hint: r.hint(config)}
 	}
 	if len(config.Objects) == 0 {
-		return fmt.Errorf("%s: no EventSource, EventBus, ClusterEventBus or Trigger there", strings.Join(o.Paths, ", "))
+		return fmt.Errorf("%s: %s", strings.Join(o.Paths, ", "), config.Nothing())
 	}
-	r.note(config)
+	if ignored := config.ignored(); ignored != "" {
+		r.printf("ignored: %s", ignored)
+	}
+	r.sayDefaultBus(config)
 	r.warnUnused(p)
 	return r.run(ctx, config, p)
 }
@@ -68,48 +66,109 @@ func Run(ctx context.Context, o Options) error {
 // runner is one call of Run.
 type runner struct {
 	Options
+	reader  reader
 	servers *embedded.Servers
+	real    map[string]bool // brokers that no embedded one stands for, by their first address
 	gateway *gateway.Gateway
+
+	saidBus bool // see sayDefaultBus
 }
 
 func (r *runner) printf(format string, args ...any) {
 	fmt.Fprintf(r.Stderr, format+"\n", args...)
 }
 
+// load reads the files as they are now.
+func (r *runner) load(ctx context.Context) (*Config, *plan.Plan, []Problem) {
+	config := r.reader.load(ctx, r.Paths)
+	if r.Embedded {
+		config.addDefaultBus()
+	}
+	p, problems := config.Compile(r.Sinks)
+	return config, p, problems
+}
+
+// sayDefaultBus says once that a bus was added.
+func (r *runner) sayDefaultBus(config *Config) {
+	if config.addedBus && !r.saidBus {
+		r.printf("embedded bus stands for EventBus default, which no file declares")
+		r.saidBus = true
+	}
+}
+
+// hint is what could help besides the changes that the problems ask for.
+func (r *runner) hint(config *Config) string {
+	if !r.Embedded && config.lacksDefaultBus() {
+		return "--embedded runs a bus named default in this process when no file declares one"
+	}
+	return ""
+}
+
 func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err error) {
+	release, err := claim(r.DataDir)
+	if err != nil {
+		return err
+	}
+	defer release()
 	instance, err := instance(r.DataDir)
 	if err != nil {
 		return err
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	shown, stopPrinting := r.display(ctx, cancel)
+	defer stopPrinting()
 	r.servers = embedded.New(embedded.Options{Dir: r.DataDir, Dial: r.Addresses.dial})
 	defer func() { err = errors.Join(err, r.servers.Close()) }()
-	if err := r.stand(ctx, p); err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	shown := &display{json: r.JSON, now: time.Now, out: r.Stdout}
 	r.gateway, err = gateway.New(ctx, gateway.Options{
 		Listen: r.Listen, Dial: r.Addresses.through(r.servers), DataDir: r.DataDir, Instance: instance,
 		Display: shown, Observe: shown.observed,
 	})
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%w: stop who has it, or --listen elsewhere; port 0 is any that is free", err)
+	}
 	if err != nil {
 		return err
 	}
-	running, ctx := errgroup.WithContext(ctx)
-	if err := r.gateway.Apply(p); err != nil {
-		stopped, stop := context.WithCancel(ctx)
-		stop()
-		return errors.Join(err, r.gateway.Run(stopped))
+	if err := r.start(ctx, p); err != nil {
+		return err
 	}
-	running.Go(func() error { return r.gateway.Run(ctx) })
+	running, ctx := errgroup.WithContext(ctx)
+	ended := make(chan struct{})
+	running.Go(func() error {
+		defer close(ended)
+		return r.gateway.Run(ctx)
+	})
 	running.Go(func() error {
 		r.announce(ctx, p)
-		watch(ctx, r.Paths, config.digest, func() { r.reload(ctx) })
+		return nil
+	})
+	running.Go(func() error {
+		r.reader.watch(ctx, r.Paths, config.digest, func() { r.reload(ctx) })
+		return nil
+	})
+	running.Go(func() error {
+		r.drain(ctx, shown, ended)
 		return nil
 	})
 	return running.Wait()
+}
+
+// start starts the servers and applies the plan. When it fails, the gateway is over.
+func (r *runner) start(ctx context.Context, p *plan.Plan) error {
+	err := r.stand(ctx, p)
+	if err == nil {
+		err = r.gateway.Apply(p)
+	}
+	if err == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		err = nil // the end was asked for meanwhile
+	}
+	stopped, stop := context.WithCancel(ctx)
+	stop()
+	return errors.Join(err, r.gateway.Run(stopped))
 }
 
 // stand starts the embedded servers that p needs, if they are wanted, and says so.
@@ -125,90 +184,63 @@ func (r *runner) stand(ctx context.Context, p *plan.Plan) error {
 	for _, s := range started {
 		r.printf("%s", s)
 	}
-	return err
-}
-
-// announce says where the ingress listens, once everything is ready or has had its time.
-func (r *runner) announce(ctx context.Context, p *plan.Plan) {
-	poll := time.NewTicker(20 * time.Millisecond)
-	defer poll.Stop()
-	deadline := time.After(readyWithin)
-	err := r.gateway.Ready()
-	for late := false; err != nil && !late; err = r.gateway.Ready() {
-		select {
-		case <-ctx.Done():
-			return
-		case <-deadline:
-			late = true
-		case <-poll.C:
-		}
-	}
 	if err != nil {
-		for line := range strings.SplitSeq(err.Error(), "\n") {
-			r.printf("not ready yet: %s", line)
-		}
+		return err
 	}
-	r.printf("listening on http://%s", r.gateway.Addr())
-	for _, line := range tries(p, r.gateway.Addr()) {
-		r.printf("try: %s", line)
-	}
-}
-
-// tries are commands that send an event to each HTTP event.
-func tries(p *plan.Plan, addr string) []string {
-	var lines []string
-	for _, s := range p.Sources {
-		if s.HTTP == nil {
+	for _, n := range needs {
+		if _, ok := r.servers.Address(n.Addresses[0]); ok || r.real[n.Addresses[0]] {
 			continue
 		}
-		attributes := ""
-		if !s.HTTP.Raw {
-			attributes = "-H 'ce-specversion: 1.0' -H 'ce-id: 1' -H 'ce-source: /curl' -H 'ce-type: test' "
+		if r.real == nil {
+			r.real = map[string]bool{}
 		}
-		lines = append(lines, fmt.Sprintf(`curl -d '{"hello":"world"}' -H 'content-type: application/json' %shttp://%s/%s/%s/%s`,
-			attributes, addr, s.Namespace, s.EventSource, s.Event))
+		r.real[n.Addresses[0]] = true
+		r.printf("%s at %s answers: no embedded one stands for it", n.Kind, strings.Join(n.Addresses, ", "))
 	}
-	return lines
+	return nil
 }
 
 // reload applies the files as they are now. When they cannot work, or their servers do not start, the state before goes on.
 func (r *runner) reload(ctx context.Context) {
-	log := logging.FromContext(ctx)
-	config := Load(ctx, r.Paths)
-	p, problems := config.Compile(r.Sinks)
-	errs, _ := split(problems)
+	config, p, problems := r.load(ctx)
 	for _, problem := range problems {
 		r.printf("%s", problem)
 	}
+	errs, _ := split(problems)
 	if len(errs) > 0 {
 		r.printf("not applied, the state before goes on; mistakes: %d", len(errs))
 		return
 	}
-	if err := r.stand(ctx, p); err != nil {
-		log.Errorw("reload: embedded server not started, the state before goes on", "error", err)
+	// An editor or a copy that is not done yet leaves such a file for a moment; applied, it would take the subscriptions away.
+	if len(config.Objects) == 0 {
+		r.printf("not applied, the state before goes on: %s", config.Nothing())
 		return
 	}
-	if err := r.gateway.Apply(p); err != nil {
-		log.Errorw("reload: plan not applied", "error", err)
-		return
+	r.sayDefaultBus(config)
+	err := r.stand(ctx, p)
+	if err == nil {
+		err = r.gateway.Apply(p)
 	}
-	r.printf("applied: %d sources, %d subscribers", len(p.Sources), len(p.Subscribers))
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		r.printf("not applied, the state before goes on: %v", err)
+	default:
+		r.printf("applied: %s, %s", count(len(p.Sources), "source"), count(len(p.Subscribers), "subscriber"))
+	}
 }
 
-func (r *runner) note(c *Config) {
-	var parts []string
-	for _, kind := range sortedKeys(c.Ignored) {
-		parts = append(parts, fmt.Sprintf("%d %s", c.Ignored[kind], kind))
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
 	}
-	if len(parts) > 0 {
-		r.printf("ignored: %s", strings.Join(parts, ", "))
-	}
+	return fmt.Sprintf("%d %ss", n, what)
 }
 
 // warnUnused tells about options that change nothing, which are mostly typing mistakes.
 func (r *runner) warnUnused(p *plan.Plan) {
 	for _, name := range r.Sinks.Unused() {
-		r.printf("warning: --sink %s: no object refers to it", name)
+		r.printf("warning: --sink %s: no object refers to it%s", name, r.Sinks.others())
 	}
 	for _, a := range r.Addresses.unused(named(p)) {
 		r.printf("warning: --address %s: no object names it; it counts for addresses that brokers advertise all the same", a)

@@ -97,7 +97,7 @@ func TestRunOfTheQuickstart(t *testing.T) {
 	}
 	p := start(t, Options{Paths: []string{file}, Sinks: sinks})
 	base := p.stderr.wait(t, `^listening on (http://127\.0\.0\.1:\d+)$`)[1]
-	p.stderr.wait(t, `^warning: --sink a/unused: no object refers to it$`)
+	p.stderr.wait(t, `^warning: --sink a/unused: no object refers to it; others are default/clock, default/orders$`)
 	p.stderr.wait(t, `^try: curl -d '\{"hello":"world"\}' -H 'content-type: application/json' `+base+`/default/es/event$`)
 	if got := post(t, base+"/default/es/event", `{"hello":"world"}`); got != http.StatusAccepted {
 		t.Errorf("POST = %d, want 202", got)
@@ -120,6 +120,109 @@ func TestRunOfTheQuickstart(t *testing.T) {
 		t.Errorf("POST after a good change = %d, want 202", got)
 	}
 	p.stdout.wait(t, `"to":"sink default/orders".*"data":\{"after":"change"\}`)
+}
+
+func TestRunKeepsItsStateWhileFilesComeAndGo(t *testing.T) {
+	sample, err := os.ReadFile("../../config/samples/quickstart.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "quickstart.yaml")
+	write(t, file, string(sample))
+	p := start(t, Options{Paths: []string{file}})
+	base := p.stderr.wait(t, `^listening on (http://127\.0\.0\.1:\d+)$`)[1]
+	steps := []struct {
+		name   string
+		change func()
+		want   string
+	}{
+		{"emptied", func() { write(t, file, "") }, `^not applied, the state before goes on: no EventSource, EventBus, ClusterEventBus or Trigger there$`},
+		{"gone", func() { _ = os.Remove(file) }, `quickstart\.yaml: no such file or directory\nnot applied, the state before goes on; mistakes: 1$`},
+		{"binary", func() { write(t, file, "\xff\x00") }, `quickstart\.yaml: is not text in UTF-8\nnot applied`},
+		{"without its bus", func() { write(t, file, strings.SplitN(string(sample), "\n---\n", 2)[1]) }, `spec\.eventBus: no EventBus "default".*\n.*\nnot applied`},
+		{"with another bus", func() {
+			write(t, file, strings.Replace(string(sample), "embedded: {}", "embedded: {maxBytes: 104857600}", 1))
+		},
+			`^not applied, the state before goes on: EventBus default/default: an embedded bus cannot be changed while it runs`},
+		{"replaced by a file that was written elsewhere", func() {
+			write(t, file+"~", strings.Replace(string(sample), "name: clock", "name: watch", 1))
+			if err := os.Rename(file+"~", file); err != nil {
+				t.Fatal(err)
+			}
+		}, `^applied: 2 sources, 3 subscribers$`},
+	}
+	for _, s := range steps {
+		s.change()
+		p.stderr.wait(t, s.want)
+		if got := post(t, base+"/default/es/event", `{"after":"`+s.name+`"}`); got != http.StatusAccepted {
+			t.Errorf("%s: POST = %d, want 202", s.name, got)
+		}
+		p.stdout.wait(t, `"to":"sink default/orders".*"after":"`+s.name+`"`)
+	}
+}
+
+func TestRunAddsTheBusThatNoFileDeclares(t *testing.T) {
+	file := []string{"../../config/samples/sample-5-conditions.yaml"}
+	p := start(t, Options{Paths: file, Embedded: true})
+	p.stderr.wait(t, `^embedded bus stands for EventBus default, which no file declares$`)
+	p.stderr.wait(t, `^listening on `)
+	var stdout, stderr output
+	err := Run(t.Context(), Options{Paths: file, Listen: "127.0.0.1:0", Sinks: &Sinks{}, Addresses: &Addresses{}, Stdout: &stdout, Stderr: &stderr})
+	if err == nil || !strings.HasSuffix(err.Error(), "\nhint: --embedded runs a bus named default in this process when no file declares one") {
+		t.Errorf("Run() without embedded servers = %v, want a hint", err)
+	}
+}
+
+func TestRunUsesABrokerThatAnswers(t *testing.T) {
+	p := start(t, Options{Paths: []string{"../../config/samples/sample-3-multi.yaml"}, Embedded: true})
+	kafka := p.stderr.wait(t, `^embedded kafka stands for dapr-kafka\.kafka:9092 at (127\.0\.0\.1:\d+)$`)[1]
+	addresses, err := ParseAddresses([]string{"dapr-kafka.kafka:9092=" + kafka})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := start(t, Options{Paths: []string{"../../config/samples/sample-3-multi.yaml"}, Embedded: true, Addresses: addresses})
+	q.stderr.wait(t, `^kafka at dapr-kafka\.kafka:9092 answers: no embedded one stands for it$`)
+	q.stderr.wait(t, `^listening on `)
+	if strings.Contains(q.stderr.String(), "embedded kafka") {
+		t.Errorf("an embedded server was started:\n%s", q.stderr.String())
+	}
+}
+
+func TestRunEndsWhenItsReaderHasGone(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	_ = r.Close()
+	var stderr output
+	ended := make(chan error, 1)
+	go func() {
+		ended <- Run(t.Context(), Options{Paths: []string{"../../config/samples/quickstart.yaml"}, Listen: "127.0.0.1:0",
+			Sinks: &Sinks{}, Addresses: &Addresses{}, Stdout: w, Stderr: &stderr})
+	}()
+	base := stderr.wait(t, `^listening on (http://127\.0\.0\.1:\d+)$`)[1]
+	post(t, base+"/default/es/event", "{}")
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Errorf("Run() = %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("Run() goes on")
+	}
+}
+
+func TestRunSharesItsDataWithNobody(t *testing.T) {
+	dir := t.TempDir()
+	file := []string{"../../config/samples/quickstart.yaml"}
+	p := start(t, Options{Paths: file, DataDir: dir})
+	p.stderr.wait(t, `^listening on `)
+	var stdout, stderr output
+	err := Run(t.Context(), Options{Paths: file, Listen: "127.0.0.1:0", DataDir: dir, Sinks: &Sinks{}, Addresses: &Addresses{}, Stdout: &stdout, Stderr: &stderr})
+	if err == nil || !strings.Contains(err.Error(), "is used by the process ") {
+		t.Errorf("Run() with the same directory = %v", err)
+	}
 }
 
 func TestRunWithEmbeddedServers(t *testing.T) {
@@ -147,6 +250,7 @@ func TestRunStartsNothingOfWhatCannotWork(t *testing.T) {
 kind: Trigger
 metadata: {name: t}
 spec:
+  eventBus: shared
   inputs:
     a: {eventSource: es, event: e}
   subscribers:
@@ -159,7 +263,7 @@ spec:
 	if !ok {
 		t.Fatalf("Run() = %v, want an InvalidError", err)
 	}
-	for _, want := range []string{`t.yaml:4: Trigger default/t: spec.eventBus: no EventBus "default"`, `t.yaml:6: Trigger default/t: spec.inputs[a].eventSource: no EventSource default/es`} {
+	for _, want := range []string{`t.yaml:5: Trigger default/t: spec.eventBus: no EventBus "shared"`, `t.yaml:7: Trigger default/t: spec.inputs[a].eventSource: no EventSource default/es`} {
 		if !strings.Contains(invalid.Error(), want) {
 			t.Errorf("Run() = %v\nwant %s", invalid, want)
 		}

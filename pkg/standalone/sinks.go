@@ -18,6 +18,8 @@ import (
 type Sinks struct {
 	urls map[string]*url.URL
 	used map[string]bool
+	// displayed are the references without a URL.
+	displayed map[string]bool
 }
 
 // ParseSinks reads NAMESPACE/NAME=URL, or NAME=URL for the namespace default.
@@ -60,6 +62,10 @@ func (s *Sinks) Resolve(d *duckv1.Destination, namespace string) (*plan.Target, 
 	t := &plan.Target{Name: "sink " + key, CACerts: caCerts}
 	base, ok := s.urls[key]
 	if !ok {
+		if s.displayed == nil {
+			s.displayed = map[string]bool{}
+		}
+		s.displayed[key] = true
 		return t, nil
 	}
 	s.used[key] = true
@@ -85,4 +91,16 @@ func (s *Sinks) Unused() []string {
 	}
 	slices.Sort(unused)
 	return unused
+}
+
+// others tells which references lead nowhere yet, at most five.
+func (s *Sinks) others() string {
+	names := sortedKeys(s.displayed)
+	switch n := len(names); {
+	case n == 0:
+		return ""
+	case n > 5:
+		return fmt.Sprintf("; others are %s and %d more", strings.Join(names[:5], ", "), n-5)
+	}
+	return "; others are " + strings.Join(names, ", ")
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
 )
 
 // fault is what is wrong with one field.
@@ -15,6 +16,7 @@ type fault struct{ path, message string }
 
 var (
 	rawType         = reflect.TypeFor[runtime.RawExtension]()
+	destinationType = reflect.TypeFor[duckv1.Destination]()
 	unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
 )
 
@@ -70,6 +72,9 @@ func conform(value any, t reflect.Type, path string) []fault {
 
 func conformStruct(value any, t reflect.Type, path string) []fault {
 	m, ok := value.(map[string]any)
+	if _, isText := value.(string); isText && t == destinationType {
+		return mismatch(path, "a mapping such as {uri: http://server.default}", value)
+	}
 	if !ok {
 		return mismatch(path, "a mapping", value)
 	}
@@ -149,45 +154,60 @@ func unknownField(name string, fields map[string]reflect.Type) string {
 	if near := nearest(name, known); near != "" {
 		return fmt.Sprintf("unknown field; did you mean %q?", near)
 	}
-	if len(known) > 12 {
+	if len(known) > 20 {
 		return "unknown field"
 	}
 	return "unknown field (fields are " + strings.Join(known, ", ") + ")"
 }
 
-// nearest returns the candidate that a typing mistake may have been meant to be, or nothing.
+// nearest returns the candidate that a typing mistake may have been meant to be, or the only one that begins or ends with name, or nothing.
 func nearest(name string, candidates []string) string {
+	if len(name) > 64 { // no name of a field, and the comparison takes its square
+		return ""
+	}
 	best, bestDistance := "", 1+max(1, len(name)/3)
+	var longer []string
 	for _, c := range candidates {
-		if strings.EqualFold(c, name) {
+		small, letters := strings.ToLower(c), strings.ToLower(name)
+		if small == letters {
 			return c
 		}
-		if d := distance(strings.ToLower(name), strings.ToLower(c)); d < bestDistance {
+		if d := distance(letters, small); d < bestDistance {
 			best, bestDistance = c, d
 		}
+		if len(name) > 2 && (strings.HasPrefix(small, letters) || strings.HasSuffix(small, letters)) {
+			longer = append(longer, c)
+		}
+	}
+	if best == "" && len(longer) == 1 {
+		return longer[0]
 	}
 	return best
 }
 
-// distance is the number of letters to insert, drop or replace to get from a to b.
+// distance is the number of letters to insert, drop, replace or swap with the next one to get from a to b.
 func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			replace := rows[i-1][j-1]
+			if a[i-1] != b[j-1] {
 				replace++
 			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+			rows[i][j] = min(replace, rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
 		}
 	}
-	return row[len(b)]
+	return rows[len(a)][len(b)]
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -19,7 +19,7 @@ const (
 
 // watch calls changed each time the contents of the files at paths differ from before, until ctx is done. It calls it with no call
 // in progress and returns after the last one.
-func watch(ctx context.Context, paths []string, digestNow [32]byte, changed func()) {
+func (r *reader) watch(ctx context.Context, paths []string, digestNow [32]byte, changed func()) {
 	known, pending := digestNow, digestNow
 	var stamp uint64
 	quiet := false
@@ -37,7 +37,7 @@ func watch(ctx context.Context, paths []string, digestNow [32]byte, changed func
 			continue
 		}
 		stamp = now
-		current := digest(readAll(paths))
+		current := digest(r.readAll(ctx, paths))
 		switch {
 		case current == known:
 			pending, quiet = known, true
@@ -60,6 +60,9 @@ func stamps(paths []string) (sum uint64, recent bool) {
 			fmt.Fprintf(h, "%q %v\n", path, err)
 		}
 		for _, name := range names {
+			if name == stdin {
+				continue
+			}
 			info, err := os.Stat(name)
 			if err != nil {
 				fmt.Fprintf(h, "%q %v\n", name, err)

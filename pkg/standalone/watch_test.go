@@ -17,12 +17,12 @@ func TestWatchSeesWhatChanged(t *testing.T) {
 	paths := []string{"d", "one.yaml"}
 	ctx, cancel := context.WithCancel(t.Context())
 	changes, done := make(chan struct{}, 10), make(chan struct{})
-	before := digest(readAll(paths))
+	before := digest(new(reader).readAll(t.Context(), paths))
 	// A change between the first reading and the watch counts too.
 	write(t, "one.yaml", "2")
 	go func() {
 		defer close(done)
-		watch(ctx, paths, before, func() { changes <- struct{}{} })
+		new(reader).watch(ctx, paths, before, func() { changes <- struct{}{} })
 	}()
 	steps := []struct {
 		name   string
@@ -49,12 +49,12 @@ func TestWatchSeesWhatChanged(t *testing.T) {
 func TestDigestIsOfContentsOnly(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "a.yaml", "a")
-	before := digest(readAll([]string{"a.yaml"}))
+	before := digest(new(reader).readAll(t.Context(), []string{"a.yaml"}))
 	later := time.Now().Add(time.Hour)
 	if err := os.Chtimes("a.yaml", later, later); err != nil {
 		t.Fatal(err)
 	}
-	if digest(readAll([]string{"a.yaml"})) != before {
+	if digest(new(reader).readAll(t.Context(), []string{"a.yaml"})) != before {
 		t.Error("a file that was only touched has another digest")
 	}
 }

@@ -1,11 +1,9 @@
 package standalone
 
 import (
-	"bytes"
 	"encoding/base64"
 	"fmt"
 	"math"
-	"regexp"
 	"strconv"
 	"strings"
 
@@ -23,24 +21,14 @@ type tree struct {
 	mistakes []Problem
 }
 
-var yamlLine = regexp.MustCompile(`^yaml: (?:line (\d+): )?`)
-
 // parse reads one document. A document that is not YAML gives a tree with a mistake and no value.
 func parse(c chunk) tree {
 	t := tree{lines: map[string]int{}}
-	var doc yaml.Node
-	if err := yaml.NewDecoder(bytes.NewReader(c.data)).Decode(&doc); err != nil {
-		message, line := err.Error(), c.before+1
-		if m := yamlLine.FindStringSubmatch(message); m != nil {
-			if n, err := strconv.Atoi(m[1]); err == nil {
-				line = c.before + n
-			}
-			message = message[len(m[0]):]
-		}
-		if strings.HasSuffix(message, "cannot start any token") {
-			message += " (a tab? YAML is indented with spaces)"
-		}
-		t.mistakes = append(t.mistakes, Problem{Line: line, Message: "not valid YAML: " + message})
+	doc, err := decode(c.data)
+	if err != nil {
+		p := syntaxProblem(c.data, err)
+		p.Line += c.before
+		t.mistakes = append(t.mistakes, p)
 		return t
 	}
 	w := walker{tree: &t, before: c.before, open: map[*yaml.Node]bool{}}
@@ -73,6 +61,11 @@ func (w *walker) value(n *yaml.Node, path string) any {
 	if _, ok := w.lines[path]; !ok {
 		w.lines[path] = w.before + n.Line
 	}
+	if strings.HasPrefix(n.Tag, "!") && !strings.HasPrefix(n.Tag, "!!") {
+		// Not least a condition without quotes, such as !a && b.
+		w.mistake(n, "%s begins a YAML tag: put the text in quotes, %q", n.Tag, strings.TrimSpace(n.Tag+" "+n.Value))
+		return n.Tag + " " + n.Value
+	}
 	switch n.Kind {
 	case yaml.AliasNode:
 		if w.open[n.Alias] {
@@ -104,8 +97,12 @@ func (w *walker) mapping(n *yaml.Node, path string) any {
 			continue
 		}
 		if key.Kind != yaml.ScalarNode {
-			w.mistake(key, "key of a mapping: want text")
+			w.mistake(key, "key of a mapping: want text%s", template(key))
 			continue
+		}
+		if _, ok := first[key.Value]; ok && path == "" && (key.Value == "apiVersion" || key.Value == "kind") {
+			w.mistake(key, "another object begins here: write --- in a line of its own between objects")
+			break
 		}
 		if line, ok := first[key.Value]; ok {
 			w.mistake(key, "key %q: is there already in line %d", key.Value, line)
@@ -119,6 +116,14 @@ func (w *walker) mapping(n *yaml.Node, path string) any {
 		w.merge(m, path, fields)
 	}
 	return fields
+}
+
+// template explains a {{ }}, which is a mapping as the key of a mapping.
+func template(key *yaml.Node) string {
+	if key.Kind == yaml.MappingNode && key.Style&yaml.FlowStyle != 0 {
+		return " (a template with {{ }} must be rendered first)"
+	}
+	return ""
 }
 
 // merge adds the fields of what << names, unless they are set already.

@@ -25,8 +25,12 @@ var (
 	kafkaTopic = regexp.MustCompile(`^[A-Za-z0-9._-]{1,249}$`)
 )
 
-// objectName checks the name of an object, or of the objects that generateName will name.
+// objectName checks the name of an object, or of the objects that generateName will name, and its namespace: a server has checked that
+// one before it asks, but files come from nowhere.
 func (r report) objectName(o metav1.Object) {
+	if namespace := o.GetNamespace(); namespace != "" {
+		r.field("metadata").field("namespace").namespace(namespace)
+	}
 	switch name, prefix := o.GetName(), o.GetGenerateName(); {
 	case name == "" && prefix == "":
 		r.field("metadata").field("name").errorf("is empty: give the object a name")

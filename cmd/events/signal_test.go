@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const hangingSink = goodBus + `---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: es}
+spec:
+  http:
+    e: {raw: true}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: Trigger
+metadata: {name: t}
+spec:
+  inputs:
+    a: {eventSource: es, event: e}
+  subscribers:
+  - condition: a
+    sink: {ref: {apiVersion: v1, kind: Service, name: s}}
+`
+
+// program starts this program as a process of its own; when the test is over it is killed if it still runs.
+func program(t *testing.T, stderr *lines, stdout io.Writer, args ...string) *exec.Cmd {
+	t.Helper()
+	c := exec.Command(os.Args[0], args...)
+	c.Env = append(os.Environ(), asProgram+"=1")
+	c.Stdout, c.Stderr = stdout, stderr
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Process.Kill() })
+	return c
+}
+
+func TestAReaderThatHasSeenEnoughEndsTheRun(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "a.yaml")
+	if err := os.WriteFile(file, []byte(hangingSink), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr lines
+	c := program(t, &stderr, w, "run", "-f", file, "--listen", "127.0.0.1:0")
+	_ = w.Close()
+	_ = r.Close()
+	url := stderr.wait(t, `^listening on (\S+)$`)[1]
+	answer, err := http.Post(url+"/default/es/e", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if err := c.Wait(); err != nil {
+		t.Errorf("the run ended with %v, want exit code 0\n%s", err, stderr.String())
+	}
+}
+
+func (l *lines) wait(t *testing.T, pattern string) []string {
+	t.Helper()
+	expression := regexp.MustCompile("(?m)" + pattern)
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if m := expression.FindStringSubmatch(l.String()); m != nil {
+			return m
+		}
+	}
+	t.Fatalf("no %q in:\n%s", pattern, l.String())
+	return nil
+}
+
+func TestSignals(t *testing.T) {
+	arrived, release := make(chan struct{}, 10), make(chan struct{})
+	sink := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-release
+	}))
+	defer sink.Close()
+	defer close(release)
+	tests := []struct {
+		name    string
+		hangs   bool
+		signals []os.Signal
+		code    int
+	}{
+		{"SIGINT ends an idle run well", false, []os.Signal{os.Interrupt}, 0},
+		{"SIGTERM too", false, []os.Signal{syscall.SIGTERM}, 0},
+		{"a second SIGINT does not wait for a sink that hangs", true, []os.Signal{os.Interrupt, os.Interrupt}, 130},
+		{"nor does a second signal of another kind", true, []os.Signal{os.Interrupt, syscall.SIGTERM}, 143},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			file := filepath.Join(t.TempDir(), "a.yaml")
+			if err := os.WriteFile(file, []byte(hangingSink), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			var stderr lines
+			c := program(t, &stderr, nil, "run", "-f", file, "--listen", "127.0.0.1:0", "--data", t.TempDir(), "--sink", "default/s="+sink.URL)
+			url := stderr.wait(t, `^listening on (\S+)$`)[1]
+			if tt.hangs {
+				r, err := http.Post(url+"/default/es/e", "application/json", strings.NewReader("{}"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = r.Body.Close()
+				<-arrived
+			}
+			for i, s := range tt.signals {
+				if i > 0 {
+					stderr.wait(t, `^draining: .*a second signal ends at once$`)
+				}
+				if err := c.Process.Signal(s); err != nil {
+					t.Fatal(err)
+				}
+			}
+			start := time.Now()
+			err := c.Wait()
+			code := 0
+			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+				code = exit.ExitCode()
+			}
+			if code != tt.code {
+				t.Errorf("exit code %d (%v), want %d\n%s", code, err, tt.code, stderr.String())
+			}
+			if took := time.Since(start); tt.hangs && took > 2*time.Second {
+				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
