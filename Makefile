@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export CGO_ENABLED ?= 0
 GO ?= go
 
-.PHONY: run build test e2e bench lint generate
+.PHONY: run build test e2e bench lint generate cluster
 
 # Runs the quick start: an embedded bus, http and cron events, a condition over both.
 run:
@@ -32,3 +32,7 @@ lint:
 
 generate:
 	hack/generate.sh
+
+# A Kubernetes on loopback until ctrl-c, as root; its first build takes long. Images are named in bin/cluster/images.yaml.
+cluster:
+	$(GO) build -C third_party/kubernetes -ldflags "$$(cat third_party/kubernetes/ldflags)" -o ../../bin/kube . && exec bin/kube cluster --dir bin/cluster

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -22,16 +23,17 @@ const startTimeout = 60 * time.Second
 
 // Build compiles pkg with the module in moduleDir, which is relative to the repository's root, and returns the binary's path.
 // The binary is kept in the user's cache; a file lock makes test processes that run at once wait for one build.
-func Build(t testing.TB, moduleDir, pkg, name string) string {
+// The flags are those of go build.
+func Build(t testing.TB, moduleDir, pkg, name string, flags ...string) string {
 	t.Helper()
-	path, err := build(t.Context(), filepath.Join(root(), moduleDir), pkg, name)
+	path, err := build(t.Context(), filepath.Join(root(), moduleDir), pkg, name, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return path
 }
 
-func build(ctx context.Context, dir, pkg, name string) (string, error) {
+func build(ctx context.Context, dir, pkg, name string, flags ...string) (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		return "", fmt.Errorf("build %s: %w", name, err)
@@ -46,7 +48,7 @@ func build(ctx context.Context, dir, pkg, name string) (string, error) {
 	}
 	defer unlock()
 	path := filepath.Join(cache, name)
-	cmd := exec.CommandContext(ctx, "go", "build", "-C", dir, "-o", path, pkg)
+	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-C", dir, "-o", path}, flags, []string{pkg})...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w\n%s", name, err, out)

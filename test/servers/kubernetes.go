@@ -1,0 +1,205 @@
+package servers
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"sigs.k8s.io/yaml"
+)
+
+// KubernetesCluster is a real API server, controller manager and etcd with a node that runs containers as local processes, all on
+// loopback addresses. Its methods fail the test that started it.
+//
+// A container's image is a program that Images names. The process sees the volumes of its pod, the names of Services and its service
+// account; when it listens on every address it gets the pod's. It shares everything else with the machine.
+type KubernetesCluster struct {
+	t          testing.TB
+	binary     string
+	kubeconfig string
+	dir        string // empty if the cluster is not one of ours
+}
+
+// Kubernetes starts a cluster that lives until the test ends, or uses the one that $KUBECONFIG names. It needs root.
+// There is one at a time on a machine: others wait, so subtests share their parent's.
+func Kubernetes(t testing.TB) *KubernetesCluster {
+	t.Helper()
+	module := filepath.Join("third_party", "kubernetes")
+	ldflags, err := os.ReadFile(filepath.Join(root(), module, "ldflags"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &KubernetesCluster{t: t, kubeconfig: os.Getenv("KUBECONFIG")}
+	c.binary = Build(t, module, ".", "kube", "-ldflags", strings.TrimSpace(string(ldflags)))
+	if c.kubeconfig != "" {
+		if dir := filepath.Dir(c.kubeconfig); exists(filepath.Join(dir, "cluster.pid")) {
+			c.dir = dir
+		}
+		return c
+	}
+	unlock, err := lockFile(filepath.Join(filepath.Dir(c.binary), "kube-cluster.lock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(unlock)
+	c.dir = t.TempDir()
+	c.kubeconfig = filepath.Join(c.dir, "kubeconfig")
+	p := StartProcess(t, exec.Command(c.binary, "cluster", "--dir", c.dir), func() error {
+		if !exists(filepath.Join(c.dir, "cluster.pid")) {
+			return errors.New("the cluster is not ready")
+		}
+		return nil
+	})
+	t.Cleanup(func() {
+		_ = syscall.Kill(p.Pid(), syscall.SIGTERM)
+		_ = p.Wait()
+	})
+	return c
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
+}
+
+// Kubeconfig is the path of a kubeconfig of the cluster's administrator.
+func (c *KubernetesCluster) Kubeconfig() string { return c.kubeconfig }
+
+// Kubectl runs kubectl and returns its standard output. It fails the test if kubectl does.
+func (c *KubernetesCluster) Kubectl(args ...string) string {
+	c.t.Helper()
+	out, err := c.Try(args...)
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return out
+}
+
+// Try runs kubectl and returns its standard output; the error has what it wrote to standard error.
+func (c *KubernetesCluster) Try(args ...string) (string, error) { return c.kubectl("", args...) }
+
+// Apply applies a manifest of one or more documents.
+func (c *KubernetesCluster) Apply(manifest string) {
+	c.t.Helper()
+	if _, err := c.kubectl(manifest, "apply", "-f", "-"); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+func (c *KubernetesCluster) kubectl(stdin string, args ...string) (string, error) {
+	cmd := exec.Command(c.binary, append([]string{"kubectl", "--kubeconfig", c.kubeconfig}, args...)...)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), fmt.Errorf("kubectl %s: %w\n%s", strings.Join(args, " "), err, &stderr)
+	}
+	return stdout.String(), nil
+}
+
+// Images adds to the table that says which program an image is: `/path/to/binary [args...]`. An image that starts with a key is that
+// key's too.
+func (c *KubernetesCluster) Images(programs map[string]string) {
+	c.t.Helper()
+	path := c.file("images.yaml")
+	table := map[string]string{}
+	raw, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		c.t.Fatal(err)
+	}
+	if err := yaml.Unmarshal(raw, &table); err != nil {
+		c.t.Fatalf("read %s: %v", path, err)
+	}
+	maps.Copy(table, programs)
+	if raw, err = yaml.Marshal(table); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.WriteFile(path+".next", raw, 0o644); err != nil {
+		c.t.Fatal(err)
+	}
+	if err := os.Rename(path+".next", path); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// Log is what a container of a pod wrote so far, in all its runs. It is there when the pod is gone.
+func (c *KubernetesCluster) Log(namespace, pod, container string) string {
+	c.t.Helper()
+	raw, err := os.ReadFile(c.file(filepath.Join("pods", namespace+"_"+pod, container+".log")))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// KillAPIServer ends the API server with SIGKILL.
+func (c *KubernetesCluster) KillAPIServer() {
+	c.t.Helper()
+	pid := c.pid("kube-apiserver.pid")
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		c.t.Fatalf("kill kube-apiserver: %v", err)
+	}
+	c.poll("kube-apiserver is not gone", func() error {
+		if syscall.Kill(pid, 0) == nil {
+			return errors.New("it runs")
+		}
+		return nil
+	})
+}
+
+// StartAPIServer starts the API server again with the data it had and returns once it serves.
+func (c *KubernetesCluster) StartAPIServer() {
+	c.t.Helper()
+	cluster := c.pid("cluster.pid")
+	c.poll("kube-apiserver does not start", func() error {
+		if err := syscall.Kill(cluster, syscall.SIGHUP); err != nil {
+			return err
+		}
+		_, err := c.Try("get", "--raw", "/readyz")
+		return err
+	})
+}
+
+func (c *KubernetesCluster) poll(failure string, done func() error) {
+	c.t.Helper()
+	deadline := time.Now().Add(startTimeout)
+	for {
+		err := done()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("%s: %v", failure, err)
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (c *KubernetesCluster) file(name string) string {
+	c.t.Helper()
+	if c.dir == "" {
+		c.t.Fatalf("%s: the cluster of %s was not started by third_party/kubernetes", name, c.kubeconfig)
+	}
+	return filepath.Join(c.dir, name)
+}
+
+func (c *KubernetesCluster) pid(name string) int {
+	c.t.Helper()
+	raw, err := os.ReadFile(c.file(name))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	pid, err := strconv.Atoi(string(raw))
+	if err != nil {
+		c.t.Fatalf("read %s: %v", name, err)
+	}
+	return pid
+}

@@ -1,0 +1,147 @@
+package node
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// volumes are one pod's, each a folder of its own. They are used by one goroutine.
+type volumes struct {
+	node   *node
+	pod    *corev1.Pod
+	dir    string
+	tokens map[string]token // by audience
+}
+
+type token struct {
+	value string
+	renew time.Time
+}
+
+// path is where the volume is on the machine.
+func (v *volumes) path(volume corev1.Volume) string {
+	if volume.HostPath != nil {
+		return volume.HostPath.Path
+	}
+	return filepath.Join(v.dir, volume.Name)
+}
+
+// write makes every volume as it should be now. It is called again whenever something may have changed.
+func (v *volumes) write(ctx context.Context) error {
+	for _, volume := range v.pod.Spec.Volumes {
+		if err := v.writeVolume(ctx, volume); err != nil {
+			return fmt.Errorf("volume %s: %w", volume.Name, err)
+		}
+	}
+	return nil
+}
+
+func (v *volumes) writeVolume(ctx context.Context, volume corev1.Volume) error {
+	var sources []corev1.VolumeProjection
+	switch {
+	case volume.HostPath != nil:
+		return nil
+	case volume.EmptyDir != nil:
+		return os.MkdirAll(v.path(volume), 0o777)
+	case volume.Secret != nil:
+		sources = []corev1.VolumeProjection{{Secret: &corev1.SecretProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: volume.Secret.SecretName},
+			Items:                volume.Secret.Items, Optional: volume.Secret.Optional,
+		}}}
+	case volume.ConfigMap != nil:
+		sources = []corev1.VolumeProjection{{ConfigMap: &corev1.ConfigMapProjection{
+			LocalObjectReference: volume.ConfigMap.LocalObjectReference,
+			Items:                volume.ConfigMap.Items, Optional: volume.ConfigMap.Optional,
+		}}}
+	case volume.DownwardAPI != nil:
+		sources = []corev1.VolumeProjection{{DownwardAPI: &corev1.DownwardAPIProjection{Items: volume.DownwardAPI.Items}}}
+	case volume.Projected != nil:
+		sources = volume.Projected.Sources
+	default:
+		return fmt.Errorf("a kind of volume that the node does not know")
+	}
+	files := map[string]string{}
+	for _, source := range sources {
+		if err := v.project(ctx, source, files); err != nil {
+			return err
+		}
+	}
+	return writeAtomically(v.path(volume), files)
+}
+
+// project adds source's files to files.
+func (v *volumes) project(ctx context.Context, source corev1.VolumeProjection, files map[string]string) error {
+	var values map[string]string
+	var items []corev1.KeyToPath
+	var optional *bool
+	var err error
+	switch {
+	case source.Secret != nil:
+		items, optional = source.Secret.Items, source.Secret.Optional
+		values, err = v.node.values(v.pod.Namespace, secret, source.Secret.Name, optional)
+	case source.ConfigMap != nil:
+		items, optional = source.ConfigMap.Items, source.ConfigMap.Optional
+		values, err = v.node.values(v.pod.Namespace, configMap, source.ConfigMap.Name, optional)
+	case source.ServiceAccountToken != nil:
+		files[source.ServiceAccountToken.Path], err = v.token(ctx, source.ServiceAccountToken)
+	case source.DownwardAPI != nil:
+		for _, item := range source.DownwardAPI.Items {
+			if item.FieldRef == nil {
+				return fmt.Errorf("%s: only fieldRef is known", item.Path)
+			}
+			if files[item.Path], err = podField(v.pod, item.FieldRef.FieldPath); err != nil {
+				return err
+			}
+		}
+	default:
+		return fmt.Errorf("a projection that the node does not know")
+	}
+	if err != nil {
+		return err
+	}
+	if items == nil {
+		for key, value := range values {
+			files[key] = value
+		}
+		return nil
+	}
+	for _, item := range items {
+		value, ok := values[item.Key]
+		if !ok && (optional == nil || !*optional) {
+			return fmt.Errorf("there is no key %s", item.Key)
+		}
+		if ok {
+			files[item.Path] = value
+		}
+	}
+	return nil
+}
+
+// token is a token of the pod's service account, renewed before four fifths of its life have passed.
+func (v *volumes) token(ctx context.Context, source *corev1.ServiceAccountTokenProjection) (string, error) {
+	if t := v.tokens[source.Audience]; time.Now().Before(t.renew) {
+		return t.value, nil
+	}
+	request := &authenticationv1.TokenRequest{Spec: authenticationv1.TokenRequestSpec{
+		ExpirationSeconds: source.ExpirationSeconds,
+		BoundObjectRef:    &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: v.pod.Name, UID: v.pod.UID},
+	}}
+	if source.Audience != "" {
+		request.Spec.Audiences = []string{source.Audience}
+	}
+	got, err := v.node.client.CoreV1().ServiceAccounts(v.pod.Namespace).
+		CreateToken(ctx, v.pod.Spec.ServiceAccountName, request, metav1.CreateOptions{})
+	if err != nil {
+		return "", fmt.Errorf("token of %s: %w", v.pod.Spec.ServiceAccountName, err)
+	}
+	life := time.Until(got.Status.ExpirationTimestamp.Time)
+	v.tokens[source.Audience] = token{value: got.Status.Token, renew: time.Now().Add(life * 4 / 5)}
+	return got.Status.Token, nil
+}
