@@ -3,7 +3,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 echo "lint: gofmt"
-unformatted=$(gofmt -l cmd pkg test third_party)
+unformatted=$(gofmt -l cmd hack pkg test third_party)
 if [ -n "$unformatted" ]; then
   printf 'lint: not formatted, run gofmt -w on:\n%s\n' "$unformatted" >&2
   exit 1
