@@ -25,7 +25,7 @@ func ask(ctx context.Context, p *corev1.Probe, t target) error {
 	var err error
 	switch {
 	case p.HTTPGet != nil:
-		request, rerr := httpprobe.NewRequestForHTTPGetAction(p.HTTPGet, t.container, t.ip, "kube-probe")
+		request, rerr := httpprobe.NewRequestForHTTPGetAction(p.HTTPGet, t.container, t.ip, "probe")
 		if rerr != nil {
 			return rerr
 		}
