@@ -9,6 +9,10 @@ import (
 
 // +genclient
 // +genreconciler
+// +kubebuilder:resource:path=eventbuses,singular=eventbus,categories={all,openfunction},shortName=eb
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].status",priority=1
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // EventBus declares what carries the events of a namespace.
@@ -16,7 +20,11 @@ type EventBus struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	Spec   EventBusSpec   `json:"spec,omitempty"`
+	// Spec is what is wanted: exactly one backend.
+	// +optional
+	Spec EventBusSpec `json:"spec,omitempty"`
+	// Status is what the controller saw.
+	// +optional
 	Status EventBusStatus `json:"status,omitempty"`
 }
 
@@ -33,6 +41,10 @@ type EventBusList struct {
 // +genclient
 // +genclient:nonNamespaced
 // +genreconciler
+// +kubebuilder:resource:path=clustereventbuses,singular=clustereventbus,categories={all,openfunction},shortName=ceb,scope=Cluster
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].status",priority=1
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // ClusterEventBus is an EventBus for every namespace that has none of that name.
@@ -40,7 +52,11 @@ type ClusterEventBus struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	Spec   EventBusSpec   `json:"spec,omitempty"`
+	// Spec is what is wanted: exactly one backend.
+	// +optional
+	Spec EventBusSpec `json:"spec,omitempty"`
+	// Status is what the controller saw.
+	// +optional
 	Status EventBusStatus `json:"status,omitempty"`
 }
 

@@ -10,6 +10,14 @@ import (
 
 // +genclient
 // +genreconciler
+// +kubebuilder:resource:categories={all,openfunction},shortName=es
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="EventBus",type=string,JSONPath=".spec.eventBus"
+// +kubebuilder:printcolumn:name="Sink",type=string,JSONPath=".spec.sink.ref.name"
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=".status.state"
+// +kubebuilder:printcolumn:name="Components",type=string,JSONPath=".status.componentStatistics"
+// +kubebuilder:printcolumn:name="Workloads",type=string,JSONPath=".status.workloadStatistics"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // EventSource declares where events come from and where they go.
@@ -17,7 +25,11 @@ type EventSource struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	Spec   EventSourceSpec   `json:"spec,omitempty"`
+	// Spec is what is wanted: where events come from and where they go.
+	// +optional
+	Spec EventSourceSpec `json:"spec,omitempty"`
+	// Status is what the controller saw.
+	// +optional
 	Status EventSourceStatus `json:"status,omitempty"`
 }
 
@@ -235,43 +247,61 @@ type RedisSpec struct {
 	// List to take entries from.
 	// +optional
 	List string `json:"list,omitempty"`
-
+	// EnableTLS connects with TLS. Default false.
 	// +optional
 	EnableTLS *bool `json:"enableTLS,omitempty"`
+	// Failover says that redisHost is a Sentinel, which knows the server of sentinelMasterName. Default false.
 	// +optional
 	Failover *bool `json:"failover,omitempty"`
+	// SentinelMasterName is the name of the server that Sentinel watches; failover needs it.
 	// +optional
 	SentinelMasterName *string `json:"sentinelMasterName,omitempty"`
+	// RedeliverInterval is how often the stream is searched for entries that nobody has acknowledged, for example 15s.
 	// +optional
 	RedeliverInterval *string `json:"redeliverInterval,omitempty"`
+	// ProcessingTimeout is how long an entry may stay unacknowledged before another consumer takes it over, for example 15s.
 	// +optional
 	ProcessingTimeout *string `json:"processingTimeout,omitempty"`
+	// RedisType is node (the default) or cluster.
 	// +optional
 	RedisType *string `json:"redisType,omitempty"`
+	// RedisDB is the number of the database. Default 0.
 	// +optional
 	RedisDB *int64 `json:"redisDB,omitempty"`
+	// RedisMaxRetries is how often a command is tried again after a failure of the network.
 	// +optional
 	RedisMaxRetries *int64 `json:"redisMaxRetries,omitempty"`
+	// RedisMinRetryInterval is the shortest wait between such retries, for example 8ms.
 	// +optional
 	RedisMinRetryInterval *string `json:"redisMinRetryInterval,omitempty"`
+	// RedisMaxRetryInterval is the longest wait between such retries, for example 512ms.
 	// +optional
 	RedisMaxRetryInterval *string `json:"redisMaxRetryInterval,omitempty"`
+	// DialTimeout bounds connecting, for example 5s.
 	// +optional
 	DialTimeout *string `json:"dialTimeout,omitempty"`
+	// ReadTimeout bounds the wait for an answer, for example 3s.
 	// +optional
 	ReadTimeout *string `json:"readTimeout,omitempty"`
+	// WriteTimeout bounds the sending of a command, for example 3s.
 	// +optional
 	WriteTimeout *string `json:"writeTimeout,omitempty"`
+	// PoolSize is the most connections that are open at once.
 	// +optional
 	PoolSize *int64 `json:"poolSize,omitempty"`
+	// PoolTimeout is how long a command waits for a free connection, for example 4s.
 	// +optional
 	PoolTimeout *string `json:"poolTimeout,omitempty"`
+	// MaxConnAge is the age at which a connection is closed and replaced, for example 30m.
 	// +optional
 	MaxConnAge *string `json:"maxConnAge,omitempty"`
+	// MinIdleConns is how many connections are kept open without use.
 	// +optional
 	MinIdleConns *int64 `json:"minIdleConns,omitempty"`
+	// IdleCheckFrequency is how often idle connections are looked for, for example 1m.
 	// +optional
 	IdleCheckFrequency *string `json:"idleCheckFrequency,omitempty"`
+	// IdleTimeout is how long a connection may be idle before it is closed, for example 5m.
 	// +optional
 	IdleTimeout *string `json:"idleTimeout,omitempty"`
 }

@@ -9,6 +9,13 @@ import (
 
 // +genclient
 // +genreconciler
+// +kubebuilder:resource:categories={all,openfunction},shortName=tg
+// +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="EventBus",type=string,JSONPath=".spec.eventBus"
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=".status.state"
+// +kubebuilder:printcolumn:name="Components",type=string,JSONPath=".status.componentStatistics"
+// +kubebuilder:printcolumn:name="Workloads",type=string,JSONPath=".status.workloadStatistics"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // Trigger declares what happens when events arrive.
@@ -16,7 +23,11 @@ type Trigger struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
-	Spec   TriggerSpec   `json:"spec,omitempty"`
+	// Spec is what is wanted: inputs, conditions and who gets the events.
+	// +optional
+	Spec TriggerSpec `json:"spec,omitempty"`
+	// Status is what the controller saw.
+	// +optional
 	Status TriggerStatus `json:"status,omitempty"`
 }
 
