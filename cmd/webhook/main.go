@@ -1,0 +1,21 @@
+// Command webhook admits EventSources, EventBuses, ClusterEventBuses and Triggers: it defaults them, and refuses what cannot work.
+package main
+
+import (
+	_ "time/tzdata" // Time zones of cron schedules are checked here, and the image has none.
+
+	"knative.dev/pkg/injection/sharedmain"
+	"knative.dev/pkg/signals"
+	kwebhook "knative.dev/pkg/webhook"
+
+	"github.com/openfunction/events/pkg/webhook"
+)
+
+func main() {
+	ctx := kwebhook.WithOptions(signals.NewContext(), kwebhook.Options{
+		ServiceName: kwebhook.NameFromEnv(),
+		SecretName:  kwebhook.SecretNameFromEnv("events-webhook-certs"),
+		Port:        kwebhook.PortFromEnv(8443),
+	})
+	sharedmain.MainWithContext(ctx, kwebhook.NameFromEnv(), webhook.Constructors()...)
+}

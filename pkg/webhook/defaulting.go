@@ -1,0 +1,47 @@
+package webhook
+
+import (
+	"context"
+	"encoding/json"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"knative.dev/pkg/configmap"
+	"knative.dev/pkg/controller"
+	kwebhook "knative.dev/pkg/webhook"
+	"knative.dev/pkg/webhook/resourcesemantics/defaulting"
+)
+
+// NewDefaulting fills in what objects leave out.
+//
+// Unknown fields are not its business: the API server has dropped or refused them before it asks, with their paths. What it does not know
+// was written by a newer version of ours, during an upgrade.
+func NewDefaulting(ctx context.Context, _ configmap.Watcher) *controller.Impl {
+	impl := defaulting.NewAdmissionController(ctx, DefaultingName, DefaultingPath, kinds, nil, false)
+	impl.Reconciler = &defaulter{admission: impl.Reconciler.(admission)}
+	return impl
+}
+
+// defaulter leaves alone what is not its own: writes to the status, and objects that the types cannot read. The API server asks before it
+// has checked types; when nobody objects, it checks them and says which field has a wrong one.
+type defaulter struct {
+	admission
+	kwebhook.StatelessAdmissionImpl
+}
+
+// Admit returns the patch that adds the defaults.
+func (d *defaulter) Admit(ctx context.Context, request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
+	if request.SubResource != "" {
+		return allow()
+	}
+	if o, ok := newObject(request.Kind); ok && json.Unmarshal(request.Object.Raw, o) != nil {
+		return allow()
+	}
+	if old, ok := newObject(request.Kind); ok && json.Unmarshal(request.OldObject.Raw, old) != nil {
+		// Defaults do not depend on it, and what came from elsewhere must be mendable.
+		without := *request
+		without.OldObject = runtime.RawExtension{}
+		request = &without
+	}
+	return d.admission.Admit(ctx, request)
+}

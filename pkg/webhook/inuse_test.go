@@ -1,0 +1,92 @@
+package webhook
+
+import (
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	admissionv1 "k8s.io/api/admission/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
+	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventsource"
+	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/trigger"
+)
+
+func source(namespace, name, bus string) *v1alpha1.EventSource {
+	return &v1alpha1.EventSource{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1alpha1.EventSourceSpec{EventBus: bus}}
+}
+
+func triggerOn(namespace, name, bus string) *v1alpha1.Trigger {
+	return &v1alpha1.Trigger{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1alpha1.TriggerSpec{EventBus: bus}}
+}
+
+func busIn(namespace, name string) *v1alpha1.EventBus {
+	return &v1alpha1.EventBus{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+}
+
+func TestDeletingABus(t *testing.T) {
+	const unless = `: delete them first, or set the annotation events.openfunction.io/force-delete: "true" on it`
+	leaving := source("a", "es", "main")
+	leaving.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+	many := []any{triggerOn("a", "t", "main")}
+	for i := range 6 {
+		many = append(many, source("a", fmt.Sprintf("es%d", i), "main"))
+	}
+	for _, tt := range []struct {
+		name            string
+		kind, namespace string
+		annotations     map[string]string
+		others          []any
+		want            string
+	}{
+		{"nobody uses it", "EventBus", "a", nil, nil, ""},
+		{"others use other buses", "EventBus", "a", nil, []any{source("a", "es", "other"), source("b", "es", "main"), triggerOn("b", "t", "main")}, ""},
+		{"an EventSource uses it", "EventBus", "a", nil, []any{source("a", "es", "main")}, "EventBus main: is used by EventSource a/es" + unless},
+		{"a Trigger uses it", "EventBus", "a", nil, []any{triggerOn("a", "t", "main")}, "EventBus main: is used by Trigger a/t" + unless},
+		{"its user is being deleted too", "EventBus", "a", nil, []any{leaving}, ""},
+		{
+			"many use it", "EventBus", "a", nil, many,
+			"EventBus main: is used by EventSource a/es0, EventSource a/es1, EventSource a/es2, EventSource a/es3, EventSource a/es4 and 2 more" + unless,
+		},
+		{"its owner insists", "EventBus", "a", map[string]string{ForceDelete: "true"}, many, ""},
+		{"its owner does not insist", "EventBus", "a", map[string]string{ForceDelete: "false"}, many[:1], "EventBus main: is used by Trigger a/t" + unless},
+		{
+			"a cluster bus is used from two namespaces", "ClusterEventBus", "", nil, []any{source("a", "es", "main"), triggerOn("b", "t", "main")},
+			"ClusterEventBus main: is used by EventSource a/es, Trigger b/t" + unless,
+		},
+		{"a cluster bus is hidden by a namespace's own", "ClusterEventBus", "", nil, []any{source("a", "es", "main"), busIn("a", "main")}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newServer(t)
+			for _, o := range tt.others {
+				var err error
+				switch o := o.(type) {
+				case *v1alpha1.EventSource:
+					err = eventsource.Get(s.ctx).Informer().GetIndexer().Add(o)
+				case *v1alpha1.Trigger:
+					err = trigger.Get(s.ctx).Informer().GetIndexer().Add(o)
+				case *v1alpha1.EventBus:
+					err = eventbus.Get(s.ctx).Informer().GetIndexer().Add(o)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			bus := busIn(tt.namespace, "main")
+			bus.Kind, bus.Annotations = tt.kind, tt.annotations
+			data, err := json.Marshal(bus)
+			if err != nil {
+				t.Fatal(err)
+			}
+			request := newRequest(t, data)
+			request.Operation, request.OldObject, request.Object.Raw = admissionv1.Delete, request.Object, nil
+			got := s.validation.Admit(s.ctx, request)
+			if got.Allowed != (tt.want == "") || !got.Allowed && (got.Result.Message != tt.want || got.Result.Code != 409) {
+				t.Errorf("delete: allowed %t with %v, want %q", got.Allowed, got.Result, tt.want)
+			}
+		})
+	}
+}

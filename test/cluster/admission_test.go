@@ -1,0 +1,142 @@
+//go:build e2e
+
+package cluster
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/openfunction/events/test/servers"
+)
+
+// TestE2EAdmission installs config/ and applies right and wrong objects, as users do.
+func TestE2EAdmission(t *testing.T) {
+	c := servers.Kubernetes(t)
+	c.Images(map[string]string{"ko://github.com/openfunction/events/cmd/webhook": servers.Build(t, ".", "./cmd/webhook", "webhook")})
+	c.Kubectl("apply", "-f", "../../config")
+	c.Kubectl("-n", "openfunction", "wait", "--for=condition=Available", "--timeout=120s", "deployment/events-webhook")
+	eventually(t, func() error {
+		return refused(c, eventBus("probe", `{}`), "spec: has no backend")
+	})
+
+	t.Run("the samples are accepted verbatim", func(t *testing.T) {
+		for _, sample := range files(t, "../../config/samples/sample-[2-5]*.yaml") {
+			c.Kubectl("apply", "-f", sample)
+		}
+		if got := c.Kubectl("get", "trigger", "my-trigger", "-o", "jsonpath={.spec.window} {.spec.subscribers[0].match}"); got != "60s Once" {
+			t.Errorf("defaults of the Trigger: %q, want 60s Once", got)
+		}
+		head := strings.Fields(strings.SplitN(c.Kubectl("get", "es"), "\n", 2)[0])
+		if got := strings.Join(head, " "); got != "NAME EVENTBUS SINK STATUS COMPONENTS WORKLOADS AGE" {
+			t.Errorf("columns: %s", got)
+		}
+	})
+	t.Run("wrong objects are refused in the words of their files", func(t *testing.T) {
+		for _, name := range files(t, "../../pkg/apis/events/v1alpha1/testdata/invalid/*.yaml") {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for line := range strings.Lines(string(text)) {
+				want, ok := strings.CutPrefix(strings.TrimSpace(line), "# want: ")
+				if !ok || strings.Contains(want, "metadata.namespace") { // The API server looks for the namespace first.
+					continue
+				}
+				if err := refused(c, string(text), want); err != nil {
+					t.Errorf("%s: %v", filepath.Base(name), err)
+				}
+			}
+		}
+	})
+	t.Run("unknown fields and wrong types are refused with their paths", func(t *testing.T) {
+		for spec, want := range map[string]string{
+			`{embedded: {syncInternal: 1s}}`: `unknown field "spec.embedded.syncInternal"`,
+			`{embedded: {maxBytes: many}}`:   `spec.embedded.maxBytes: Invalid value: "string"`,
+		} {
+			if err := refused(c, eventBus("typo", spec), want); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	t.Run("the status can be written while admission is away", func(t *testing.T) {
+		c.Kubectl("-n", "openfunction", "scale", "deployment/events-webhook", "--replicas=0")
+		c.Kubectl("-n", "openfunction", "delete", "pod", "-l", "app.kubernetes.io/component=webhook", "--force", "--grace-period=0")
+		if _, err := c.Try("apply", "--dry-run=server", "-f", "../../config/samples/sample-1-sink.yaml"); err == nil {
+			t.Error("an object was accepted while admission is away")
+		}
+		c.Kubectl("patch", "es", "my-eventsource", "--subresource=status", "--type=merge", "-p", `{"status": {"state": "Running"}}`)
+		c.Kubectl("-n", "openfunction", "scale", "deployment/events-webhook", "--replicas=1")
+		c.Kubectl("-n", "openfunction", "wait", "--for=condition=Available", "--timeout=120s", "deployment/events-webhook")
+	})
+	t.Run("a bus in use stays", func(t *testing.T) {
+		eventually(t, func() error {
+			_, err := c.Try("delete", "eb", "default", "--timeout=20s", "--dry-run=server")
+			return says(err, "EventBus default: is used by EventSource default/eventsource-a")
+		})
+		c.Kubectl("annotate", "eb", "default", "events.openfunction.io/force-delete=true")
+		c.Kubectl("delete", "eb", "default", "--timeout=20s")
+	})
+	t.Run("settings that nobody could read are refused", func(t *testing.T) {
+		_, err := c.Try("-n", "openfunction", "patch", "cm", "config-leader-election", "-p", `{"data": {"buckets": "11"}}`)
+		if err := says(err, "buckets: value must be between"); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func eventBus(name, spec string) string {
+	return fmt.Sprintf("{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: %s}, spec: %s}", name, spec)
+}
+
+// refused creates an object as a dry run (apply would drop what is null first), and returns an error unless it is refused with the sentence.
+func refused(c *servers.KubernetesCluster, document, want string) error {
+	f, err := os.CreateTemp("", "wrong-*.yaml")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if _, err := f.WriteString(document); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	_, err = c.Try("create", "--dry-run=server", "-f", f.Name())
+	return says(err, want)
+}
+
+func says(err error, want string) error {
+	switch {
+	case err == nil:
+		return fmt.Errorf("accepted, want %s", want)
+	case !strings.Contains(err.Error(), want):
+		return fmt.Errorf("got %w, want %s", err, want)
+	}
+	return nil
+}
+
+func eventually(t *testing.T, try func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(200 * time.Millisecond) {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func files(t *testing.T, pattern string) []string {
+	t.Helper()
+	names, err := filepath.Glob(pattern)
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no file matches %s (%v)", pattern, err)
+	}
+	return names
+}
