@@ -255,7 +255,7 @@ func TestFailingNextIsTriedAgain(t *testing.T) {
 	}{
 		{"with growing pauses", errors.New("away"), 3, []time.Duration{0, 200 * time.Millisecond, 600 * time.Millisecond, 1400 * time.Millisecond}},
 		{"after the pause it asks for", &event.Unavailable{What: "bus", After: 3 * time.Second}, 1, []time.Duration{0, 3 * time.Second}},
-		{"after half a minute at the most", &event.Unavailable{What: "bus", After: time.Hour}, 1, []time.Duration{0, 30 * time.Second}},
+		{"after five seconds at the most", &event.Unavailable{What: "bus", After: time.Hour}, 1, []time.Duration{0, 5 * time.Second}},
 		{"but not when that cannot help", event.Permanent(errors.New("too large")), 1, []time.Duration{0}},
 	}
 	for _, tt := range tests {

@@ -13,7 +13,7 @@ import (
 
 const (
 	minBackoff = 200 * time.Millisecond
-	maxBackoff = 30 * time.Second
+	maxBackoff = 5 * time.Second
 )
 
 // handOver hands ticks to the next stage, a bounded number at once. It lives as long as one Run.
