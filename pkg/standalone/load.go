@@ -36,6 +36,9 @@ type Object struct {
 	value resource
 	tree  *tree
 	root  string
+
+	// misspelt are the paths about which an unknown field may be all that is wrong: where it stands, and what it nearly is.
+	misspelt map[string]bool
 }
 
 // resource is what all our kinds are.
@@ -217,6 +220,9 @@ func (c *Config) ours(ctx context.Context, o *Object, kind string, fields map[st
 	c.byName[o.Name] = o
 	r.SetDefaults(ctx)
 	for _, p := range v1alpha1.Flatten(r.Validate(ctx)) {
+		if o.misspelt[p.Path] {
+			continue
+		}
 		c.report(o, Problem{Path: p.Path, Message: p.Message, Warning: p.Warning})
 	}
 }
@@ -226,18 +232,24 @@ func (c *Config) decode(o *Object, kind string, fields map[string]any, r metav1.
 	delete(fields, "status")
 	o.Name = title(kind, fields)
 	faults := conform(fields, reflect.TypeOf(r), "")
+	o.misspelt = map[string]bool{}
 	for _, f := range faults {
 		c.problem(o, f.path, f.message)
-	}
-	if len(faults) > 0 {
-		return false
+		parent := f.path[:max(0, strings.LastIndexByte(f.path, '.'))]
+		o.misspelt[parent] = true
+		if _, near, ok := strings.Cut(f.message, `did you mean "`); ok {
+			o.misspelt[join(parent, strings.TrimSuffix(near, `"?`))] = true
+		}
 	}
 	text, err := json.Marshal(fields)
 	if err == nil {
 		err = json.Unmarshal(text, r)
 	}
-	if err != nil {
+	switch {
+	case err != nil && len(faults) == 0:
 		c.problem(o, "", err.Error())
+		return false
+	case err != nil: // a fault says it better; with fields that are only unknown, what is known has mistakes of its own to tell
 		return false
 	}
 	if r.GetName() == "" {
