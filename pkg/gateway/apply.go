@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 
 	"golang.org/x/sync/errgroup"
 	"knative.dev/pkg/logging"
@@ -111,7 +110,7 @@ func (g *Gateway) replace(next *state) {
 		g.prune(b, next.subscribers)
 	}
 	for _, b := range next.buses {
-		b.gate.expect(next.subscribers, b)
+		b.gate.expect(b, next.subscribers)
 	}
 	g.begin(next.subscribers, g.subscribers)
 	g.ingress.SetRoutes(next.routes)
@@ -167,8 +166,8 @@ func (g *Gateway) runPart(ctx context.Context, p *part) {
 			return
 		}
 		g.health.set(p.name, err)
-		if err == nil && p.subscription != nil {
-			p.bus.gate.arrived(p)
+		if err == nil {
+			p.bus.gate.arrive(p)
 		}
 	}
 	err := p.run(ctx, report)
@@ -178,7 +177,7 @@ func (g *Gateway) runPart(ctx context.Context, p *part) {
 	// Only another plan can cure this: the part stays down and says why, and holds up nobody.
 	g.log.Errorw("part does not run", "part", p.name, "error", err)
 	report(err)
-	p.bus.gate.arrived(p)
+	p.bus.gate.arrive(p)
 }
 
 // unsubscribe removes the subscriptions of those that are gone for good, all at once: brokers that are away must not add up.
@@ -223,44 +222,4 @@ func (g *Gateway) prune(b *openBus, subscribers map[string]*part) {
 func fingerprint(specs ...any) (string, error) {
 	data, err := json.Marshal(specs)
 	return string(data), err
-}
-
-// gate keeps sources from publishing until the subscriptions that the plan has on a bus exist: an event that is published earlier on a
-// new bus would be kept for nobody.
-type gate struct {
-	mu      sync.Mutex
-	missing map[*part]bool
-	open    chan struct{} // closed when nothing is missing
-	once    sync.Once
-}
-
-func newGate() *gate { return &gate{open: make(chan struct{})} }
-
-// expect says which subscribers the gate waits for. A gate that is open stays open.
-func (w *gate) expect(subscribers map[string]*part, b *openBus) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.missing = map[*part]bool{}
-	for _, p := range subscribers {
-		if p.bus == b {
-			w.missing[p] = true
-		}
-	}
-	w.openIfComplete()
-}
-
-func (w *gate) arrived(p *part) {
-	if w == nil {
-		return
-	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.missing, p)
-	w.openIfComplete()
-}
-
-func (w *gate) openIfComplete() {
-	if len(w.missing) == 0 {
-		w.once.Do(func() { close(w.open) })
-	}
 }

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -48,7 +47,7 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 	if b := g.buses[spec.Name]; b != nil && b.spec == fp {
 		return b, nil
 	}
-	b := &openBus{name: spec.Name, spec: fp, gate: newGate()}
+	b := &openBus{name: spec.Name, spec: fp, gate: &gate{}}
 	switch {
 	case spec.NATSStreaming != nil:
 		b.maxInFlight, b.redelivery = spec.NATSStreaming.MaxInFlight, spec.NATSStreaming.AckWait
@@ -120,19 +119,12 @@ func (b *openBus) close() error {
 	return err
 }
 
-var errSubscribing = errors.New("its subscriptions are not set up yet")
-
 // publish returns the handler that a source publishes with.
 func (b *openBus) publish(topic string) event.Handler {
 	next := b.Topic(bus.Topic{Name: topic})
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
-		select {
-		case <-b.gate.open:
-		default:
-			if err := b.Ready(); err != nil {
-				return err
-			}
-			return &event.Unavailable{What: b.name, After: time.Second, Err: errSubscribing}
+		if err := b.gate.pass(ctx, b, topic); err != nil {
+			return err
 		}
 		return next.Handle(ctx, e)
 	})

@@ -233,6 +233,23 @@ func TestReloadDisturbsOnlyWhatChanged(t *testing.T) {
 	}
 }
 
+func TestTheFirstEventOfANewRouteIsNotMissed(t *testing.T) {
+	r := start(t, "")
+	r.apply(t, onePath())
+	for i := range 50 {
+		name := fmt.Sprintf("n%d", i)
+		topic := plan.Topic("default", "es", name)
+		p := onePath(plan.Subscriber{ID: "s-" + name, Condition: "a", Sink: display(name)})
+		p.Subscribers[0].Inputs[0].Topic = topic
+		p.Sources[0].Event, p.Sources[0].Topic = name, topic
+		if err := r.Apply(p); err != nil {
+			t.Fatal(err)
+		}
+		r.mustPost(t, name, name)
+		r.wants(t, "default/t -> sink default/"+name+": "+name)
+	}
+}
+
 func TestRoutesComeAndGo(t *testing.T) {
 	r := start(t, "")
 	p := onePath(plan.Subscriber{Condition: "a", Sink: display("each")})
