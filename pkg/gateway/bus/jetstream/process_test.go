@@ -17,7 +17,7 @@ import (
 )
 
 // A real server that is killed with SIGKILL.
-func TestConformanceProcess(t *testing.T) {
+func TestE2EConformance(t *testing.T) {
 	s := servers.JetStream(t)
 	bustest.Run(t, bustest.Fixture{
 		New: func(testing.TB) bus.Bus {

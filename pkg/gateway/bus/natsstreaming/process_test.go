@@ -18,7 +18,7 @@ import (
 	"github.com/openfunction/events/test/servers"
 )
 
-func TestConformanceOfTheRealServer(t *testing.T) {
+func TestE2EConformance(t *testing.T) {
 	s := servers.NATSStreaming(t)
 	bustest.Run(t, bustest.Fixture{
 		New:        func(t testing.TB) bus.Bus { return connect(t, instance(), config(s.URL())) },
@@ -29,7 +29,7 @@ func TestConformanceOfTheRealServer(t *testing.T) {
 	})
 }
 
-func TestNothingIsLostWhenTheServerIsKilled(t *testing.T) {
+func TestE2ENothingIsLostWhenTheServerIsKilled(t *testing.T) {
 	const publishers, events = 50, 5000
 	s := servers.NATSStreaming(t)
 	b := connect(t, instance(), config(s.URL()))
@@ -68,7 +68,7 @@ func TestNothingIsLostWhenTheServerIsKilled(t *testing.T) {
 	t.Logf("%d events were received %d times", events, len(in.ids()))
 }
 
-func TestLongOutageLeaksNothing(t *testing.T) {
+func TestE2ELongOutageLeaksNothing(t *testing.T) {
 	s := servers.NATSStreaming(t)
 	b := connect(t, instance(), config(s.URL()))
 	in := subscribe(t, b, bus.Subscription{Name: "s", Topics: []string{"a", "b"}})
@@ -93,7 +93,7 @@ func TestLongOutageLeaksNothing(t *testing.T) {
 	eventually(t, "as many goroutines as before", func() bool { return runtime.NumGoroutine() <= before+2 })
 }
 
-func TestFrozenServer(t *testing.T) {
+func TestE2EFrozenServer(t *testing.T) {
 	s := servers.NATSStreaming(t)
 	b := connect(t, instance(), config(s.URL()))
 	in := subscribe(t, b, bus.Subscription{Name: "s", Topics: []string{"topic"}})

@@ -18,7 +18,7 @@ import (
 	"github.com/openfunction/events/test/servers"
 )
 
-func TestRealKafka(t *testing.T) {
+func TestE2EKafka(t *testing.T) {
 	k := servers.Kafka(t)
 	for name, test := range map[string]func(*testing.T, *servers.KafkaServer){
 		"two members and a third that leaves get every record":  rebalance,
