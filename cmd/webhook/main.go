@@ -2,6 +2,7 @@
 package main
 
 import (
+	"time"
 	_ "time/tzdata" // Time zones of cron schedules are checked here, and the image has none.
 
 	"knative.dev/pkg/injection/sharedmain"
@@ -16,6 +17,8 @@ func main() {
 		ServiceName: kwebhook.NameFromEnv(),
 		SecretName:  kwebhook.SecretNameFromEnv("events-webhook-certs"),
 		Port:        kwebhook.PortFromEnv(8443),
+		// The API server may still send requests after a pod was told to end; without any for this long it knows.
+		GracePeriod: 10 * time.Second,
 	})
 	sharedmain.MainWithContext(ctx, kwebhook.NameFromEnv(), webhook.Constructors()...)
 }

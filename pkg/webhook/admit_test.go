@@ -12,6 +12,7 @@ import (
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -26,6 +27,7 @@ import (
 	_ "knative.dev/pkg/client/injection/kube/informers/admissionregistration/v1/validatingwebhookconfiguration/fake"
 	_ "knative.dev/pkg/injection/clients/namespacedkube/informers/core/v1/secret/fake"
 
+	"github.com/openfunction/events/pkg/apis/config"
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	_ "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus/fake"
 	_ "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventsource/fake"
@@ -40,11 +42,16 @@ type server struct {
 	defaulting, validation, config kwebhook.AdmissionController
 }
 
-func newServer(t *testing.T) *server {
+// newServer answers with the settings of config-defaults that are given as keys and values.
+func newServer(t *testing.T, defaults ...string) *server {
 	t.Helper()
 	ctx, _ := rtesting.SetupFakeContext(t)
 	ctx = kwebhook.WithOptions(ctx, kwebhook.Options{ServiceName: "events-webhook", SecretName: "events-webhook-certs"})
-	watcher := configmap.NewStaticWatcher()
+	settings := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: config.DefaultsName}, Data: map[string]string{}}
+	for i := 0; i < len(defaults); i += 2 {
+		settings.Data[defaults[i]] = defaults[i+1]
+	}
+	watcher := configmap.NewStaticWatcher(settings)
 	return &server{
 		ctx:        ctx,
 		defaulting: NewDefaulting(ctx, watcher).Reconciler.(kwebhook.AdmissionController),

@@ -89,6 +89,7 @@ func TestConfigMaps(t *testing.T) {
 		{"config-observability", "tracing-protocol", "grpc", `endpoint should be set for protocol "grpc"`},
 		{"config-leader-election", "buckets", "11", "buckets: value must be between"},
 		{"config-leader-election", "lease-duration", "long", `invalid duration "long"`},
+		{"config-defaults", "window", "0s", "window: 0s is too short: the least is 1s"},
 	} {
 		c := maps[tt.name].DeepCopy()
 		c.Data[tt.key] = tt.value

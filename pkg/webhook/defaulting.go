@@ -8,22 +8,28 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"knative.dev/pkg/configmap"
 	"knative.dev/pkg/controller"
+	"knative.dev/pkg/logging"
 	kwebhook "knative.dev/pkg/webhook"
 	"knative.dev/pkg/webhook/resourcesemantics/defaulting"
+
+	"github.com/openfunction/events/pkg/apis/config"
 )
 
 // NewDefaulting fills in what objects leave out.
 //
 // Unknown fields are not its business: the API server has dropped or refused them before it asks, with their paths. What it does not know
 // was written by a newer version of ours, during an upgrade.
-func NewDefaulting(ctx context.Context, _ configmap.Watcher) *controller.Impl {
-	impl := defaulting.NewAdmissionController(ctx, DefaultingName, DefaultingPath, kinds, nil, false)
+func NewDefaulting(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
+	settings := config.NewStore(logging.FromContext(ctx))
+	settings.Watch(cmw)
+	impl := defaulting.NewAdmissionController(ctx, DefaultingName, DefaultingPath, kinds, settings.ToContext, false)
 	impl.Reconciler = &defaulter{admission: impl.Reconciler.(admission)}
 	return impl
 }
 
-// defaulter leaves alone what is not its own: writes to the status, and objects that the types cannot read. The API server asks before it
-// has checked types; when nobody objects, it checks them and says which field has a wrong one.
+// defaulter leaves alone what is not its own: writes to the status, specs that do not change (a label must not bring the defaults of another
+// day), and objects that the types cannot read. The API server asks before it has checked types; when nobody objects, it checks them and
+// says which field has a wrong one.
 type defaulter struct {
 	admission
 	kwebhook.StatelessAdmissionImpl
@@ -31,7 +37,7 @@ type defaulter struct {
 
 // Admit returns the patch that adds the defaults.
 func (d *defaulter) Admit(ctx context.Context, request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
-	if request.SubResource != "" {
+	if request.SubResource != "" || request.Operation == admissionv1.Update && sameSpec(request) {
 		return allow()
 	}
 	if o, ok := newObject(request.Kind); ok && json.Unmarshal(request.Object.Raw, o) != nil {

@@ -19,6 +19,7 @@ import (
 	"knative.dev/pkg/webhook/configmaps"
 	"knative.dev/pkg/webhook/resourcesemantics"
 
+	"github.com/openfunction/events/pkg/apis/config"
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 )
 
@@ -55,6 +56,7 @@ func NewConfig(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 		logging.ConfigMapName():        newLogging,
 		leaderelection.ConfigMapName(): leaderelection.NewConfigFromConfigMap,
 		o11yconfigmap.Name():           o11yconfigmap.Parse,
+		config.DefaultsName:            config.NewDefaultsFromConfigMap,
 	})
 }
 

@@ -18,15 +18,15 @@ import (
 )
 
 func TestNamesAndColumns(t *testing.T) {
-	work := []string{"Status", "Components", "Workloads", "Age"}
+	work, bus := []string{"Status", "Components", "Workloads", "Age"}, []string{"Status", "Users", "Age", "Reason (wide)", "Message (wide)"}
 	for _, tt := range []struct {
 		kind, plural, singular, short string
 		scope                         apiextensionsv1.ResourceScope
 		columns                       []string
 	}{
 		{"EventSource", "eventsources", "eventsource", "es", "Namespaced", append([]string{"EventBus", "Sink"}, work...)},
-		{"EventBus", "eventbuses", "eventbus", "eb", "Namespaced", []string{"Age", "Ready (wide)"}},
-		{"ClusterEventBus", "clustereventbuses", "clustereventbus", "ceb", "Cluster", []string{"Age", "Ready (wide)"}},
+		{"EventBus", "eventbuses", "eventbus", "eb", "Namespaced", bus},
+		{"ClusterEventBus", "clustereventbuses", "clustereventbus", "ceb", "Cluster", bus},
 		{"Trigger", "triggers", "trigger", "tg", "Namespaced", append([]string{"EventBus"}, work...)},
 	} {
 		k := newServer(t)[tt.kind]

@@ -1,6 +1,8 @@
 package v1alpha1
 
 import (
+	"slices"
+
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"knative.dev/pkg/apis"
 	duckv1 "knative.dev/pkg/apis/duck/v1"
@@ -39,9 +41,30 @@ func (*ClusterEventBus) GetConditionSet() apis.ConditionSet { return eventBusCon
 func (ceb *ClusterEventBus) GetStatus() *duckv1.Status { return &ceb.Status.Status }
 
 // MarkReachable says that the bus answers.
-func (s *EventBusStatus) MarkReachable() { eventBusConditions.Manage(s).MarkTrue(EventBusReachable) }
+func (s *EventBusStatus) MarkReachable() {
+	s.State = "Running"
+	eventBusConditions.Manage(s).MarkTrue(EventBusReachable)
+}
 
 // MarkUnreachable says why the bus does not answer.
 func (s *EventBusStatus) MarkUnreachable(reason, format string, args ...any) {
+	s.State = "Error"
 	eventBusConditions.Manage(s).MarkFalse(EventBusReachable, reason, format, args...)
+}
+
+// MarkWaiting says why it is not known, yet, whether the bus answers.
+func (s *EventBusStatus) MarkWaiting(format string, args ...any) {
+	s.State = "Pending"
+	eventBusConditions.Manage(s).MarkUnknown(EventBusReachable, "Waiting", format, args...)
+}
+
+// maxUsedBy bounds the names in a status.
+const maxUsedBy = 10
+
+// MarkUsers says who uses the bus: the names of EventSources and Triggers, in any order.
+func (s *EventBusStatus) MarkUsers(eventSources, triggers []string) {
+	s.EventSources, s.Triggers = int32(len(eventSources)), int32(len(triggers))
+	s.Users = s.EventSources + s.Triggers
+	s.UsedBy = slices.Sorted(slices.Values(slices.Concat(eventSources, triggers)))
+	s.UsedBy = s.UsedBy[:min(len(s.UsedBy), maxUsedBy)]
 }

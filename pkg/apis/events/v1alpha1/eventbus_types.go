@@ -11,8 +11,11 @@ import (
 // +genreconciler
 // +kubebuilder:resource:path=eventbuses,singular=eventbus,categories={all,openfunction},shortName=eb
 // +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=".status.state"
+// +kubebuilder:printcolumn:name="Users",type=integer,JSONPath=".status.users"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
-// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].status",priority=1
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].reason",priority=1
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].message",priority=1
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // EventBus declares what carries the events of a namespace.
@@ -43,8 +46,11 @@ type EventBusList struct {
 // +genreconciler
 // +kubebuilder:resource:path=clustereventbuses,singular=clustereventbus,categories={all,openfunction},shortName=ceb,scope=Cluster
 // +kubebuilder:subresource:status
+// +kubebuilder:printcolumn:name="Status",type=string,JSONPath=".status.state"
+// +kubebuilder:printcolumn:name="Users",type=integer,JSONPath=".status.users"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
-// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].status",priority=1
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].reason",priority=1
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].message",priority=1
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // ClusterEventBus is an EventBus for every namespace that has none of that name.
@@ -228,4 +234,19 @@ type EmbeddedSpec struct {
 // EventBusStatus is what the controller saw.
 type EventBusStatus struct {
 	duckv1.Status `json:",inline"`
+	// State is Running, Pending or Error.
+	// +optional
+	State string `json:"state,omitempty"`
+	// Users is how many EventSources and Triggers use the bus.
+	// +optional
+	Users int32 `json:"users"`
+	// EventSources is how many EventSources use the bus.
+	// +optional
+	EventSources int32 `json:"eventSources"`
+	// Triggers is how many Triggers use the bus.
+	// +optional
+	Triggers int32 `json:"triggers"`
+	// UsedBy names the first ten users, for example "EventSource default/orders".
+	// +optional
+	UsedBy []string `json:"usedBy,omitempty"`
 }

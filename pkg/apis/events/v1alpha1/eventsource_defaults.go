@@ -14,10 +14,13 @@ const (
 )
 
 // SetDefaults fills in what the spec leaves out. Calling it again changes nothing.
-func (es *EventSource) SetDefaults(context.Context) {
-	s := &es.Spec
+func (es *EventSource) SetDefaults(ctx context.Context) {
+	s, defaults := &es.Spec, defaultsFrom(ctx)
 	if s.EventBus == "" && s.Sink == nil {
-		s.EventBus = defaultBus
+		s.EventBus = defaults.EventBus
+	}
+	if s.Sink != nil {
+		defaults.setDelivery(&s.Delivery)
 	}
 	setDestinationDefaults(s.Sink, namespaceOf(es))
 	setDestinationDefaults(s.DeadLetterSink, namespaceOf(es))

@@ -27,30 +27,33 @@ func TestReady(t *testing.T) {
 		why  string
 	}{
 		{"a new EventSource is not known to be ready", es, func() {}, corev1.ConditionUnknown, ""},
-		{"a missing bus is the reason", es, func() { es.Status.MarkBusNotFound("default") }, corev1.ConditionFalse, "BusNotFound"},
-		{"a bus that is not reached yet is unknown", es, func() { es.Status.MarkBusNotReady("BusUnreachable", "dial %s", "n:4222") }, corev1.ConditionUnknown, "BusUnreachable"},
-		{"a sink is still to be resolved", es, func() { es.Status.MarkBusNotUsed() }, corev1.ConditionUnknown, ""},
-		{"a sink that is missing is the reason", es, func() { es.Status.MarkSinkNotResolved("SinkNotFound", "no Service %q", "a") }, corev1.ConditionFalse, "SinkNotFound"},
+		{"a missing bus is the reason", es, func() {
+			es.Status.Mark(Bad("BusNotFound", "no bus"), NotUsed("no sink"), Pending("BusNotFound", "waits for the bus"))
+		}, corev1.ConditionFalse, "BusNotFound"},
+		{"what failed is the reason, not what is still to come before it", es, func() {
+			es.Status.Mark(Pending("Unreachable", "dial n:4222"), Good(), Bad("Refused", "the brokers refuse the password"))
+		}, corev1.ConditionFalse, "Refused"},
+		{"the first of two that failed is the reason", es, func() {
+			es.Status.Mark(Good(), Bad("SinkNotResolved", "no Service"), Bad("Refused", "the brokers refuse the password"))
+		}, corev1.ConditionFalse, "SinkNotResolved"},
 		{"sources are pending", es, func() {
-			es.Status.MarkSinkResolved(apis.HTTP("a.default"))
-			es.Status.MarkSourcesPending("Starting", "0 of 1 events are being received")
+			es.Status.Mark(Good(), Good(), Pending("Starting", "0 of 1 events are being received"))
 		}, corev1.ConditionUnknown, "Starting"},
-		{"sources failed", es, func() { es.Status.MarkSourcesFailed("Refused", "the brokers refuse the password") }, corev1.ConditionFalse, "Refused"},
-		{"an EventSource is ready when all its parts are", es, func() { es.Status.MarkSourcesReady() }, corev1.ConditionTrue, ""},
-		{"no sink is as good as one", es, func() { es.Status.MarkSinkNotUsed(); es.Status.MarkBusReady() }, corev1.ConditionTrue, ""},
+		{"an EventSource is ready when all its parts are", es, func() { es.Status.Mark(Good(), Good(), Good()) }, corev1.ConditionTrue, ""},
+		{"a part that is not used is as good as one that works", es, func() {
+			es.Status.Mark(NotUsed("no bus"), NotUsed("no sink"), Good())
+		}, corev1.ConditionTrue, ""},
 
-		{"a Trigger without its bus", tg, func() { tg.Status.MarkBusNotFound("default") }, corev1.ConditionFalse, "BusNotFound"},
-		{"a Trigger whose bus is not reached yet", tg, func() { tg.Status.MarkBusNotReady("BusUnreachable", "dial") }, corev1.ConditionUnknown, "BusUnreachable"},
+		{"a Trigger without its bus", tg, func() {
+			tg.Status.Mark(Bad("BusNotFound", "no bus"), Good(), Pending("BusNotFound", "waits for the bus"))
+		}, corev1.ConditionFalse, "BusNotFound"},
 		{"a Trigger without its input", tg, func() {
-			tg.Status.MarkBusReady()
-			tg.Status.MarkInputsNotResolved("EventNotFound", "input %s", "a")
+			tg.Status.Mark(Good(), Bad("EventNotFound", "no event"), Pending("EventNotFound", "waits for the inputs"))
 		}, corev1.ConditionFalse, "EventNotFound"},
 		{"a Trigger whose subscriptions are being made", tg, func() {
-			tg.Status.MarkInputsResolved()
-			tg.Status.MarkSubscribersPending("Subscribing", "0 of 1")
+			tg.Status.Mark(Good(), Good(), Pending("Subscribing", "0 of 1"))
 		}, corev1.ConditionUnknown, "Subscribing"},
-		{"a Trigger whose sink is missing", tg, func() { tg.Status.MarkSubscribersFailed("SinkNotFound", "subscriber %d", 0) }, corev1.ConditionFalse, "SinkNotFound"},
-		{"a Trigger is ready when all its parts are", tg, func() { tg.Status.MarkSubscribersReady() }, corev1.ConditionTrue, ""},
+		{"a Trigger is ready when all its parts are", tg, func() { tg.Status.Mark(Good(), Good(), Good()) }, corev1.ConditionTrue, ""},
 
 		{"a bus that does not answer", eb, func() { eb.Status.MarkUnreachable("Refused", "dial n:4222") }, corev1.ConditionFalse, "Refused"},
 		{"a bus that answers", eb, func() { eb.Status.MarkReachable() }, corev1.ConditionTrue, ""},
@@ -64,8 +67,26 @@ func TestReady(t *testing.T) {
 			}
 		})
 	}
-	if got := es.Status.SinkURI; got != nil {
-		t.Errorf("SinkURI without a sink = %v, want nil", got)
+}
+
+func TestState(t *testing.T) {
+	for _, tt := range []struct {
+		name          string
+		verdict       Verdict
+		want, message string
+	}{
+		{"what works is running", Good(), StateRunning, ""},
+		{"what is not used is not worth a message", NotUsed("spec.sink is not set"), StateRunning, ""},
+		{"what is still to come is pending", Pending("Starting", "0 of 1"), StatePending, "0 of 1"},
+		{"what does not work is an error", Bad("Refused", "no"), StateError, "no"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &TriggerStatus{}
+			s.Mark(Good(), tt.verdict, Good())
+			if got, want := [2]string{s.State, s.Message}, [2]string{tt.want, tt.message}; got != want {
+				t.Errorf("state and message = %q, want %q", got, want)
+			}
+		})
 	}
 }
 

@@ -3,10 +3,10 @@ package v1alpha1
 import "context"
 
 // SetDefaults fills in what the spec leaves out. Calling it again changes nothing.
-func (t *Trigger) SetDefaults(context.Context) {
-	s, namespace := &t.Spec, namespaceOf(t)
-	setDefault(&s.EventBus, defaultBus)
-	setDefault(&s.Window, "60s")
+func (t *Trigger) SetDefaults(ctx context.Context) {
+	s, namespace, defaults := &t.Spec, namespaceOf(t), defaultsFrom(ctx)
+	setDefault(&s.EventBus, defaults.EventBus)
+	setDefault(&s.Window, defaults.Window)
 	for _, input := range s.Inputs {
 		if input != nil { // One that is nil is left for validation to refuse.
 			setDefault(&input.Namespace, namespace)
@@ -16,6 +16,7 @@ func (t *Trigger) SetDefaults(context.Context) {
 		sub := &s.Subscribers[i]
 		setDestinationDefaults(sub.Sink, namespace)
 		setDestinationDefaults(sub.DeadLetterSink, namespace)
+		defaults.setDelivery(&sub.Delivery)
 		setDefault(&sub.Match, MatchOnce)
 		setDefault(&sub.Payload, PayloadEvent)
 	}

@@ -258,6 +258,11 @@ func (in *EventBusSpec) DeepCopy() *EventBusSpec {
 func (in *EventBusStatus) DeepCopyInto(out *EventBusStatus) {
 	*out = *in
 	in.Status.DeepCopyInto(&out.Status)
+	if in.UsedBy != nil {
+		in, out := &in.UsedBy, &out.UsedBy
+		*out = make([]string, len(*in))
+		copy(*out, *in)
+	}
 	return
 }
 

@@ -1,0 +1,47 @@
+package v1alpha1
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestEventBusState(t *testing.T) {
+	b := &EventBus{}
+	for _, tt := range []struct {
+		mark func()
+		want [3]string
+	}{
+		{func() { b.Status.MarkWaiting("no %s yet", "gateway") }, [3]string{"Pending", "Unknown", "Waiting"}},
+		{func() { b.Status.MarkUnreachable("Refused", "dial %s", "n:4222") }, [3]string{"Error", "False", "Refused"}},
+		{func() { b.Status.MarkWaiting("applying") }, [3]string{"Pending", "Unknown", "Waiting"}},
+		{func() { b.Status.MarkReachable() }, [3]string{"Running", "True", ""}},
+	} {
+		tt.mark()
+		r := ready(b)
+		if got := [3]string{b.Status.State, r[0], r[1]}; got != tt.want {
+			t.Errorf("state and Ready = %v, want %v", got, tt.want)
+		}
+	}
+}
+
+func TestMarkUsersNamesTheFirstTen(t *testing.T) {
+	var eventSources []string
+	for i := range 9 {
+		eventSources = append(eventSources, fmt.Sprintf("EventSource a/%d", 8-i))
+	}
+	s := &EventBusStatus{}
+	s.MarkUsers(eventSources, []string{"Trigger a/y", "Trigger a/x"})
+	want := &EventBusStatus{Users: 11, EventSources: 9, Triggers: 2, UsedBy: []string{
+		"EventSource a/0", "EventSource a/1", "EventSource a/2", "EventSource a/3", "EventSource a/4",
+		"EventSource a/5", "EventSource a/6", "EventSource a/7", "EventSource a/8", "Trigger a/x",
+	}}
+	if diff := cmp.Diff(s, want); diff != "" {
+		t.Errorf("MarkUsers (-got +want):\n%s", diff)
+	}
+	s.MarkUsers(nil, nil)
+	if diff := cmp.Diff(s, &EventBusStatus{}); diff != "" {
+		t.Errorf("without users (-got +want):\n%s", diff)
+	}
+}
