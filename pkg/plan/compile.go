@@ -1,9 +1,6 @@
 package plan
 
 import (
-	"cmp"
-	"slices"
-
 	duckv1 "knative.dev/pkg/apis/duck/v1"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
@@ -71,12 +68,7 @@ func (c *compiler) result() (*Plan, []Problem) {
 			c.plan.Buses = append(c.plan.Buses, b.plan)
 		}
 	}
-	slices.SortFunc(c.plan.Buses, func(a, b Bus) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(c.plan.Sources, func(a, b Source) int {
-		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.EventSource, b.EventSource),
-			cmp.Compare(a.Event, b.Event), cmp.Compare(a.Kind, b.Kind))
-	})
-	slices.SortFunc(c.plan.Subscribers, func(a, b Subscriber) int { return cmp.Compare(a.ID, b.ID) })
+	c.plan.sort()
 	sortProblems(c.problems)
 	return &c.plan, c.problems
 }

@@ -12,6 +12,17 @@ type Plan struct {
 	Buses       []Bus        `json:"buses,omitempty"`
 	Sources     []Source     `json:"sources,omitempty"`
 	Subscribers []Subscriber `json:"subscribers,omitempty"`
+	// Retired are subscriptions that earlier plans had and nobody will come back for: they are removed from their buses.
+	Retired []Retired `json:"retired,omitempty"`
+}
+
+// Retired is a durable subscription that is no longer wanted.
+type Retired struct {
+	// Bus is the name of a bus of the plan.
+	Bus string `json:"bus"`
+	// ID is the Subscriber's.
+	ID     string   `json:"id"`
+	Topics []string `json:"topics"`
 }
 
 // Bus is one connection to a broker. Exactly one of the specs is set.

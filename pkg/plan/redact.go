@@ -28,6 +28,7 @@ func (p Plan) Redacted() *Plan {
 		Buses:       each(p.Buses, Bus.redacted),
 		Sources:     each(p.Sources, Source.redacted),
 		Subscribers: each(p.Subscribers, Subscriber.redacted),
+		Retired:     p.Retired,
 	}
 }
 

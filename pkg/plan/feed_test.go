@@ -1,0 +1,91 @@
+package plan
+
+import (
+	"bytes"
+	"compress/gzip"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func feed() *Plan {
+	return &Plan{
+		Buses:       []Bus{{Name: "EventBus d/a", JetStream: &JetStream{URL: "nats://u:secret@a", Password: "p"}}, {Name: "EventBus d/b", Embedded: &Embedded{}}},
+		Sources:     []Source{{Namespace: "d", EventSource: "es", Event: "e", Kind: "http", Bus: "EventBus d/a", HTTP: &HTTP{MaxBodyBytes: 1}}},
+		Subscribers: []Subscriber{{ID: "1", Trigger: "d/t", Bus: "EventBus d/b"}, {ID: "2", EventSource: "d/es", Bus: "EventBus d/a"}},
+	}
+}
+
+func TestDecodeIsTheOppositeOfEncode(t *testing.T) {
+	data, err := Encode(feed())
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Encode(feed())
+	if err != nil || !bytes.Equal(data, again) {
+		t.Errorf("equal plans are encoded differently (%v)", err)
+	}
+	got, err := Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Buses[0].JetStream.Password != "p" {
+		t.Error("the password is lost")
+	}
+	if diff := cmp.Diff(got.String(), feed().String()); diff != "" {
+		t.Errorf("decoded (-got +want):\n%s", diff)
+	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
+	zipped := func(s string) []byte {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, _ = z.Write([]byte(s))
+		_ = z.Close()
+		return b.Bytes()
+	}
+	for name, tt := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"nothing":             {nil, "decode plan: EOF"},
+		"no gzip":             {[]byte("{}{}{}{}{}{}"), "gzip: invalid header"},
+		"an unknown field":    {zipped(`{"busses": []}`), `unknown field "busses"`},
+		"a bomb":              {zipped(strings.Repeat(" ", maxDecoded+1)), "larger than"},
+		"half of a plan":      {zipped(`{"buses": [`), "unexpected EOF"},
+		"a cut off gzip file": {zipped(`{"buses": []}`)[:20], "unexpected EOF"},
+	} {
+		if _, err := Decode(tt.data); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %s", name, err, tt.want)
+		}
+	}
+}
+
+func TestHashesChangeWithWhatTheyAreOf(t *testing.T) {
+	before := feed().Hashes()
+	for name, tt := range map[string]struct {
+		change func(*Plan)
+		want   []string
+	}{
+		"nothing":           {func(*Plan) {}, nil},
+		"a bus":             {func(p *Plan) { p.Buses[0].JetStream.Password = "q" }, []string{"EventBus d/a", "EventSource d/es"}},
+		"a source":          {func(p *Plan) { p.Sources[0].HTTP.Raw = true }, []string{"EventSource d/es"}},
+		"a subscriber":      {func(p *Plan) { p.Subscribers[0].Condition = "x" }, []string{"Trigger d/t"}},
+		"a sink subscriber": {func(p *Plan) { p.Subscribers[1].Topic = "x" }, []string{"EventSource d/es"}},
+	} {
+		p := feed()
+		tt.change(p)
+		var got []string
+		after := p.Hashes()
+		for _, owner := range []string{"EventBus d/a", "EventBus d/b", "EventSource d/es", "Trigger d/t"} {
+			if len(after) != 4 || before[owner] != after[owner] {
+				got = append(got, owner)
+			}
+		}
+		if diff := cmp.Diff(got, tt.want); diff != "" {
+			t.Errorf("%s changes the hashes of (-got +want):\n%s", name, diff)
+		}
+	}
+}

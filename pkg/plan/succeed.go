@@ -1,0 +1,109 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+)
+
+// maxRetired bounds the memory of a plan: the oldest subscriptions beyond it stay on their broker.
+const maxRetired = 64
+
+// Succeed returns next as the plan that follows last: what last still has to remove, and the subscriptions that next drops, are retired.
+//
+// The owners for whom keep is true have a passing problem (their sink or bus is away, say): what last runs for them goes on beside what
+// next has for them, and nothing is retired. keep may be nil.
+//
+// A subscription is not retired when its bus leads elsewhere now: the old broker may well be gone.
+func Succeed(last, next *Plan, keep func(owner string) bool) *Plan {
+	p := &Plan{
+		Buses:       slices.Clone(next.Buses),
+		Sources:     slices.Clone(next.Sources),
+		Subscribers: slices.Clone(next.Subscribers),
+	}
+	if last == nil {
+		return p
+	}
+	for _, s := range last.Sources {
+		if keep != nil && keep(s.Owner()) && !slices.ContainsFunc(p.Sources, s.same) && p.keepBus(last, s.Bus) {
+			p.Sources = append(p.Sources, s)
+		}
+	}
+	var dropped []Subscriber
+	for _, s := range last.Subscribers {
+		switch {
+		case slices.ContainsFunc(p.Subscribers, func(o Subscriber) bool { return o.ID == s.ID }):
+		case keep != nil && keep(s.Owner()) && p.keepBus(last, s.Bus):
+			p.Subscribers = append(p.Subscribers, s)
+		default:
+			dropped = append(dropped, s)
+		}
+	}
+	for _, r := range last.Retired {
+		p.retire(last, r)
+	}
+	for _, s := range dropped {
+		r := Retired{Bus: s.Bus, ID: s.ID}
+		for _, in := range s.Inputs {
+			r.Topics = append(r.Topics, in.Topic)
+		}
+		slices.Sort(r.Topics)
+		r.Topics = slices.Compact(r.Topics)
+		p.retire(last, r)
+	}
+	if n := len(p.Retired) - maxRetired; n > 0 {
+		p.Retired = p.Retired[n:]
+	}
+	p.sort()
+	return p
+}
+
+func (s *Source) same(o Source) bool {
+	return s.Namespace == o.Namespace && s.EventSource == o.EventSource && s.Event == o.Event && s.Kind == o.Kind
+}
+
+// keepBus makes the bus of last that has the name p's too. It reports false if p means another one by that name.
+func (p *Plan) keepBus(last *Plan, name string) bool {
+	if name == "" {
+		return true
+	}
+	old, _ := last.bus(name)
+	if b, ok := p.bus(name); ok {
+		return SameBroker(*b, *old)
+	}
+	p.Buses = append(p.Buses, *old)
+	return true
+}
+
+// retire adds r unless somebody has that subscription now, or its bus is not the one it was.
+func (p *Plan) retire(last *Plan, r Retired) {
+	old, ok := last.bus(r.Bus)
+	if !ok || slices.ContainsFunc(p.Retired, func(o Retired) bool { return o.ID == r.ID && o.Bus == r.Bus }) {
+		return
+	}
+	for _, s := range p.Subscribers {
+		if b, ok := p.bus(s.Bus); ok && s.ID == r.ID && SameBroker(*b, *old) {
+			return
+		}
+	}
+	if p.keepBus(last, r.Bus) {
+		p.Retired = append(p.Retired, r)
+	}
+}
+
+func (p *Plan) bus(name string) (*Bus, bool) {
+	for i := range p.Buses {
+		if p.Buses[i].Name == name {
+			return &p.Buses[i], true
+		}
+	}
+	return nil, false
+}
+
+func (p *Plan) sort() {
+	slices.SortFunc(p.Buses, func(a, b Bus) int { return cmp.Compare(a.Name, b.Name) })
+	slices.SortFunc(p.Sources, func(a, b Source) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.EventSource, b.EventSource),
+			cmp.Compare(a.Event, b.Event), cmp.Compare(a.Kind, b.Kind))
+	})
+	slices.SortFunc(p.Subscribers, func(a, b Subscriber) int { return cmp.Compare(a.ID, b.ID) })
+}
