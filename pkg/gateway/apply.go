@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 
-	"golang.org/x/sync/errgroup"
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
@@ -43,11 +42,12 @@ func (g *Gateway) Apply(p *plan.Plan) error {
 		return ErrClosed
 	}
 	next, err := g.build(p)
-	if err != nil {
-		return err
+	if err == nil {
+		g.replace(next)
+		g.applied.Store(newApplied(p, next))
 	}
-	g.replace(next)
-	return nil
+	g.SetError(err)
+	return err
 }
 
 // state is everything that a plan asks for: what exists already, and what is built but not started.
@@ -56,11 +56,14 @@ type state struct {
 	subscribers map[string]*part
 	sources     map[string]*part
 	routes      []ingress.Route
+	retired     map[string]*retirement
 }
 
 // build opens what is new. On an error it closes that again.
 func (g *Gateway) build(p *plan.Plan) (*state, error) {
-	next := &state{buses: map[string]*openBus{}, subscribers: map[string]*part{}, sources: map[string]*part{}}
+	next := &state{
+		buses: map[string]*openBus{}, subscribers: map[string]*part{}, sources: map[string]*part{}, retired: map[string]*retirement{},
+	}
 	err := g.fill(next, p)
 	if err == nil {
 		return next, nil
@@ -98,14 +101,15 @@ func (g *Gateway) fill(next *state, p *plan.Plan) error {
 			return fmt.Errorf("EventSource %s/%s: %s event %s: %w", spec.Namespace, spec.EventSource, spec.Kind, spec.Event, err)
 		}
 	}
-	return nil
+	return g.retire(next, p.Retired)
 }
 
 // replace goes from the running state to next: stop what is gone, start what is new.
 func (g *Gateway) replace(next *state) {
 	g.end(g.sources, next.sources)
 	gone := g.end(g.subscribers, next.subscribers)
-	g.unsubscribe(gone, next.subscribers)
+	g.endRetirements(next.retired)
+	g.unsubscribe(gone, next)
 	for _, b := range next.buses {
 		g.prune(b, next.subscribers)
 	}
@@ -115,6 +119,7 @@ func (g *Gateway) replace(next *state) {
 	g.begin(next.subscribers, g.subscribers)
 	g.ingress.SetRoutes(next.routes)
 	g.begin(next.sources, g.sources)
+	g.beginRetirements(next.retired)
 	for name, b := range g.buses {
 		if next.buses[name] != b {
 			if err := b.close(); err != nil {
@@ -125,7 +130,7 @@ func (g *Gateway) replace(next *state) {
 			}
 		}
 	}
-	g.buses, g.subscribers, g.sources = next.buses, next.subscribers, next.sources
+	g.buses, g.subscribers, g.sources, g.retired = next.buses, next.subscribers, next.sources, next.retired
 }
 
 // end stops the parts of old that next does not keep, all at once, and returns them.
@@ -178,26 +183,6 @@ func (g *Gateway) runPart(ctx context.Context, p *part) {
 	g.log.Errorw("part does not run", "part", p.name, "error", err)
 	report(err)
 	p.bus.gate.arrive(p)
-}
-
-// unsubscribe removes the subscriptions of those that are gone for good, all at once: brokers that are away must not add up.
-func (g *Gateway) unsubscribe(gone, next map[string]*part) {
-	ctx, cancel := context.WithTimeout(g.ctx, unsubscribeTime)
-	defer cancel()
-	var all errgroup.Group
-	all.SetLimit(unsubscribeAtOnce)
-	for id, p := range gone {
-		if now := next[id]; now != nil && now.bus.name == p.bus.name {
-			continue
-		}
-		all.Go(func() error {
-			if err := p.bus.Unsubscribe(ctx, *p.subscription); err != nil {
-				g.log.Warnw("subscription could not be removed and stays on the broker", "subscription", p.subscription.Name, "error", err)
-			}
-			return nil
-		})
-	}
-	_ = all.Wait() // what fails is logged
 }
 
 // prune removes the subscriptions that an embedded bus has kept from an earlier process and that the plan no longer has: nobody else

@@ -28,7 +28,7 @@ func TestManySubscriptionsOfABrokerThatIsAwayHoldUpAReloadOnce(t *testing.T) {
 			gone[fmt.Sprint(i)] = &part{bus: &openBus{Bus: away{}, name: "bus"}, subscription: &bus.Subscription{Name: "s"}}
 		}
 		began := time.Now()
-		g.unsubscribe(gone, nil)
+		g.unsubscribe(gone, &state{})
 		if took := time.Since(began); took > unsubscribeTime {
 			t.Errorf("took %s, want at most %s", took, unsubscribeTime)
 		}

@@ -15,17 +15,14 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 )
 
-const (
-	unsubscribeTime   = 5 * time.Second
-	unsubscribeAtOnce = 16
-	// embeddedAckWait is short: a sign of life costs nothing in process, and after a crash it is what a join waits for.
-	embeddedAckWait = 5 * time.Second
-)
+// embeddedAckWait is short: a sign of life costs nothing in process, and after a crash it is what a join waits for.
+const embeddedAckWait = 5 * time.Second
 
 // openBus is a bus that parts of the plan use.
 type openBus struct {
 	bus.Bus
 	name        string
+	plan        plan.Bus
 	spec        string
 	maxInFlight int
 	redelivery  time.Duration // see trigger.Options
@@ -47,7 +44,7 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 	if b := g.buses[spec.Name]; b != nil && b.spec == fp {
 		return b, nil
 	}
-	b := &openBus{name: spec.Name, spec: fp, gate: &gate{}}
+	b := &openBus{name: spec.Name, plan: spec, spec: fp, gate: &gate{}}
 	switch {
 	case spec.NATSStreaming != nil:
 		b.maxInFlight, b.redelivery = spec.NATSStreaming.MaxInFlight, spec.NATSStreaming.AckWait

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
@@ -21,8 +24,13 @@ import (
 
 // Options are what a Gateway needs from outside.
 type Options struct {
-	// Listen is the address of the ingress, for example 127.0.0.1:8080; port 0 means any.
+	// Listen is the address of the ingress, for example 127.0.0.1:8080; port 0 means any. Empty means that there is none.
 	Listen string
+	// Admin is the address where /healthz, /readyz and plan.ReportPath are served as long as Run does; empty means nowhere.
+	Admin string
+	// Serving says to be ready once a plan was applied, whatever its brokers do: routes answer for themselves. Otherwise all parts of the
+	// plan must be ready.
+	Serving bool
 	// Dial makes every outgoing connection: to brokers, sources and sinks. Nil means a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// DataDir is where the embedded bus keeps its events; empty means a temporary directory that is removed at the end.
@@ -35,6 +43,11 @@ type Options struct {
 	Observe func(Delivered)
 	// Grace bounds how long Run drains after its context is done; zero means 20 s.
 	Grace time.Duration
+	// Lag is how long the ingress goes on as usual after Run's context is done, for callers who do not know yet. It is not part of Grace.
+	Lag time.Duration
+	// AtEnd, when set, is asked when all parts have stopped, for at most 10 s: true means that nobody comes back for the durable
+	// subscriptions of the plan, and so they are removed from their buses.
+	AtEnd func(ctx context.Context) bool
 }
 
 // Delivered is one successful delivery.
@@ -51,7 +64,8 @@ type Delivered struct {
 type Gateway struct {
 	o        Options
 	log      *zap.SugaredLogger
-	listener net.Listener
+	listener net.Listener // nil without an ingress
+	admin    net.Listener // nil if there is none
 	ingress  *ingress.Ingress
 	client   *dispatch.Client
 	workers  trigger.Workers
@@ -67,8 +81,12 @@ type Gateway struct {
 	buses       map[string]*openBus
 	subscribers map[string]*part
 	sources     map[string]*part
+	retired     map[string]*retirement
 
-	health health
+	applied  atomic.Pointer[applied] // nil before the first plan
+	failure  atomic.Pointer[string]  // why the latest plan is not applied
+	draining atomic.Bool
+	health   health
 }
 
 // ballast is memory that is never touched, and so never resident. What lives on the data plane's heap is small and short: without it the
@@ -80,46 +98,99 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 	if o.Grace == 0 {
 		o.Grace = 20 * time.Second
 	}
-	listener, err := net.Listen("tcp", o.Listen)
-	if err != nil {
+	g := &Gateway{
+		o: o, log: logging.FromContext(ctx), client: dispatch.NewClient(o.Dial), ballast: make([]byte, ballast),
+	}
+	var err error
+	if g.listener, err = listen(o.Listen); err != nil {
 		return nil, fmt.Errorf("ingress: %w", err)
 	}
-	g := &Gateway{
-		o: o, log: logging.FromContext(ctx), listener: listener, client: dispatch.NewClient(o.Dial),
-		buses: map[string]*openBus{}, subscribers: map[string]*part{}, sources: map[string]*part{},
-		ballast: make([]byte, ballast),
+	if g.admin, err = listen(o.Admin); err != nil {
+		if g.listener != nil {
+			_ = g.listener.Close()
+		}
+		return nil, fmt.Errorf("admin: %w", err)
 	}
 	g.ctx, g.stop = context.WithCancel(context.WithoutCancel(ctx))
-	g.ingress = ingress.New(ingress.Options{Ready: g.Ready})
+	g.ingress = ingress.New(ingress.Options{Ready: g.ready})
 	return g, nil
 }
 
-// Addr is the ingress's address, host:port.
-func (g *Gateway) Addr() string { return g.listener.Addr().String() }
+func listen(address string) (net.Listener, error) {
+	if address == "" {
+		return nil, nil
+	}
+	return net.Listen("tcp", address)
+}
 
-// Run serves until ctx is done, then drains: no new requests, events on their way into a bus finished, deliveries under way finished,
-// buses flushed. What is not delivered by then stays on its bus. It may be called once.
+// Addr is the ingress's address, host:port, or empty if there is none.
+func (g *Gateway) Addr() string { return address(g.listener) }
+
+// AdminAddr is the address of the probes and the report, host:port, or empty if there is none.
+func (g *Gateway) AdminAddr() string { return address(g.admin) }
+
+func address(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
+}
+
+// Run serves until ctx is done, then drains: after the lag no new requests, events on their way into a bus finished, deliveries under way
+// finished, buses flushed. What is not delivered by then stays on its bus. It may be called once.
 func (g *Gateway) Run(ctx context.Context) error {
-	ctx = logging.WithLogger(ctx, g.log)
-	stopDrain := context.AfterFunc(ctx, g.ingress.Drain)
-	defer stopDrain()
-	// Sources may take as long to stop as requests that are inside: they stop at the same time.
-	served := make(chan struct{})
-	var sources sync.WaitGroup
-	sources.Go(func() {
-		select {
-		case <-ctx.Done():
-		case <-served:
-		}
-		g.stopSources()
+	ctx, end := context.WithCancel(logging.WithLogger(ctx, g.log))
+	defer end()
+	defer context.AfterFunc(ctx, func() {
+		g.draining.Store(true)
+		g.ingress.Drain()
+	})()
+	// The probes and the report are there to the very end, which this context is.
+	ended, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAdmin()
+	var admin, sources errgroup.Group
+	admin.Go(func() error {
+		defer end()
+		return serve(ended, g.admin, g.adminHandler(), time.Second)
 	})
-	err := ingress.Serve(ctx, g.listener, g.ingress.Handler(), g.o.Grace/2)
-	close(served)
+	// Sources may take as long to stop as requests that are inside: they stop at the same time.
+	sources.Go(func() error {
+		<-ctx.Done()
+		g.stopSources()
+		return nil
+	})
+	err := g.serveIngress(ctx)
+	end()
 	g.ingress.Close()
-	sources.Wait()
+	_ = sources.Wait() // stopping has no error
+	err = errors.Join(err, g.close(ended))
+	stopAdmin()
+	return errors.Join(err, admin.Wait())
+}
+
+// serveIngress serves requests until the lag after the end of ctx is over, and those that are inside then.
+func (g *Gateway) serveIngress(ctx context.Context) error {
+	lagged, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(g.o.Lag, stop) })()
+	return serve(lagged, g.listener, g.ingress.Handler(), g.o.Grace/2)
+}
+
+func serve(ctx context.Context, l net.Listener, h http.Handler, grace time.Duration) error {
+	if l == nil {
+		<-ctx.Done()
+		return nil
+	}
+	return ingress.Serve(ctx, l, h, grace)
+}
+
+// close stops what is still there when nothing comes in any more.
+func (g *Gateway) close(ctx context.Context) (err error) {
 	g.applying.Lock()
 	defer g.applying.Unlock()
 	g.stopParts(g.subscribers)
+	stopRetirements(g.retired)
+	g.leave(ctx)
 	for _, b := range g.buses {
 		err = errors.Join(err, b.close())
 	}

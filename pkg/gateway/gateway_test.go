@@ -41,7 +41,8 @@ func eventually(t *testing.T, what string, check func() error) {
 // running is a gateway that runs until the test ends or stop is called.
 type running struct {
 	*Gateway
-	stop func()
+	cancel context.CancelFunc
+	stop   func()
 
 	mu       sync.Mutex
 	observed []string
@@ -49,21 +50,28 @@ type running struct {
 
 func start(t *testing.T, dir string) *running {
 	t.Helper()
+	return startWith(t, func(o *Options) { o.DataDir = dir })
+}
+
+func startWith(t *testing.T, change func(*Options)) *running {
+	t.Helper()
 	r := &running{}
 	ctx, cancel := context.WithCancel(logging.WithLogger(context.Background(), zaptest.NewLogger(t).Sugar()))
-	g, err := New(ctx, Options{
-		Listen: "127.0.0.1:0", DataDir: dir, Instance: "test", Grace: 5 * time.Second,
+	o := Options{
+		Listen: "127.0.0.1:0", Instance: "test", Grace: 5 * time.Second,
 		Display: event.HandlerFunc(func(context.Context, *event.Event) error { return nil }),
 		Observe: func(d Delivered) {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.observed = append(r.observed, fmt.Sprintf("%s%s -> %s: %s", d.Trigger, d.EventSource, d.To, d.Event.ID()))
 		},
-	})
+	}
+	change(&o)
+	g, err := New(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Gateway = g
+	r.Gateway, r.cancel = g, cancel
 	ended := make(chan error, 1)
 	go func() { ended <- g.Run(ctx) }()
 	r.stop = sync.OnceFunc(func() {

@@ -27,16 +27,28 @@ func (h *health) set(name string, err error) {
 	h.bad[name] = err
 }
 
-func (h *health) err() error {
+func (h *health) get(name string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.bad[name]
+}
+
+// err returns what is not ready, except for those that do not matter.
+func (h *health) err(matters func(name string) bool) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	var all []error
 	for _, name := range slices.Sorted(maps.Keys(h.bad)) {
-		all = append(all, fmt.Errorf("%s: %w", name, h.bad[name]))
+		if matters(name) {
+			all = append(all, fmt.Errorf("%s: %w", name, h.bad[name]))
+		}
 	}
 	return errors.Join(all...)
 }
 
 // Ready returns nil when every bus answers, every subscription exists and every source receives;
-// otherwise an error that lists what does not, one per line.
-func (g *Gateway) Ready() error { return g.health.err() }
+// otherwise an error that lists what does not, one per line. A bus with nothing but retired subscriptions does not count.
+func (g *Gateway) Ready() error {
+	a := g.applied.Load()
+	return g.health.err(func(name string) bool { return a == nil || !a.leftover[name] })
+}

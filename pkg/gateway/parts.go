@@ -44,12 +44,8 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	name := "Trigger " + spec.Trigger
-	if spec.Trigger == "" {
-		name = "EventSource " + spec.EventSource
-	}
 	subscription := s.Subscription()
-	return &part{name: name + " subscriber " + spec.ID, spec: fp, bus: b, subscription: &subscription, run: s.Run}, nil
+	return &part{name: spec.Owner() + " subscriber " + spec.ID, spec: fp, bus: b, subscription: &subscription, run: s.Run}, nil
 }
 
 // letterbox is where dead letters go.
@@ -131,6 +127,10 @@ func (g *Gateway) sink(t plan.Target) (event.Handler, error) {
 	return g.o.Display, nil
 }
 
+func sourceName(spec plan.Source) string {
+	return spec.Owner() + " " + spec.Kind + " event " + spec.Event
+}
+
 // source adds one event of an EventSource to next: a route of the ingress, or a part.
 func (g *Gateway) source(next *state, spec plan.Source) error {
 	b := next.buses[spec.Bus]
@@ -146,7 +146,7 @@ func (g *Gateway) source(next *state, spec plan.Source) error {
 	if err != nil {
 		return err
 	}
-	key := spec.Namespace + "/" + spec.EventSource + "/" + spec.Kind + "/" + spec.Event
+	key := sourceName(spec)
 	if p := g.sources[key]; p != nil && p.spec == fp && p.bus == b {
 		next.sources[key] = p
 		return nil
@@ -159,11 +159,10 @@ func (g *Gateway) source(next *state, spec plan.Source) error {
 	if err != nil {
 		return err
 	}
-	name := fmt.Sprintf("EventSource %s/%s %s event %s", spec.Namespace, spec.EventSource, spec.Kind, spec.Event)
 	if b == nil {
 		b = noBus
 	}
-	next.sources[key] = &part{name: name, spec: fp, bus: b, run: func(ctx context.Context, ready func(error)) error {
+	next.sources[key] = &part{name: key, spec: fp, bus: b, run: func(ctx context.Context, ready func(error)) error {
 		return src.Run(ctx, out, ready)
 	}}
 	return nil

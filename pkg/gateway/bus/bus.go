@@ -3,11 +3,15 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
 	"github.com/openfunction/events/pkg/event"
 )
+
+// ErrConnecting is why a bus is not ready that is connecting for the first time.
+var ErrConnecting = errors.New("not connected yet")
 
 // Bus carries events by topic. All its methods may be called from many goroutines at once.
 // It connects by itself and keeps trying: a broker that is away makes publishing fail with *event.Unavailable, never the process.

@@ -27,6 +27,7 @@ const (
 type link struct {
 	nc  *nats.Conn
 	js  jetstream.JetStream
+	pub *publisher
 	ctx context.Context // done when the connection is lost
 
 	cancel  context.CancelFunc
@@ -138,7 +139,11 @@ func (b *Bus) tell() {
 
 // maintain keeps a link while nc is connected, until the bus is closed or nc is.
 func (b *Bus) maintain(nc *nats.Conn) {
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(window), jetstream.WithPublishAsyncTimeout(requestTimeout))
+	js, err := jetstream.New(nc)
+	var pub *publisher
+	if err == nil {
+		pub, err = newPublisher(nc)
+	}
 	if err != nil {
 		b.lose(err)
 		b.pause(time.Second)
@@ -152,7 +157,7 @@ func (b *Bus) maintain(nc *nats.Conn) {
 	for !nc.IsClosed() {
 		select {
 		case <-b.shut:
-			b.flush(nc, js)
+			b.flush(nc, pub)
 			return
 		case <-b.signal:
 		case <-retry.C:
@@ -160,7 +165,7 @@ func (b *Bus) maintain(nc *nats.Conn) {
 		if !nc.IsConnected() || b.current.Load() != nil {
 			continue
 		}
-		if err := b.open(nc, js); err != nil {
+		if err := b.open(nc, js, pub); err != nil {
 			b.lose(err)
 			retry.Reset(reopenWait)
 		}
@@ -168,13 +173,13 @@ func (b *Bus) maintain(nc *nats.Conn) {
 }
 
 // open checks that the server does what we need and makes the link known.
-func (b *Bus) open(nc *nats.Conn, js jetstream.JetStream) error {
+func (b *Bus) open(nc *nats.Conn, js jetstream.JetStream, pub *publisher) error {
 	b.mu.Lock()
 	generation := b.generation
 	b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(b.ctx, requestTimeout)
 	defer cancel()
-	l := &link{nc: nc, js: js, streams: map[string]string{}}
+	l := &link{nc: nc, js: js, pub: pub, streams: map[string]string{}}
 	if err := b.ensure(ctx, l, b.eventsStream()); err != nil {
 		return err
 	}
@@ -217,16 +222,11 @@ func (b *Bus) lose(err error) {
 }
 
 // flush waits until what was sent has arrived.
-func (b *Bus) flush(nc *nats.Conn, js jetstream.JetStream) {
+func (b *Bus) flush(nc *nats.Conn, pub *publisher) {
 	if !nc.IsConnected() {
 		return
 	}
-	timer := time.NewTimer(requestTimeout)
-	defer timer.Stop()
-	select {
-	case <-js.PublishAsyncComplete():
-	case <-timer.C:
-	}
+	pub.settle(requestTimeout)
 	if err := nc.FlushTimeout(requestTimeout); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		logging.FromContext(b.ctx).Warnw("the bus was closed before it had everything", "bus", b.o.Name, "error", fmt.Errorf("flush: %w", err))
 	}

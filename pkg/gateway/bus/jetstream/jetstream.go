@@ -110,7 +110,7 @@ func (b *Bus) why() error {
 	case b.closed:
 		return errClosed
 	case b.err == nil:
-		return errors.New("connecting")
+		return bus.ErrConnecting
 	case b.dialErr != nil && errors.Is(b.err, nats.ErrNoServers):
 		return b.dialErr // nats.go does not say why no server was available
 	}

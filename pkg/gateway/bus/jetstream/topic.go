@@ -47,18 +47,8 @@ func (t *topic) publish(ctx context.Context, e *event.Event) error {
 		}
 		t.ready.Store(l)
 	}
-	future, err := l.js.PublishMsgAsync(encode(t.Topic, e))
-	if err != nil {
-		return t.b.refusal(ctx, err)
-	}
-	select {
-	case <-future.Ok():
+	if err = l.pub.publish(ctx, t.b.stopped, encode(t.Topic, e)); err == nil {
 		return nil
-	case err = <-future.Err():
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-t.b.stopped:
-		err = errClosed
 	}
 	if errors.Is(err, jetstream.ErrNoStreamResponse) { // someone removed the stream: the next event makes it again
 		l.forget(t.Name)

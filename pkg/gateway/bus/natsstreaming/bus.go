@@ -76,7 +76,7 @@ func New(ctx context.Context, o Options) *Bus {
 		o:            o,
 		log:          logging.FromContext(ctx).With("bus", o.Name),
 		id:           newIdentity(o),
-		why:          errors.New("not connected yet"),
+		why:          bus.ErrConnecting,
 		changed:      make(chan struct{}),
 		closing:      closing,
 		beginClosing: beginClosing,

@@ -185,7 +185,8 @@ func TestRunWaitsForWhatIsInFlight(t *testing.T) {
 
 func TestEveryConnectionIsDialed(t *testing.T) {
 	t.Parallel()
-	c := cluster(t, kfake.NumBrokers(3), kfake.SeedTopics(6, "t"))
+	const partitions = 48 // whose leaders are chosen at random: each of three brokers leads some
+	c := cluster(t, kfake.NumBrokers(3), kfake.SeedTopics(partitions, "t"))
 	cl := client(t, c.ListenAddrs()...)
 	var mu sync.Mutex
 	dialed := map[string]bool{}
@@ -202,10 +203,12 @@ func TestEveryConnectionIsDialed(t *testing.T) {
 	}
 	s := &sink{}
 	start(t, o, s).awaitReady(true)
-	for p := range int32(6) {
-		produce(t, cl, "t", p, strconv.Itoa(int(p)))
+	var values []string
+	for p := range int32(partitions) {
+		values = append(values, strconv.Itoa(int(p)))
+		produce(t, cl, "t", p, values[p])
 	}
-	s.await(t, "0", "1", "2", "3", "4", "5")
+	s.await(t, values...)
 	mu.Lock()
 	defer mu.Unlock()
 	for _, address := range append(c.ListenAddrs(), "kafka.example:9092") {

@@ -1,0 +1,74 @@
+package flood
+
+import (
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+)
+
+// lines is what was written: messages, and how many more of them there were.
+func lines(logs *observer.ObservedLogs) (all []string, more int64) {
+	for _, e := range logs.All() {
+		all = append(all, e.Level.String()+" "+e.Message)
+		if n, ok := e.ContextMap()["more"].(int64); ok {
+			more += n
+		}
+	}
+	return all, more
+}
+
+func TestAFloodIsCutOffAndCounted(t *testing.T) {
+	out, logs := observer.New(zapcore.InfoLevel)
+	core, flush := Limit(out)
+	log := zap.New(core).Sugar()
+	var all sync.WaitGroup
+	for range 8 {
+		with := log.With("part", "p")
+		all.Go(func() {
+			for n := range 625 {
+				with.Warnw("event dead-lettered", "n", n)
+				with.Debugw("not to be seen")
+			}
+		})
+	}
+	all.Wait()
+	log.Infow("the bus is back")
+	flush()
+	flush()
+	got, more := lines(logs)
+	var want []string
+	for range equalLines {
+		want = append(want, "warn event dead-lettered")
+	}
+	want = append(want, "info the bus is back", "warn event dead-lettered")
+	if diff := cmp.Diff(want, got); diff != "" || more != 5000-equalLines {
+		t.Errorf("more = %d, lines (-want +got):\n%s", more, diff)
+	}
+	if got := logs.All()[0].ContextMap()["part"]; got != "p" {
+		t.Errorf("part = %v: the fields of the logger are lost", got)
+	}
+}
+
+func TestAFloodIsCountedWhenItsWindowEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out, logs := observer.New(zapcore.WarnLevel)
+		core, flush := Limit(out)
+		defer flush()
+		log := zap.New(core).Sugar()
+		for range equalLines + 1 {
+			log.Warnw("again")
+		}
+		time.Sleep(window)
+		synctest.Wait()
+		log.Warnw("again")
+		if all, more := lines(logs); len(all) != equalLines+2 || more != 1 {
+			t.Errorf("%d lines and %d more, want %d and 1", len(all), more, equalLines+2)
+		}
+	})
+}

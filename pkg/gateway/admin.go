@@ -1,0 +1,47 @@
+package gateway
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+var (
+	errDraining = errors.New("shutting down")
+	errNoPlan   = errors.New("no plan was applied yet")
+)
+
+// ready is what probes are told, see Options.Serving.
+func (g *Gateway) ready() error {
+	switch {
+	case g.draining.Load():
+		return errDraining
+	case g.applied.Load() == nil:
+		return errNoPlan
+	case g.o.Serving:
+		return nil
+	}
+	return g.Ready()
+}
+
+// adminHandler serves the cluster: its probes, and the controller that asks what runs.
+func (g *Gateway) adminHandler() http.Handler {
+	r := chi.NewRouter()
+	r.Get("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
+	r.Get("/readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := g.ready(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = w.Write([]byte("ok\n"))
+	})
+	r.Get(plan.ReportPath, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(g.Report()) // an error of the connection, which has nobody to tell
+	})
+	return r
+}

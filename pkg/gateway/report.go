@@ -1,0 +1,122 @@
+package gateway
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// applied is what Report and Ready have to know of the plan that runs. It never changes.
+type applied struct {
+	hashes  map[string]string
+	needs   map[string][]need // by owner, and by bus
+	retired []plan.Retired
+	removed map[string]*retirement // by retiredKey
+	// leftover are the buses with nothing but retired subscriptions.
+	leftover map[string]bool
+}
+
+// need is something that an object cannot do without.
+type need struct {
+	name string // in the health
+	what string // what a person calls it; empty for a bus, whose error says it
+	// behind is the bus whose problem explains this one's.
+	behind string
+}
+
+func newApplied(p *plan.Plan, running *state) *applied {
+	a := &applied{hashes: p.Hashes(), needs: map[string][]need{}, retired: p.Retired, removed: running.retired, leftover: map[string]bool{}}
+	add := func(owner string, n need) {
+		if n.name != "" && !slices.Contains(a.needs[owner], n) {
+			a.needs[owner] = append(a.needs[owner], n)
+		}
+	}
+	for _, b := range p.Buses {
+		add(b.Name, need{name: b.Name})
+	}
+	for _, r := range p.Retired {
+		a.leftover[r.Bus] = true
+	}
+	for _, s := range p.Sources {
+		delete(a.leftover, s.Bus)
+		add(s.Owner(), need{name: s.Bus})
+		add(s.Owner(), need{name: sourceName(s), what: s.Kind + " event " + s.Event})
+	}
+	for _, s := range p.Subscribers {
+		delete(a.leftover, s.Bus)
+		add(s.Owner(), need{name: s.Bus})
+		add(s.Owner(), need{name: running.subscribers[s.ID].name, what: "subscriber for " + targets(s), behind: s.Bus})
+	}
+	return a
+}
+
+// targets names where s delivers to.
+func targets(s plan.Subscriber) string {
+	switch {
+	case s.Sink == nil:
+		return "topic " + s.Topic
+	case s.Topic == "":
+		return s.Sink.Name
+	}
+	return s.Sink.Name + " and topic " + s.Topic
+}
+
+// SetError makes Report say that the latest plan is not applied, for a reason that Apply did not see. The next Apply overrides it, and so
+// does nil.
+func (g *Gateway) SetError(err error) {
+	if err == nil {
+		g.failure.Store(nil)
+		return
+	}
+	text := err.Error()
+	g.failure.Store(&text)
+}
+
+// Report says what runs and what keeps it from running well just now. It never waits for an Apply.
+func (g *Gateway) Report() plan.Report {
+	r := plan.Report{Objects: map[string]plan.ObjectReport{}}
+	if text := g.failure.Load(); text != nil {
+		r.Error = *text
+	}
+	a := g.applied.Load()
+	if a == nil {
+		return r
+	}
+	for owner, hash := range a.hashes {
+		r.Objects[owner] = plan.ObjectReport{Hash: hash, Problems: g.problems(a.needs[owner])}
+	}
+	var waiting []string
+	for _, s := range a.retired {
+		if one := a.removed[retiredKey(s.Bus, s.ID)]; one != nil && one.removed.Load() {
+			r.Retired = append(r.Retired, s.ID)
+		} else {
+			waiting = append(waiting, s.ID)
+		}
+	}
+	// One ID may be on several buses, and is told when it is on none.
+	r.Retired = slices.DeleteFunc(r.Retired, func(id string) bool { return slices.Contains(waiting, id) })
+	slices.Sort(r.Retired)
+	r.Retired = slices.Compact(r.Retired)
+	return r
+}
+
+func (g *Gateway) problems(needs []need) (problems []string) {
+	for _, n := range needs {
+		err := g.health.get(n.name)
+		switch {
+		case err == nil || n.behind != "" && g.health.get(n.behind) != nil:
+		case n.what == "" && errors.Is(err, bus.ErrConnecting):
+			problems = append(problems, n.name+plan.Starting)
+		case n.what == "":
+			problems = append(problems, err.Error())
+		case errors.Is(err, errStarting):
+			problems = append(problems, n.what+plan.Starting)
+		default:
+			problems = append(problems, fmt.Sprintf("%s: %v", n.what, err))
+		}
+	}
+	return problems
+}
