@@ -1,0 +1,24 @@
+package clustereventbus
+
+import (
+	"context"
+
+	pkgreconciler "knative.dev/pkg/reconciler"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/client/injection/reconciler/events/v1alpha1/clustereventbus"
+	"github.com/openfunction/events/pkg/reconciler/eventbus"
+)
+
+// Reconciler keeps the status of ClusterEventBuses.
+type Reconciler struct{ observer *eventbus.Observer }
+
+var _ clustereventbus.Interface = (*Reconciler)(nil)
+
+// ReconcileKind says in o's status whether it answers and who uses it.
+func (r *Reconciler) ReconcileKind(ctx context.Context, o *v1alpha1.ClusterEventBus) pkgreconciler.Event {
+	b := eventbus.Bus{Object: o, Status: &o.Status, Name: "ClusterEventBus " + o.Name}
+	var err error
+	b.Plan, b.Problems, err = r.observer.Objects.ClusterEventBus(ctx, o)
+	return r.observer.Observe(ctx, b, err)
+}

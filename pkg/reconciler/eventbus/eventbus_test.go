@@ -1,0 +1,259 @@
+package eventbus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
+	clientgotesting "k8s.io/client-go/testing"
+	"k8s.io/client-go/tools/record"
+	"knative.dev/pkg/apis"
+	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
+	"knative.dev/pkg/controller"
+	"knative.dev/pkg/logging"
+	pkgreconciler "knative.dev/pkg/reconciler"
+	rt "knative.dev/pkg/reconciler/testing"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	eventsclient "github.com/openfunction/events/pkg/client/injection/client/fake"
+	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
+	reconciler "github.com/openfunction/events/pkg/client/injection/reconciler/events/v1alpha1/eventbus"
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/reconciler/objects"
+	. "github.com/openfunction/events/pkg/reconciler/testing"
+	"github.com/openfunction/events/pkg/reconciler/workload"
+)
+
+type option = func(*v1alpha1.EventBusSpec, *v1alpha1.EventBusStatus)
+
+// fresh is a bus that nobody has looked at.
+func fresh(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { *s = v1alpha1.EventBusStatus{} }
+
+func noBackend(spec *v1alpha1.EventBusSpec, _ *v1alpha1.EventBusStatus) { spec.JetStream = nil }
+
+func waiting(why string) option {
+	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkWaiting("%s", why) }
+}
+
+func unreachable(reason, why string) option {
+	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkUnreachable(reason, "%s", why) }
+}
+
+func seen(generation int64) option {
+	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.ObservedGeneration = generation }
+}
+
+func usedBy(eventSources, triggers []string) option {
+	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkUsers(eventSources, triggers) }
+}
+
+func bus(options ...option) *v1alpha1.EventBus { return EventBus("default", "b", options...) }
+
+func generation(n int64, b *v1alpha1.EventBus) *v1alpha1.EventBus {
+	b.Generation = n
+	return b
+}
+
+func update(b *v1alpha1.EventBus) []clientgotesting.UpdateActionImpl {
+	return []clientgotesting.UpdateActionImpl{{Object: b}}
+}
+
+// running is a gateway that runs the bus of the builder, and says this of it.
+func running(s workload.State) map[string]any {
+	p := plan.Plan{Buses: []plan.Bus{{Name: "EventBus default/b", JetStream: &plan.JetStream{
+		URL: "nats://nats.nats:4222", Replicas: 1, AckWait: 10 * time.Second, MaxInFlight: 256,
+	}}}}
+	return map[string]any{"hashes": p.Hashes(), "state": s}
+}
+
+// after adds when the bus is looked at again.
+func after(d time.Duration, data map[string]any) map[string]any {
+	data["after"] = d
+	return data
+}
+
+func TestEventBus(t *testing.T) {
+	answers := workload.State{Ready: true}
+	away := workload.State{Reason: workload.ReasonUnreachable, Message: "dial nats.nats:4222: connection refused"}
+	const notApplied = "the gateway runs another plan"
+	const noBackendMessage = "spec: has no backend: set exactly one of natsStreaming, jetStream, kafka or embedded (embedded: {} needs no server)"
+	eleven := []runtime.Object{bus(seen(1))}
+	var names []string
+	for i := range 11 {
+		name := fmt.Sprintf("es-%02d", i)
+		eleven = append(eleven, EventSource("default", name, WithHTTP("e"), WithBus("b")))
+		names = append(names, "EventSource default/"+name)
+	}
+
+	rt.TableTest{{
+		Name: "a key that is none is forgotten",
+		Key:  "a/b/c",
+	}, {
+		Name: "a bus that is gone is forgotten",
+		Key:  "default/b",
+	}, {
+		Name:              "a new bus waits for the gateway",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(fresh)},
+		OtherTestData:     after(pollMin, map[string]any{}),
+		WantStatusUpdates: update(bus(fresh, waiting(notApplied), seen(1))),
+	}, {
+		Name: "a bus that answers is Running, and says who uses it",
+		Key:  "default/b",
+		Objects: []runtime.Object{
+			bus(fresh),
+			EventSource("default", "z", WithHTTP("e"), WithBus("b")), EventSource("default", "a", WithHTTP("e"), WithBus("b")),
+			Trigger("default", "t", OnBus("b")), Trigger("default", "other", OnBus("c")), Trigger("elsewhere", "t", OnBus("b")),
+		},
+		OtherTestData: after(pollReachable, running(answers)),
+		WantStatusUpdates: update(bus(seen(1), usedBy(
+			[]string{"EventSource default/a", "EventSource default/z"}, []string{"Trigger default/t"}))),
+		WantEvents: []string{"Normal Reachable the broker answers"},
+	}, {
+		Name:          "a bus that goes on answering is left alone",
+		Key:           "default/b",
+		Objects:       []runtime.Object{bus(seen(1))},
+		OtherTestData: after(pollReachable, running(answers)),
+	}, {
+		Name:              "users beyond ten are only counted",
+		Key:               "default/b",
+		Objects:           eleven,
+		OtherTestData:     after(pollReachable, running(answers)),
+		WantStatusUpdates: update(bus(seen(1), usedBy(names, nil))),
+	}, {
+		Name:              "a bus that does not answer says the gateway's sentence",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(seen(1))},
+		OtherTestData:     after(pollMin, running(away)),
+		WantStatusUpdates: update(bus(unreachable("Unreachable", away.Message), seen(1))),
+		WantEvents:        []string{"Warning Unreachable " + away.Message},
+	}, {
+		Name:              "a gateway that refuses its plan is told as it is",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(seen(1))},
+		OtherTestData:     after(pollMin, running(workload.State{Reason: workload.ReasonNotApplied, Message: "no"})),
+		WantStatusUpdates: update(bus(unreachable("NotApplied", "no"), seen(1))),
+		WantEvents:        []string{"Warning NotApplied no"},
+	}, {
+		Name:              "another sentence about the same trouble is no Kubernetes Event",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(unreachable("Unreachable", "no route"), seen(1))},
+		OtherTestData:     after(pollMin, running(away)),
+		WantStatusUpdates: update(bus(unreachable("Unreachable", away.Message), seen(1))),
+	}, {
+		Name:              "an edit that changes nothing for the gateway is only noted",
+		Key:               "default/b",
+		Objects:           []runtime.Object{generation(2, bus(seen(1)))},
+		OtherTestData:     after(pollReachable, running(answers)),
+		WantStatusUpdates: update(generation(2, bus(seen(2)))),
+	}, {
+		Name:              "a bus that leads elsewhere now waits until the gateway has followed",
+		Key:               "default/b",
+		Objects:           []runtime.Object{generation(2, bus(WithURL("nats://other:4222"), seen(1)))},
+		OtherTestData:     after(pollMin, running(answers)),
+		WantStatusUpdates: update(generation(2, bus(WithURL("nats://other:4222"), waiting(notApplied), seen(2)))),
+		WantEvents:        []string{"Normal Waiting " + notApplied},
+	}, {
+		Name:          "an embedded bus is not supported, which only an edit cures",
+		Key:           "default/b",
+		Objects:       []runtime.Object{bus(Embedded, fresh)},
+		OtherTestData: running(answers),
+		WantStatusUpdates: update(bus(Embedded, fresh, unreachable(plan.ReasonNotSupported,
+			"spec.embedded: an embedded bus lives within one process, so there is none in a cluster yet; use natsStreaming or jetStream"), seen(1))),
+		WantEvents: []string{"Warning NotSupported spec.embedded: an embedded bus lives within one process, so there is none in a cluster yet; " +
+			"use natsStreaming or jetStream"},
+	}, {
+		Name:              "a bus that is invalid since an upgrade says so, and is no error",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(noBackend, seen(1))},
+		OtherTestData:     running(answers),
+		WantStatusUpdates: update(bus(noBackend, unreachable(plan.ReasonInvalid, noBackendMessage), seen(1))),
+		WantEvents:        []string{"Warning Invalid " + noBackendMessage},
+	}, {
+		Name:          "a missing Secret is looked for again",
+		Key:           "default/b",
+		Objects:       []runtime.Object{bus(WithToken("s"), fresh)},
+		OtherTestData: after(pollMin, running(answers)),
+		WantStatusUpdates: update(bus(WithToken("s"), fresh, unreachable(plan.ReasonSecretNotFound,
+			`spec.jetStream.tokenFrom: key "token" of Secret default/s: there is no such Secret`), seen(1))),
+		WantEvents: []string{`Warning SecretNotFound spec.jetStream.tokenFrom: key "token" of Secret default/s: there is no such Secret`},
+	}, {
+		Name:          "while the API server does not answer the status stays",
+		Key:           "default/b",
+		Objects:       []runtime.Object{bus(WithToken("s"), seen(1))},
+		OtherTestData: after(pollMax, running(away)),
+		WithReactors: []clientgotesting.ReactionFunc{func(a clientgotesting.Action) (bool, runtime.Object, error) {
+			return a.Matches("get", "secrets"), nil, errors.New("connection refused")
+		}},
+	}}.Test(t, newReconciler)
+}
+
+func newReconciler(t *testing.T, row *rt.TableRow) (controller.Reconciler, rt.ActionRecorderList, rt.EventList) {
+	ctx := NewWorld(t, row.Objects...).Ctx
+	for _, reactor := range row.WithReactors {
+		kubeclient.Get(ctx).PrependReactor("*", "*", reactor)
+	}
+	hashes, _ := row.OtherTestData["hashes"].(map[string]string)
+	state, _ := row.OtherTestData["state"].(workload.State)
+	shared := func(_ context.Context, object, hash string) workload.State {
+		if hashes[object] != hash {
+			return workload.State{Reason: "Anything", Message: "the gateway runs another plan"}
+		}
+		return state
+	}
+	recorder := record.NewFakeRecorder(10)
+	client := eventsclient.Get(ctx)
+	r := reconciler.NewReconciler(ctx, logging.FromContext(ctx), client, eventbus.Get(ctx).Lister(), recorder,
+		&Reconciler{observer: &Observer{Objects: objects.NewReader(ctx, &rt.FakeTracker{}), Shared: shared}})
+	if err := r.(pkgreconciler.LeaderAware).Promote(pkgreconciler.UniversalBucket(), func(pkgreconciler.Bucket, types.NamespacedName) {}); err != nil {
+		t.Fatal(err)
+	}
+	return again{r, t, row}, rt.ActionRecorderList{client, kubeclient.Get(ctx)}, rt.EventList{Recorder: recorder}
+}
+
+// again checks when a row wants to be reconciled again, which knative's table takes for an error.
+type again struct {
+	controller.Reconciler
+	t   *testing.T
+	row *rt.TableRow
+}
+
+func (a again) Reconcile(ctx context.Context, key string) error {
+	err := a.Reconciler.Reconcile(ctx, key)
+	want, wanted := a.row.OtherTestData["after"].(time.Duration)
+	requeued, got := controller.IsRequeueKey(err)
+	if requeued != wanted || got != want {
+		a.t.Errorf("looked at again: %v after %v, want %v after %v", requeued, got, wanted, want)
+	}
+	if requeued {
+		return nil
+	}
+	return err
+}
+
+func TestPoll(t *testing.T) {
+	now := time.Now()
+	for _, tt := range []struct {
+		status corev1.ConditionStatus
+		age    time.Duration
+		want   time.Duration
+	}{
+		{corev1.ConditionTrue, 0, pollReachable},
+		{corev1.ConditionTrue, time.Hour, pollReachable},
+		{corev1.ConditionUnknown, -time.Second, pollMin}, // clocks differ
+		{corev1.ConditionUnknown, 0, pollMin},
+		{corev1.ConditionUnknown, 4 * time.Second, 800 * time.Millisecond},
+		{corev1.ConditionFalse, time.Hour, pollMax},
+	} {
+		c := &apis.Condition{Status: tt.status}
+		c.LastTransitionTime.Inner.Time = now.Add(-tt.age)
+		if got := poll(c, now); got != tt.want {
+			t.Errorf("poll of %s since %v = %v, want %v", tt.status, tt.age, got, tt.want)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package eventsource
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	pkgreconciler "knative.dev/pkg/reconciler"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/client/injection/reconciler/events/v1alpha1/eventsource"
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/reconciler/dapr"
+	"github.com/openfunction/events/pkg/reconciler/keda"
+	"github.com/openfunction/events/pkg/reconciler/objects"
+	"github.com/openfunction/events/pkg/reconciler/optional"
+	"github.com/openfunction/events/pkg/reconciler/workload"
+)
+
+// component is the label of all children.
+const component = "eventsource"
+
+// Reconciler runs EventSources: each event in a workload of its own, but http events in the gateway that all share.
+type Reconciler struct {
+	objects   *objects.Reader
+	workloads *workload.Clients
+	optional  *optional.Children
+	told      objects.Told
+}
+
+var _ eventsource.Interface = (*Reconciler)(nil)
+
+// ReconcileKind compiles es, applies its children, and marks in its status what became of them.
+func (r *Reconciler) ReconcileKind(ctx context.Context, es *v1alpha1.EventSource) pkgreconciler.Event {
+	before := objects.Status(es)
+	compiled, err := r.objects.EventSource(ctx, es)
+	if err != nil {
+		return err
+	}
+	o := objects.NewOutcome(compiled)
+	if !compiled.Invalid {
+		if err := r.apply(ctx, es, o); err != nil {
+			return err
+		}
+	}
+	mark(es, o)
+	return r.told.Finish(ctx, es, before, compiled)
+}
+
+// apply runs what was compiled, and removes the workloads of events that are gone.
+func (r *Reconciler) apply(ctx context.Context, es *v1alpha1.EventSource, o *objects.Outcome) error {
+	scaled, err := r.applyOptional(ctx, es, o)
+	if err != nil {
+		return err
+	}
+	workloads, shared := objects.Split(es, o.Plan)
+	owner := "EventSource " + es.Namespace + "/" + es.Name
+	if hash, ok := shared.Hashes()[owner]; ok {
+		o.States[""] = r.workloads.Shared(ctx, owner, hash)
+	}
+	names := slices.Sorted(maps.Keys(workloads))
+	for _, name := range names {
+		// What is published before the sink's subscriptions exist is for nobody.
+		if len(shared.Subscribers) > 0 && !o.States[""].Ready && !r.workloads.Exists(es.Namespace, name) {
+			o.States[name] = workload.State{Reason: workload.ReasonStarting, Message: "it begins when the subscriptions of spec.sink exist"}
+			continue
+		}
+		o.States[name], err = r.workloads.Apply(ctx, workload.Workload{
+			Owner:     es,
+			Name:      name,
+			Component: component,
+			Plan:      workloads[name],
+			Keep:      o.Keep,
+			LogLevel:  es.Spec.LogLevel,
+			Scaled:    scaled[name],
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if o.Keep(owner) {
+		return nil
+	}
+	return r.workloads.Prune(ctx, es, names...)
+}
+
+// applyOptional applies what others need: Dapr Components for producers and functions, and what KEDA scales by. It returns the names of
+// the workloads that KEDA scales.
+func (r *Reconciler) applyOptional(ctx context.Context, es *v1alpha1.EventSource, o *objects.Outcome) (map[string]bool, error) {
+	var sinkURL string
+	if es.Spec.Sink != nil {
+		sinkURL = o.URL(es.Spec.Sink)
+	}
+	var scales []*unstructured.Unstructured
+	scaled := map[string]bool{}
+	for _, e := range objects.Events(es) {
+		if e.Kind != plan.KindKafka {
+			continue
+		}
+		if s := keda.EventSource(es, e.Name, e.Workload); s != nil {
+			scales = append(scales, s)
+			// Just after a start it is not known yet whether KEDA is there; but what it left at zero must not stay there without it.
+			scaled[e.Workload] = r.optional.Installed(keda.Resource) || !r.workloads.Idle(es.Namespace, e.Workload)
+		}
+	}
+	return scaled, errors.Join(
+		o.Optional(r.optional.Apply(ctx, es, dapr.Resource, dapr.EventSource(es, o.BusSpec, sinkURL))),
+		o.Optional(r.optional.Apply(ctx, es, keda.Resource, scales)),
+	)
+}

@@ -1,0 +1,126 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"knative.dev/pkg/controller"
+	pkgreconciler "knative.dev/pkg/reconciler"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	listers "github.com/openfunction/events/pkg/client/listers/events/v1alpha1"
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/reconciler/objects"
+	"github.com/openfunction/events/pkg/reconciler/workload"
+)
+
+// reconciler writes the plan of the shared gateway. It has one key.
+type reconciler struct {
+	pkgreconciler.LeaderAwareFuncs
+
+	key     types.NamespacedName
+	objects *objects.Reader
+	secrets *secrets
+	clients *workload.Clients
+
+	eventSources      listers.EventSourceLister
+	eventBuses        listers.EventBusLister
+	clusterEventBuses listers.ClusterEventBusLister
+}
+
+var (
+	_ controller.Reconciler     = (*reconciler)(nil)
+	_ pkgreconciler.LeaderAware = (*reconciler)(nil)
+)
+
+// Reconcile writes the plan that all objects together ask for. It looks again after a while even if no informer tells of a change, since
+// Secrets are not watched.
+func (r *reconciler) Reconcile(ctx context.Context, key string) error {
+	if !r.IsLeaderFor(r.key) {
+		return controller.NewSkipKey(key)
+	}
+	r.secrets.forget()
+	p := &pass{kept: map[string]bool{}}
+	if err := r.compile(ctx, p); err != nil {
+		return err
+	}
+	err := r.clients.SharedPlan(ctx, &p.plan, func(owner string) bool { return p.kept[owner] })
+	switch {
+	case apierrors.IsInvalid(err), apierrors.IsRequestEntityTooLargeError(err):
+		// Trying again cures nothing: the next change of an object does.
+		return controller.NewPermanentError(fmt.Errorf("the plan of the shared gateway does not fit into a Secret, so the one before goes on; "+
+			"declare fewer http events or shorter CACerts: %w", err))
+	case err != nil || p.unread != nil:
+		return errors.Join(err, p.unread)
+	case p.waits:
+		return controller.NewRequeueAfter(retry)
+	}
+	return controller.NewRequeueAfter(refresh)
+}
+
+// pass is what one look at all objects finds.
+type pass struct {
+	plan plan.Plan
+	// kept are the owners whose part goes on as it was.
+	kept map[string]bool
+	// unread is what could not be read just now.
+	unread error
+	// waits is true if something may pass without being told.
+	waits bool
+}
+
+// compile adds the shared parts of all EventSources and all buses.
+func (r *reconciler) compile(ctx context.Context, p *pass) error {
+	eventBuses, err := r.eventBuses.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	for _, o := range eventBuses {
+		p.addBus(r.objects.EventBus(ctx, o))
+	}
+	clusterEventBuses, err := r.clusterEventBuses.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	for _, o := range clusterEventBuses {
+		p.addBus(r.objects.ClusterEventBus(ctx, o))
+	}
+	eventSources, err := r.eventSources.List(labels.Everything())
+	if err != nil {
+		return err
+	}
+	for _, es := range eventSources {
+		if len(es.Spec.HTTP) > 0 || es.Spec.EventBus != "" && es.Spec.Sink != nil { // otherwise it has no part here
+			compiled, err := r.objects.EventSource(ctx, es)
+			p.addEventSource(es, compiled, err)
+		}
+	}
+	return nil
+}
+
+func (p *pass) addBus(b *plan.Bus, problems []plan.Problem, err error) {
+	if b != nil {
+		p.plan.Buses = append(p.plan.Buses, *b)
+	}
+	p.waits = p.waits || slices.ContainsFunc(problems, func(problem plan.Problem) bool { return problem.Reason == plan.ReasonSecretNotFound })
+	p.unread = errors.Join(p.unread, err)
+}
+
+func (p *pass) addEventSource(es *v1alpha1.EventSource, compiled *objects.Compiled, err error) {
+	owner := "EventSource " + es.Namespace + "/" + es.Name
+	if err != nil {
+		p.kept[owner] = true
+		p.unread = errors.Join(p.unread, err)
+		return
+	}
+	p.kept[owner] = compiled.Keep(owner)
+	p.waits = p.waits || p.kept[owner]
+	_, shared := objects.Split(es, compiled.Plan)
+	p.plan.Sources = append(p.plan.Sources, shared.Sources...)
+	p.plan.Subscribers = append(p.plan.Subscribers, shared.Subscribers...)
+}

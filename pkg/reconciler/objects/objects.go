@@ -1,0 +1,254 @@
+// Package objects reads declared objects and compiles them, with what they refer to, into plans.
+package objects
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/kubernetes"
+	"knative.dev/pkg/apis"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
+	kubeclient "knative.dev/pkg/client/injection/kube/client"
+	"knative.dev/pkg/resolver"
+	"knative.dev/pkg/tracker"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
+	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
+	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventsource"
+	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/trigger"
+	listers "github.com/openfunction/events/pkg/client/listers/events/v1alpha1"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// Reader reads from listers, and Secrets from the API server. It tracks where the sinks of an object lead, so that a change there
+// reconciles the object again. It is safe for concurrent use.
+type Reader struct {
+	eventSources      listers.EventSourceLister
+	triggers          listers.TriggerLister
+	eventBuses        listers.EventBusLister
+	clusterEventBuses listers.ClusterEventBusLister
+
+	kube     kubernetes.Interface
+	tracker  tracker.Interface
+	resolver *resolver.URIResolver
+}
+
+// NewReader returns a Reader with the listers and clients of ctx.
+func NewReader(ctx context.Context, tracker tracker.Interface) *Reader {
+	return &Reader{
+		eventSources:      eventsource.Get(ctx).Lister(),
+		triggers:          trigger.Get(ctx).Lister(),
+		eventBuses:        eventbus.Get(ctx).Lister(),
+		clusterEventBuses: clustereventbus.Get(ctx).Lister(),
+		kube:              kubeclient.Get(ctx),
+		tracker:           tracker,
+		resolver:          resolver.NewURIResolverFromTracker(ctx, tracker),
+	}
+}
+
+// Compiled is what one object asks for.
+type Compiled struct {
+	// Plan is only what this object asks for, and its bus. It is never nil.
+	Plan *plan.Plan
+	// Problems are those of this object, sorted.
+	Problems []plan.Problem
+	// BusName is the plan.Bus.Name of the bus that the object uses, "" when it uses none or there is none.
+	BusName string
+	// BusReady is the Ready condition of that bus, nil when it has none yet.
+	BusReady *apis.Condition
+	// BusSpec is what that bus declares, with its defaults, nil when it can be used by nobody.
+	BusSpec *v1alpha1.EventBusSpec
+	// Invalid tells that the object is not valid by today's rules. Nothing of it is compiled, and what runs for it goes on.
+	Invalid bool
+
+	owner   string
+	targets map[string]target
+}
+
+// URL is where d, a destination of the object, leads, "" when that is not known.
+func (c *Compiled) URL(d *duckv1.Destination) string {
+	if t := c.targets[key(d)].plan; t != nil {
+		return t.URL
+	}
+	return ""
+}
+
+// Keep tells whether owner is this object and what runs for it goes on beside its plan, since it has a problem that may pass. See
+// plan.Succeed.
+func (c *Compiled) Keep(owner string) bool {
+	if owner != c.owner {
+		return false
+	}
+	keep := c.Invalid
+	for _, p := range c.Problems {
+		switch p.Reason {
+		case plan.ReasonNotAllowed:
+			return false // Whoever takes a permission away wants it to have an effect at once.
+		case plan.ReasonBusNotFound, plan.ReasonBusNotReady, plan.ReasonBusMismatch, plan.ReasonEventSourceNotFound,
+			plan.ReasonEventNotFound, plan.ReasonSinkNotResolved, plan.ReasonSecretNotFound:
+			keep = true
+		}
+	}
+	return keep
+}
+
+// EventSource compiles es, which it does not change. An error means that the API server could not be asked; it will pass.
+func (r *Reader) EventSource(ctx context.Context, es *v1alpha1.EventSource) (*Compiled, error) {
+	es = es.DeepCopy()
+	es.SetDefaults(ctx)
+	s := r.newScope(ctx, "EventSource", es)
+	if s.invalid(es.Validate(ctx)) {
+		return s.compiled, nil
+	}
+	s.objects.EventSources = []*v1alpha1.EventSource{es}
+	if es.Spec.EventBus != "" {
+		s.use(es.Spec.EventBus)
+	}
+	s.compile()
+	if es.Spec.Sink != nil {
+		s.sink(es)
+	}
+	return s.result()
+}
+
+// Trigger compiles t, which it does not change. An error means that the API server could not be asked; it will pass.
+func (r *Reader) Trigger(ctx context.Context, t *v1alpha1.Trigger) (*Compiled, error) {
+	t = t.DeepCopy()
+	t.SetDefaults(ctx)
+	s := r.newScope(ctx, "Trigger", t)
+	if s.invalid(t.Validate(ctx)) {
+		return s.compiled, nil
+	}
+	s.objects.Triggers = []*v1alpha1.Trigger{t}
+	s.use(t.Spec.EventBus)
+	s.addInputs(t)
+	s.compile()
+	return s.result()
+}
+
+// addInputs adds the EventSources of t's inputs, with their buses. If one is missing all are added, so that its problem can say which one
+// was meant.
+func (s *scope) addInputs(t *v1alpha1.Trigger) {
+	all := map[*v1alpha1.EventSource]bool{}
+	missing := false
+	for _, in := range t.Spec.Inputs {
+		es, err := s.r.eventSources.EventSources(in.Namespace).Get(in.EventSource)
+		switch {
+		case apierrors.IsNotFound(err):
+			missing = true
+		case err != nil:
+			s.fail(err)
+		default:
+			all[es] = true
+		}
+	}
+	if missing {
+		list, err := s.r.eventSources.List(labels.Everything())
+		s.fail(err)
+		for _, es := range list {
+			all[es] = true
+		}
+	}
+	for es := range all {
+		o := outline(es)
+		if o.Spec.EventBus != "" {
+			b, err := s.r.lookup(o.Namespace, o.Spec.EventBus)
+			s.fail(err)
+			if b != nil {
+				s.addName(b)
+			}
+		}
+		s.objects.EventSources = append(s.objects.EventSources, o)
+	}
+}
+
+// outline is what others need to know of es: it can be compiled without Secrets and sinks.
+func outline(es *v1alpha1.EventSource) *v1alpha1.EventSource {
+	o := &v1alpha1.EventSource{}
+	o.Namespace, o.Name = es.Namespace, es.Name
+	o.Spec = v1alpha1.EventSourceSpec{
+		EventBus:          busOf(es),
+		AllowedNamespaces: es.Spec.AllowedNamespaces,
+		HTTP:              names(es.Spec.HTTP),
+		Kafka:             names(es.Spec.Kafka),
+		Cron:              names(es.Spec.Cron),
+		Redis:             names(es.Spec.Redis),
+		MQTT:              names(es.Spec.MQTT),
+	}
+	return o
+}
+
+func names[T any](events map[string]*T) map[string]*T {
+	m := make(map[string]*T, len(events))
+	for name := range events {
+		m[name] = nil
+	}
+	return m
+}
+
+// invalid reports whether err has errors, which are problems then.
+func (s *scope) invalid(err *apis.FieldError) bool {
+	for _, p := range v1alpha1.Flatten(err.Filter(apis.ErrorLevel)) {
+		s.problem(p.Path, plan.ReasonInvalid, p.Message)
+		s.compiled.Invalid = true
+	}
+	return s.compiled.Invalid
+}
+
+func (s *scope) problem(path, reason, message string) {
+	s.compiled.Problems = append(s.compiled.Problems, plan.Problem{
+		Kind: s.kind, Namespace: s.namespace, Name: s.name, Path: path, Reason: reason, Message: message,
+	})
+}
+
+// compile compiles what was added, and keeps what the object itself asks for.
+func (s *scope) compile() {
+	p, problems := plan.Compile(s.objects, s.options())
+	for _, problem := range problems {
+		if problem.Kind == s.kind && problem.Namespace == s.namespace && problem.Name == s.name {
+			// The hint is for one process: nobody runs an embedded bus in a cluster.
+			problem.Message = strings.TrimSuffix(problem.Message, ", for example with spec.embedded: {}")
+			s.compiled.Problems = append(s.compiled.Problems, problem)
+		}
+	}
+	if s.unusable != "" {
+		s.problem("spec.eventBus", plan.ReasonBusNotReady, s.compiled.BusName+" cannot be used: "+s.unusable)
+		return
+	}
+	own := s.compiled.Plan
+	for _, source := range p.Sources {
+		if source.Owner() == s.compiled.owner {
+			own.Sources = append(own.Sources, source)
+		}
+	}
+	for _, subscriber := range p.Subscribers {
+		if subscriber.Owner() == s.compiled.owner {
+			own.Subscribers = append(own.Subscribers, subscriber)
+		}
+	}
+	addBuses(own, p)
+}
+
+// sink resolves the sink of es, also when there is no bus to bring events there.
+func (s *scope) sink(es *v1alpha1.EventSource) {
+	const path = "spec.sink"
+	_, err := s.resolve(es.Spec.Sink, es.Namespace)
+	if err != nil && !slices.ContainsFunc(s.compiled.Problems, func(p plan.Problem) bool { return p.Path == path }) {
+		s.problem(path, plan.ReasonSinkNotResolved, err.Error())
+	}
+}
+
+func (s *scope) result() (*Compiled, error) {
+	if s.failure != nil {
+		return nil, s.failure
+	}
+	slices.SortFunc(s.compiled.Problems, func(a, b plan.Problem) int {
+		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Message, b.Message))
+	})
+	return s.compiled, nil
+}

@@ -1,0 +1,90 @@
+package objects
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/reconciler/optional"
+	"github.com/openfunction/events/pkg/reconciler/workload"
+)
+
+// Outcome is what a pass over one object found and did.
+type Outcome struct {
+	*Compiled
+	// States are those of the workloads, by name, and under "" that of the part that the shared gateway runs.
+	States map[string]workload.State
+	// Notes are worth telling of an object that works.
+	Notes []string
+}
+
+// NewOutcome returns the outcome before anything is done.
+func NewOutcome(c *Compiled) *Outcome {
+	return &Outcome{Compiled: c, States: map[string]workload.State{}}
+}
+
+// Optional returns what is left of the error of applying optional children when names that somebody else has are noted: events flow
+// without those children.
+func (o *Outcome) Optional(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		var left []error
+		for _, err := range joined.Unwrap() {
+			left = append(left, o.Optional(err))
+		}
+		return errors.Join(left...)
+	}
+	if taken, ok := err.(*optional.TakenError); ok {
+		o.Notes = append(o.Notes, taken.Error())
+		return nil
+	}
+	return err
+}
+
+// Running says whether all workloads are ready. If they are, the notes are told.
+func (o *Outcome) Running() v1alpha1.Verdict {
+	var failed, waiting []string
+	var fails, waits string
+	for _, name := range slices.Sorted(maps.Keys(o.States)) {
+		s := o.States[name]
+		sentence := cmp.Or(name, "the shared gateway") + ": " + s.Message
+		switch {
+		case s.Ready:
+		case fault(s.Reason):
+			failed, fails = append(failed, sentence), s.Reason
+		default:
+			waiting, waits = append(waiting, sentence), s.Reason
+		}
+	}
+	switch {
+	case failed != nil:
+		return v1alpha1.Bad(fails, together(failed))
+	case waiting != nil:
+		return v1alpha1.Pending(waits, together(waiting))
+	case o.Notes != nil:
+		return v1alpha1.Verdict{Status: corev1.ConditionTrue, Reason: "Limited", Message: together(o.Notes)}
+	}
+	return v1alpha1.Good()
+}
+
+// fault tells whether waiting alone does not cure the reason of a state.
+func fault(reason string) bool {
+	switch reason {
+	case workload.ReasonNotOwned, workload.ReasonRefused, workload.ReasonNotApplied, workload.ReasonUnreachable:
+		return true
+	}
+	return false
+}
+
+// together makes one message of several sentences.
+func together(sentences []string) string {
+	if n := len(sentences) - maxSentences; n > 0 {
+		sentences = append(sentences[:maxSentences:maxSentences], fmt.Sprintf("and %d more", n))
+	}
+	return strings.Join(sentences, "; ")
+}

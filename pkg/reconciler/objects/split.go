@@ -1,0 +1,86 @@
+package objects
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/reconciler/workload"
+)
+
+// Event is one event of an EventSource.
+type Event struct {
+	Name, Kind string
+	// Workload is who receives it, "" for the shared gateway.
+	Workload string
+}
+
+// Events returns the events that es declares, by name, then kind.
+func Events(es *v1alpha1.EventSource) []Event {
+	var all []Event
+	add := func(kind, name string) {
+		e := Event{Name: name, Kind: kind}
+		if kind != plan.KindHTTP {
+			e.Workload = workload.Name("eventsource", es.Name, kind, name)
+		}
+		all = append(all, e)
+	}
+	for name := range es.Spec.HTTP {
+		add(plan.KindHTTP, name)
+	}
+	for name := range es.Spec.Kafka {
+		add(plan.KindKafka, name)
+	}
+	for name := range es.Spec.Cron {
+		add(plan.KindCron, name)
+	}
+	for name := range es.Spec.Redis {
+		add(plan.KindRedis, name)
+	}
+	for name := range es.Spec.MQTT {
+		add(plan.KindMQTT, name)
+	}
+	slices.SortFunc(all, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind)) })
+	return all
+}
+
+// Split divides the plan of es by who runs its parts: its workloads, by name, and the shared gateway, whose part may be empty. The sink of
+// an EventSource with a bus is always the gateway's: its subscriptions must not move when an event gets another kind, since whoever
+// gives one up removes it from the bus.
+func Split(es *v1alpha1.EventSource, p *plan.Plan) (workloads map[string]*plan.Plan, shared *plan.Plan) {
+	workloads, shared = map[string]*plan.Plan{}, &plan.Plan{}
+	part := func(name string) *plan.Plan {
+		if name == "" {
+			return shared
+		}
+		if workloads[name] == nil {
+			workloads[name] = &plan.Plan{}
+		}
+		return workloads[name]
+	}
+	receives := map[[2]string]string{}
+	for _, e := range Events(es) {
+		receives[[2]string{e.Name, e.Kind}] = e.Workload
+	}
+	for _, s := range p.Sources {
+		w := part(receives[[2]string{s.Event, s.Kind}])
+		w.Sources = append(w.Sources, s)
+	}
+	shared.Subscribers = p.Subscribers
+	for _, w := range workloads {
+		addBuses(w, p)
+	}
+	addBuses(shared, p)
+	return workloads, shared
+}
+
+// addBuses adds those buses of all that the sources and subscribers of p use.
+func addBuses(p, all *plan.Plan) {
+	for _, b := range all.Buses {
+		if slices.ContainsFunc(p.Sources, func(s plan.Source) bool { return s.Bus == b.Name }) ||
+			slices.ContainsFunc(p.Subscribers, func(s plan.Subscriber) bool { return s.Bus == b.Name }) {
+			p.Buses = append(p.Buses, b)
+		}
+	}
+}

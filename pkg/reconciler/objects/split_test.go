@@ -1,0 +1,88 @@
+package objects_test
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/reconciler/objects"
+	. "github.com/openfunction/events/pkg/reconciler/testing"
+)
+
+func TestSplit(t *testing.T) {
+	withSink := WithSink(URI("http://sink.example.com"))
+	long := strings.Repeat("long-", 10) + "name"
+	for _, tt := range []struct {
+		name string
+		es   *v1alpha1.EventSource
+		want map[string]string
+	}{
+		{"each event that is not http has a workload", EventSource("shop", "es", WithBus("b"), WithCron("tick"), WithKafka("orders", ""), WithHTTP("in")), map[string]string{
+			"eventsource-es-cron-tick":    "cron tick; EventBus shop/b",
+			"eventsource-es-kafka-orders": "kafka orders; EventBus shop/b",
+			"":                            "http in; EventBus shop/b",
+		}},
+		{"the sink of an EventSource with a bus is served by the gateway", EventSource("shop", "es", WithBus("b"), withSink, WithCron("tick"), WithHTTP("in")), map[string]string{
+			"eventsource-es-cron-tick": "cron tick; EventBus shop/b",
+			"":                         "http in; sink of openfunction.shop.es.tick; sink of openfunction.shop.es.in; EventBus shop/b",
+		}},
+		{"whatever kinds an event has", EventSource("shop", "es", WithBus("b"), withSink, WithKafka("e", ""), WithHTTP("e")), map[string]string{
+			"eventsource-es-kafka-e": "kafka e; EventBus shop/b",
+			"":                       "http e; sink of openfunction.shop.es.e; EventBus shop/b",
+		}},
+		{"without a bus there is none in the plans", EventSource("shop", "es", withSink, WithCron("tick")), map[string]string{
+			"eventsource-es-cron-tick": "cron tick",
+			"":                         "",
+		}},
+		{"long names are shortened, and told apart", EventSource("shop", long, WithBus("b"), WithCron("tick"), WithCron("tock")), map[string]string{
+			"eventsource-long-long-long-longe33df2a8d97936355570bbc4702fca80": "cron tick; EventBus shop/b",
+			"eventsource-long-long-long-long61fa1958ce2325629167c25a53342448": "cron tock; EventBus shop/b",
+			"": "",
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			ctx := NewWorld(t, tt.es, EventBus("shop", "b")).Ctx
+			c, err := objects.NewReader(ctx, noTracker()).EventSource(ctx, tt.es)
+			if err != nil {
+				t.Fatal(err)
+			}
+			workloads, shared := objects.Split(tt.es, c.Plan)
+			got := map[string]string{"": text(shared)}
+			for name, p := range workloads {
+				got[name] = text(p)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("Split (-want, +got):\n%s", diff)
+			}
+			declared := map[string]bool{"": true}
+			for _, e := range objects.Events(tt.es) {
+				declared[e.Workload] = true
+			}
+			for _, name := range slices.Sorted(maps.Keys(got)) {
+				if !declared[name] || len(name) > 63 {
+					t.Errorf("workload %q is none of Events, or has a name of more than 63 bytes", name)
+				}
+			}
+		})
+	}
+}
+
+func text(p *plan.Plan) string {
+	var parts []string
+	for _, s := range p.Sources {
+		parts = append(parts, s.Kind+" "+s.Event)
+	}
+	for _, s := range p.Subscribers {
+		parts = append(parts, fmt.Sprintf("sink of %s", s.Inputs[0].Topic))
+	}
+	for _, b := range p.Buses {
+		parts = append(parts, b.Name)
+	}
+	return strings.Join(parts, "; ")
+}

@@ -1,0 +1,126 @@
+package workload
+
+import (
+	"cmp"
+	"slices"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+const (
+	container = "gateway"
+	volume    = "plan"
+	mountPath = "/etc/openfunction/plan"
+	adminPort = 8081
+
+	// annotationAccount of a pod is the UID of its ServiceAccount. When that is deleted the pod's token is void, also once there is another
+	// one of that name, and the gateway could not read its plan: so the pod is replaced.
+	annotationAccount = "events.openfunction.io/service-account"
+)
+
+// fillDeployment returns what makes a Deployment that of w. Others may add labels, annotations, containers and volumes. What it sets has
+// the defaults of the API server written out, so that it finds the next time what it set.
+func (c *Clients) fillDeployment(w Workload, account types.UID) func(*appsv1.Deployment) error {
+	return func(d *appsv1.Deployment) error {
+		w.fillMeta(d)
+		if !w.Scaled || d.Spec.Replicas == nil {
+			d.Spec.Replicas = new(int32(1))
+		}
+		d.Spec.Strategy = w.strategy()
+		d.Spec.RevisionHistoryLimit = new(int32(2))
+		d.Spec.ProgressDeadlineSeconds = new(int32(600))
+		d.Spec.Selector = &metav1.LabelSelector{MatchLabels: w.selector()}
+		d.Spec.Template.Labels = merged(d.Spec.Template.Labels, w.labels())
+		d.Spec.Template.Annotations = merged(d.Spec.Template.Annotations, map[string]string{annotationAccount: string(account)})
+
+		pod := &d.Spec.Template.Spec
+		pod.ServiceAccountName = w.Name
+		pod.DeprecatedServiceAccount = w.Name
+		pod.AutomountServiceAccountToken = new(true)
+		pod.EnableServiceLinks = new(false)
+		pod.TerminationGracePeriodSeconds = new(int64(60))
+		pod.SecurityContext = &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: seccomp()}
+		pod.Containers = with(pod.Containers, w.container(c.Image), func(o corev1.Container) string { return o.Name })
+		pod.Volumes = with(pod.Volumes, w.volume(), func(v corev1.Volume) string { return v.Name })
+		return nil
+	}
+}
+
+// with returns a copy of s where o is in the place of the one of its name, or at the end.
+func with[T any](s []T, o T, name func(T) string) []T {
+	s = slices.Clone(s)
+	if i := slices.IndexFunc(s, func(other T) bool { return name(other) == name(o) }); i >= 0 {
+		s[i] = o
+		return s
+	}
+	return append(s, o)
+}
+
+// strategy never has two pods of a Trigger share a subscription, which would tear joins apart, and never none receive for an EventSource.
+func (w Workload) strategy() appsv1.DeploymentStrategy {
+	none, one := intstr.FromInt32(0), intstr.FromInt32(1)
+	r := &appsv1.RollingUpdateDeployment{MaxSurge: &one, MaxUnavailable: &none}
+	if w.Component == "trigger" {
+		r = &appsv1.RollingUpdateDeployment{MaxSurge: &none, MaxUnavailable: &one}
+	}
+	return appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: r}
+}
+
+func (w Workload) container(image string) corev1.Container {
+	return corev1.Container{
+		Name:            container,
+		Image:           image,
+		ImagePullPolicy: corev1.PullIfNotPresent,
+		Env: []corev1.EnvVar{
+			{Name: "POD_NAME", ValueFrom: &corev1.EnvVarSource{FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.name"}}},
+			{Name: "PLAN_SECRET", Value: w.namespace() + "/" + w.Name},
+			{Name: "PLAN_FILE", Value: mountPath + "/" + plan.SecretKey},
+			{Name: "LISTEN"}, // Events over HTTP come to the shared gateway.
+			{Name: "ADMIN_LISTEN", Value: ":8081"},
+			{Name: "READY", Value: "flowing"},
+			{Name: "RETIRE", Value: "true"},
+			{Name: "LOG_LEVEL", Value: cmp.Or(w.LogLevel, "info")},
+		},
+		Ports: []corev1.ContainerPort{{Name: "admin", ContainerPort: adminPort, Protocol: corev1.ProtocolTCP}},
+		Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
+			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
+		},
+		ReadinessProbe: probe("/readyz", corev1.Probe{PeriodSeconds: 2, FailureThreshold: 3}),
+		LivenessProbe:  probe("/healthz", corev1.Probe{InitialDelaySeconds: 20, PeriodSeconds: 10, FailureThreshold: 6}),
+		VolumeMounts:   []corev1.VolumeMount{{Name: volume, MountPath: mountPath, ReadOnly: true}},
+		SecurityContext: &corev1.SecurityContext{
+			AllowPrivilegeEscalation: new(false),
+			ReadOnlyRootFilesystem:   new(true),
+			RunAsNonRoot:             new(true),
+			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
+			SeccompProfile:           seccomp(),
+		},
+		TerminationMessagePath: corev1.TerminationMessagePathDefault,
+		// A gateway that cannot start says why in its log.
+		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
+	}
+}
+
+func (w Workload) volume() corev1.Volume {
+	return corev1.Volume{Name: volume, VolumeSource: corev1.VolumeSource{
+		Secret: &corev1.SecretVolumeSource{SecretName: w.Name, DefaultMode: new(corev1.SecretVolumeSourceDefaultMode), Optional: new(false)},
+	}}
+}
+
+func probe(path string, p corev1.Probe) *corev1.Probe {
+	p.HTTPGet = &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("admin"), Scheme: corev1.URISchemeHTTP}
+	p.TimeoutSeconds, p.SuccessThreshold = 1, 1
+	return &p
+}
+
+func seccomp() *corev1.SeccompProfile {
+	return &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}
+}

@@ -1,0 +1,133 @@
+package workload
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// judge says how far the pods of w are with p.
+func (c *Clients) judge(ctx context.Context, w Workload, d *appsv1.Deployment, p *plan.Plan) (State, error) {
+	pods, err := c.pods(w.namespace(), w.selector())
+	if err != nil {
+		return State{}, err
+	}
+	hashes, owners := p.Hashes(), map[string]string{}
+	for i := range p.Sources {
+		owners[p.Sources[i].Owner()] = hashes[p.Sources[i].Owner()]
+	}
+	for i := range p.Subscribers {
+		owners[p.Subscribers[i].Owner()] = hashes[p.Subscribers[i].Owner()]
+	}
+	return c.state(ctx, pods, owners, func(why string) State {
+		return State{Reason: ReasonStarting, Message: cmp.Or(why, notStarted(d))}
+	}), nil
+}
+
+// pods returns those that are not on their way out, by name.
+func (c *Clients) pods(namespace string, selector map[string]string) ([]*corev1.Pod, error) {
+	all, err := c.Pods.Pods(namespace).List(labels.SelectorFromSet(selector))
+	if err != nil {
+		return nil, err
+	}
+	pods := slices.DeleteFunc(slices.Clone(all), func(p *corev1.Pod) bool {
+		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
+	})
+	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
+	return pods, nil
+}
+
+// state is the first that is not good of those of the ready pods. When none is ready it is that of another one which runs and knows what
+// it waits for, or else what notReady makes of why it does not.
+func (c *Clients) state(ctx context.Context, pods []*corev1.Pod, hashes map[string]string, notReady func(why string) State) State {
+	ready := slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return !isReady(p) })
+	if len(ready) > 0 {
+		for i, a := range c.ask(ctx, ready) {
+			if a.err != nil {
+				return State{Reason: ReasonNoReport, Message: fmt.Sprintf("pod %s does not tell the controller what it runs: %v", ready[i].Name, a.err)}
+			}
+			if s := verdict(a.report, hashes); !s.Ready {
+				return s
+			}
+		}
+		return State{Ready: true}
+	}
+	why := ""
+	for i, a := range c.ask(ctx, pods) {
+		if a.err == nil {
+			if s := verdict(a.report, hashes); !s.Ready && s.Reason != ReasonApplying {
+				return s
+			}
+		}
+		why = cmp.Or(why, notRunning(pods[i]))
+	}
+	if why == "" && len(pods) > 0 {
+		why = fmt.Sprintf("pod %s is not ready yet", pods[0].Name)
+	}
+	return notReady(why)
+}
+
+// ask returns the answers of pods, in their order.
+func (c *Clients) ask(ctx context.Context, pods []*corev1.Pod) []answer {
+	answers := make([]answer, len(pods))
+	var asked sync.WaitGroup
+	for i, p := range pods {
+		asked.Go(func() { answers[i].report, answers[i].err = c.Reports.Of(ctx, p) })
+	}
+	asked.Wait()
+	return answers
+}
+
+// removed returns the IDs of the retired subscriptions that one of pods reports as removed.
+func (c *Clients) removed(ctx context.Context, pods []*corev1.Pod) []string {
+	var ids []string
+	for _, a := range c.ask(ctx, pods) {
+		if a.err == nil {
+			ids = append(ids, a.report.Retired...)
+		}
+	}
+	return ids
+}
+
+// verdict says whether r is about the objects as hashes wants them, where an empty hash means not at all.
+func verdict(r *plan.Report, hashes map[string]string) State {
+	var problems []string
+	for object, want := range hashes {
+		got := r.Objects[object]
+		switch {
+		case got.Hash == want:
+			problems = append(problems, got.Problems...)
+		case r.Error != "":
+			return State{Reason: ReasonNotApplied, Message: r.Error}
+		default:
+			return State{Reason: ReasonApplying, Message: "the latest change is not applied yet"}
+		}
+	}
+	if len(problems) == 0 {
+		return State{Ready: true}
+	}
+	slices.Sort(problems)
+	s := State{Reason: ReasonApplying, Message: problems[0]}
+	if i := slices.IndexFunc(problems, func(p string) bool { return !strings.HasSuffix(p, plan.Starting) }); i >= 0 {
+		s = State{Reason: ReasonUnreachable, Message: problems[i]}
+	}
+	if n := len(problems) - 1; n > 0 {
+		s.Message += fmt.Sprintf("; and %d more", n)
+	}
+	return s
+}
+
+func isReady(p *corev1.Pod) bool {
+	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+	})
+}

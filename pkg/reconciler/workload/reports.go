@@ -1,0 +1,128 @@
+package workload
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+const (
+	// askTime is how long a gateway may take to answer.
+	askTime = time.Second
+	// fresh is how long an answer holds: one pod is asked on behalf of many objects.
+	fresh = 200 * time.Millisecond
+	// maxReport bounds the bytes of a report.
+	maxReport = 4 << 20
+)
+
+var errNoAddress = errors.New("it has no address")
+
+// Reports asks gateways what they run. It is safe for concurrent use.
+type Reports struct {
+	// Port is where gateways answer. It is not to be changed once the first was asked.
+	Port int
+
+	client *http.Client
+	now    func() time.Time
+	flight singleflight.Group
+
+	mu      sync.Mutex
+	answers map[string]answer
+}
+
+type answer struct {
+	at     time.Time
+	report *plan.Report
+	err    error
+}
+
+// NewReports asks on the port that gateways in a cluster have.
+func NewReports() *Reports {
+	return &Reports{
+		Port:    adminPort,
+		now:     time.Now,
+		answers: map[string]answer{},
+		client: &http.Client{
+			// A connection for each question: pods come and go. No proxy: it is a pod of this cluster.
+			Transport: &http.Transport{DisableKeepAlives: true},
+			// A pod must not send the controller elsewhere.
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+	}
+}
+
+// Of returns what the gateway in pod says, or said just now. It blocks for a second at most. The report is not to be changed.
+func (r *Reports) Of(ctx context.Context, pod *corev1.Pod) (*plan.Report, error) {
+	if pod.Status.PodIP == "" {
+		return nil, errNoAddress
+	}
+	key := string(pod.UID) + "/" + pod.Status.PodIP
+	if a, ok := r.recent(key); ok {
+		return a.report, a.err
+	}
+	// Whoever comes meanwhile shares the answer, so it must not fail because of the first one's context.
+	v, err, _ := r.flight.Do(key, func() (any, error) {
+		report, err := r.ask(context.WithoutCancel(ctx), pod.Status.PodIP)
+		r.remember(key, answer{r.now(), report, err})
+		return report, err
+	})
+	return v.(*plan.Report), err
+}
+
+func (r *Reports) recent(key string) (answer, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a, ok := r.answers[key]
+	return a, ok && r.now().Sub(a.at) < fresh
+}
+
+// remember forgets what is too old to be used.
+func (r *Reports) remember(key string, a answer) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	maps.DeleteFunc(r.answers, func(_ string, old answer) bool { return a.at.Sub(old.at) >= fresh })
+	r.answers[key] = a
+}
+
+func (r *Reports) ask(ctx context.Context, ip string) (*plan.Report, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTime)
+	defer cancel()
+	url := "http://" + net.JoinHostPort(ip, strconv.Itoa(r.Port)) + plan.ReportPath
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := r.client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("get %s: %s", url, response.Status)
+	}
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxReport+1))
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", url, err)
+	}
+	if len(body) > maxReport {
+		return nil, fmt.Errorf("get %s: larger than %d bytes", url, maxReport)
+	}
+	report := &plan.Report{} // of a gateway that may be newer: what this version does not know is no error
+	if err := json.Unmarshal(body, report); err != nil {
+		return nil, fmt.Errorf("get %s: %w", url, err)
+	}
+	return report, nil
+}

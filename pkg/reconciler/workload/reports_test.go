@@ -1,0 +1,112 @@
+package workload
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// asked is a gateway that answers with what h says, and how often it was asked.
+func asked(t *testing.T, h http.HandlerFunc) (*Reports, *corev1.Pod, *atomic.Int32) {
+	t.Helper()
+	w := newWorld(t)
+	n := &atomic.Int32{}
+	ip := w.serve(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		n.Add(1)
+		h(rw, r)
+	}))
+	return w.clients.Reports, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p", UID: "1"}, Status: corev1.PodStatus{PodIP: ip}}, n
+}
+
+func TestReportsAreFreshFor200Milliseconds(t *testing.T) {
+	r, pod, n := asked(t, func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, `{"error": "e", "new": "field"}`) })
+	now := time.Unix(0, 0)
+	r.now = func() time.Time { return now }
+	for _, tt := range []struct {
+		at   time.Duration
+		want int32
+	}{{0, 1}, {199, 1}, {200, 2}, {399, 2}, {400, 3}} {
+		now = time.Unix(0, 0).Add(tt.at * time.Millisecond)
+		report, err := r.Of(t.Context(), pod)
+		if err != nil || report.Error != "e" {
+			t.Fatalf("report = %+v, %v", report, err)
+		}
+		if got := n.Load(); got != tt.want {
+			t.Errorf("after %d ms it was asked %d times, want %d", tt.at, got, tt.want)
+		}
+	}
+	other := pod.DeepCopy()
+	other.UID = "2"
+	now = now.Add(time.Hour)
+	if _, err := r.Of(t.Context(), other); err != nil || n.Load() != 4 {
+		t.Errorf("another pod shares the answer (%v)", err)
+	}
+	if got := len(r.answers); got != 1 {
+		t.Errorf("%d answers are remembered, want the latest only", got)
+	}
+}
+
+func TestReportsAskOnceAtATime(t *testing.T) {
+	release := make(chan struct{})
+	r, pod, n := asked(t, func(rw http.ResponseWriter, _ *http.Request) {
+		<-release
+		fmt.Fprint(rw, `{}`)
+	})
+	first, cancel := context.WithCancel(t.Context())
+	var all sync.WaitGroup
+	for i := range 10 {
+		ctx := t.Context()
+		if i == 0 {
+			ctx = first
+		}
+		all.Go(func() {
+			if _, err := r.Of(ctx, pod); err != nil {
+				t.Errorf("it is not answered: %v", err)
+			}
+		})
+	}
+	cancel() // which is nothing to the others
+	close(release)
+	all.Wait()
+	if got := n.Load(); got != 1 {
+		t.Errorf("it was asked %d times, want once", got)
+	}
+}
+
+func TestReportsRefuse(t *testing.T) {
+	tests := []struct {
+		name   string
+		answer http.HandlerFunc
+		want   string
+	}{
+		{"no JSON", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, "hello") }, "invalid character"},
+		{"another status", func(rw http.ResponseWriter, _ *http.Request) { rw.WriteHeader(http.StatusTeapot) }, "418"},
+		{"a redirect", func(rw http.ResponseWriter, r *http.Request) {
+			http.Redirect(rw, r, "http://elsewhere", http.StatusFound)
+		}, "302"},
+		{"too much", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, strings.Repeat(" ", maxReport+1)) }, "larger than"},
+		{"silence", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "deadline exceeded"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r, pod, _ := asked(t, tt.answer)
+			if report, err := r.Of(t.Context(), pod); report != nil || err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("report = %v, %v, want nil, %s", report, err, tt.want)
+			}
+		})
+	}
+}
+
+func TestReportsUseNoProxy(t *testing.T) {
+	if r := NewReports(); r.client.Transport.(*http.Transport).Proxy != nil || r.Port != 8081 {
+		t.Error("pods are asked through a proxy, or on another port than theirs")
+	}
+}

@@ -1,0 +1,67 @@
+package workload
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// succession is what the plan of a Secret becomes.
+type succession struct {
+	next *plan.Plan
+	keep func(owner string) bool
+	// removed asks the gateways for the IDs of the retired subscriptions that are removed. It is only called if there are some to remove.
+	removed func() []string
+}
+
+// follow returns the plan that follows last, which may be nil. It does not change last.
+func (s succession) follow(last *plan.Plan) *plan.Plan {
+	if last != nil && len(last.Retired) > 0 {
+		removed := s.removed()
+		copied := *last
+		copied.Retired = slices.DeleteFunc(slices.Clone(last.Retired), func(r plan.Retired) bool { return slices.Contains(removed, r.ID) })
+		last = &copied
+	}
+	return plan.Succeed(last, s.next, s.keep)
+}
+
+// storedPlan returns the plan in s. It is nil when there is none that can be read: what it was cannot be continued.
+func storedPlan(s *corev1.Secret) *plan.Plan {
+	p, err := plan.Decode(s.Data[plan.SecretKey])
+	if err != nil {
+		return nil
+	}
+	return p
+}
+
+// fillSecret stores p unless it is what is stored, which is last: another version of gzip is no reason to write.
+func fillSecret(s *corev1.Secret, last, p *plan.Plan) error {
+	if s.Type == "" {
+		s.Type = corev1.SecretTypeOpaque
+	}
+	before, err := json.Marshal(last)
+	if err != nil {
+		return fmt.Errorf("encode plan: %w", err)
+	}
+	after, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode plan: %w", err)
+	}
+	if last != nil && bytes.Equal(before, after) {
+		return nil
+	}
+	data, err := plan.Encode(p)
+	if err != nil {
+		return err
+	}
+	if s.Data == nil {
+		s.Data = map[string][]byte{}
+	}
+	s.Data[plan.SecretKey] = data
+	return nil
+}

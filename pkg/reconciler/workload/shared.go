@@ -1,0 +1,48 @@
+package workload
+
+import (
+	"cmp"
+	"context"
+
+	corev1 "k8s.io/api/core/v1"
+	"knative.dev/pkg/system"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// SharedSecret has the plan of the shared gateway. It is in the system namespace.
+const SharedSecret = "events-gateway-plan"
+
+var sharedPods = map[string]string{labelName: product, labelComponent: "gateway"}
+
+// Shared is what the shared gateway says of an object (its Owner in plans, or the name of a bus) that should run with this hash. An empty
+// hash means that it should not run at all.
+func (c *Clients) Shared(ctx context.Context, object, hash string) State {
+	pods, err := c.pods(system.Namespace(), sharedPods)
+	if err != nil {
+		return State{Reason: ReasonGatewayNotReady, Message: err.Error()}
+	}
+	return c.state(ctx, pods, map[string]string{object: hash}, func(why string) State {
+		return State{Reason: ReasonGatewayNotReady, Message: cmp.Or(why, "the shared gateway has no pod: look at Deployment "+system.Namespace()+"/events-gateway")}
+	})
+}
+
+// SharedPlan writes the plan of the shared gateway: next, after the one that is there, see plan.Succeed. It writes nothing when nothing
+// changed. An error of the API server can be told with errors.As.
+func (c *Clients) SharedPlan(ctx context.Context, next *plan.Plan, keep func(owner string) bool) error {
+	ns := system.Namespace()
+	follow := succession{next: next, keep: keep, removed: func() []string {
+		pods, err := c.pods(ns, sharedPods)
+		if err != nil {
+			return nil
+		}
+		return c.removed(ctx, pods)
+	}}.follow
+	id := identity{kind: "Secret", namespace: ns, name: SharedSecret}
+	_, err := ensure(ctx, id, c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
+		s.Labels = merged(s.Labels, map[string]string{labelName: product, labelManagedBy: managedBy, labelComponent: "gateway"})
+		last := storedPlan(s)
+		return fillSecret(s, last, follow(last))
+	})
+	return err
+}

@@ -1,0 +1,172 @@
+package workload
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	gocmp "github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+func kept(string) bool { return true }
+
+// ids are those of the subscribers and of the retired subscriptions.
+func ids(p *plan.Plan) [2][]string {
+	var all [2][]string
+	for _, s := range p.Subscribers {
+		all[0] = append(all[0], s.ID)
+	}
+	for _, r := range p.Retired {
+		all[1] = append(all[1], r.ID)
+	}
+	return all
+}
+
+func TestPlansFollowOneAnother(t *testing.T) {
+	l := load("1", "2", "3")
+	w := applied(t, l)
+	steps := []struct {
+		name string
+		load Workload
+		pod  *plan.Report
+		want [2][]string
+	}{
+		{"a subscriber that is dropped is retired", load("1", "3"), nil, [2][]string{{"1", "3"}, {"2"}}},
+		{"as long as no gateway says that it is removed", load("1", "3"), &plan.Report{}, [2][]string{{"1", "3"}, {"2"}}},
+		{"together with others", load("3"), nil, [2][]string{{"3"}, {"2", "1"}}},
+		{"it is forgotten when a gateway has removed it", load("3"), &plan.Report{Retired: []string{"2"}}, [2][]string{{"3"}, {"1"}}},
+		{"what is kept goes on", Workload{Owner: l.Owner, Name: l.Name, Component: l.Component, Keep: kept}, nil, [2][]string{{"3"}, {"1"}}},
+	}
+	for _, tt := range steps {
+		if tt.pod != nil {
+			w.pod("d", l.labels(), tt.pod)
+		}
+		w.apply(tt.load)
+		w.sync()
+		if diff := gocmp.Diff(ids(w.stored("d", "trigger-t")), tt.want); diff != "" {
+			t.Errorf("%s: subscribers and retired (-got +want):\n%s", tt.name, diff)
+		}
+	}
+}
+
+func TestApplyOfNothing(t *testing.T) {
+	removed := []string{
+		"delete secrets trigger-t", "delete deployments trigger-t", "delete rolebindings trigger-t", "delete roles trigger-t", "delete serviceaccounts trigger-t",
+	}
+	tests := []struct {
+		name string
+		load Workload
+		want []string
+	}{
+		{"an empty plan removes the workload", load(), removed},
+		{"no plan removes the workload", Workload{Owner: owner(), Name: "trigger-t", Component: "trigger"}, removed},
+		{"another workload stays", Workload{Owner: owner(), Name: "trigger-other", Component: "trigger"}, nil},
+		{"the one of another owner stays", Workload{Owner: &v1alpha1.Trigger{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "t", UID: "9"}}, Name: "trigger-t", Keep: kept}, nil},
+		{"what is kept stays", Workload{Owner: owner(), Name: "trigger-t", Component: "trigger", LogLevel: "debug", Keep: kept}, nil},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w := applied(t, load("1"))
+			state, got := w.apply(tt.load)
+			if diff := gocmp.Diff(got, tt.want); diff != "" {
+				t.Errorf("writes (-got +want):\n%s", diff)
+			}
+			if want := tt.name != "what is kept stays"; state.Ready != want {
+				t.Errorf("state = %+v, want ready %t", state, want)
+			}
+		})
+	}
+}
+
+func TestPrune(t *testing.T) {
+	long := Name("trigger-t", string(slices.Repeat([]byte("x"), 99)))
+	w := newWorld(t)
+	for _, name := range []string{"trigger-t", "trigger-u", long} {
+		l := load("1")
+		l.Name = name
+		w.apply(l)
+	}
+	other := load("1")
+	other.Owner, other.Name = &v1alpha1.Trigger{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "u", UID: "2"}}, "trigger-of-another"
+	w.apply(other)
+	w.sync()
+	w.change([]string{"roles"}, func(o metav1.Object) {
+		if o.GetName() == "trigger-u" {
+			o.SetDeletionTimestamp(&metav1.Time{Time: time.Unix(1, 0)})
+			o.SetFinalizers([]string{"somebody/else"})
+		}
+	})
+	if err := w.clients.Prune(t.Context(), owner(), "trigger-t", "trigger-t-"+string(slices.Repeat([]byte("x"), 99))); err != nil {
+		t.Fatal(err)
+	}
+	// Its Role goes already.
+	want := []string{"delete secrets trigger-u", "delete deployments trigger-u", "delete rolebindings trigger-u", "delete serviceaccounts trigger-u"}
+	if diff := gocmp.Diff(w.writes(), want); diff != "" {
+		t.Errorf("writes (-got +want):\n%s", diff)
+	}
+	w.sync()
+	if err := w.clients.Prune(t.Context(), owner()); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := len(w.writes()), 10; got != want {
+		t.Errorf("without names to keep it deleted %d, want %d", got, want)
+	}
+	if got := len(w.all()["deployments"]); got != 1 {
+		t.Errorf("%d Deployments are left, want the other owner's", got)
+	}
+}
+
+func TestSharedPlan(t *testing.T) {
+	w := newWorld(t)
+	steps := []struct {
+		name string
+		plan *plan.Plan
+		keep func(string) bool
+		pod  *plan.Report
+		want []string
+		ids  [2][]string
+	}{
+		{"even an empty plan is written", &plan.Plan{}, nil, nil, verbs("create", "secrets"), [2][]string{}},
+		{"once", &plan.Plan{}, nil, nil, nil, [2][]string{}},
+		{"a plan is written", load("1", "2").Plan, nil, nil, verbs("update", "secrets"), [2][]string{{"1", "2"}}},
+		{"and nothing when it stays", load("1", "2").Plan, nil, nil, nil, [2][]string{{"1", "2"}}},
+		{"or is kept", load("1").Plan, kept, nil, nil, [2][]string{{"1", "2"}}},
+		{"what is dropped is retired", load("1").Plan, nil, nil, verbs("update", "secrets"), [2][]string{{"1"}, {"2"}}},
+		{"until it is removed", load("1").Plan, nil, &plan.Report{Retired: []string{"2"}}, verbs("update", "secrets"), [2][]string{{"1"}}},
+	}
+	for _, tt := range steps {
+		if tt.pod != nil {
+			w.pod(systemNamespace, sharedPods, tt.pod)
+		}
+		if err := w.clients.SharedPlan(t.Context(), tt.plan, tt.keep); err != nil {
+			t.Fatal(err)
+		}
+		if diff := gocmp.Diff(w.writes(), tt.want); diff != "" {
+			t.Errorf("%s: writes (-got +want):\n%s", tt.name, diff)
+		}
+		w.sync()
+		if diff := gocmp.Diff(ids(w.stored(systemNamespace, SharedSecret)), tt.ids); diff != "" {
+			t.Errorf("%s: subscribers and retired (-got +want):\n%s", tt.name, diff)
+		}
+	}
+}
+
+// What somebody else put there by that name is taken over: nothing but the controller writes it.
+func TestSharedPlanTakesOver(t *testing.T) {
+	w := newWorld(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: SharedSecret}, Data: map[string][]byte{"other": nil}})
+	if err := w.clients.SharedPlan(t.Context(), load("1").Plan, nil); err != nil {
+		t.Fatal(err)
+	}
+	if diff := gocmp.Diff(ids(w.stored(systemNamespace, SharedSecret)), [2][]string{{"1"}}); diff != "" {
+		t.Errorf("subscribers and retired (-got +want):\n%s", diff)
+	}
+	w.sync()
+	if _, err := w.clients.Secrets.Secrets(systemNamespace).Get(SharedSecret); err != nil {
+		t.Errorf("the informer does not see it: %v", err)
+	}
+}

@@ -1,0 +1,207 @@
+// Package workload runs plans in a cluster: a Deployment each, with its Secret and rights, and what the gateways in it say.
+//
+// For that the controller needs, in all namespaces:
+//
+//	apps: deployments; "": secrets, serviceaccounts; rbac.authorization.k8s.io: roles, rolebindings: get, list, watch, create, update, delete
+//	"": pods: list, watch
+//	events.openfunction.io: eventsources/finalizers, triggers/finalizers: update
+//
+// A gateway may get, list and watch its Secret, and only those who may do that themselves can give that right.
+package workload
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"knative.dev/pkg/kmeta"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// Workload is a plan that runs in a Deployment of its own.
+type Workload struct {
+	// Owner is whose workload it is. Its namespace is the workload's.
+	Owner kmeta.OwnerRefable
+	// Name of all children, which need not be shortened.
+	Name string
+	// Component is "eventsource" or "trigger".
+	Component string
+	// Plan is what to run; nil is an empty one.
+	Plan *plan.Plan
+	// Keep tells whose parts go on as they are, see plan.Succeed; nil means nobody's.
+	Keep func(owner string) bool
+	// LogLevel of the gateway; empty means info.
+	LogLevel string
+	// Scaled says that something else decides on the number of replicas.
+	Scaled bool
+}
+
+// The reasons why a State is not ready.
+const (
+	// ReasonNotOwned is that a child's name is taken by somebody else's object, which is left alone.
+	ReasonNotOwned = "NotOwned"
+	// ReasonRefused is that the API server does not take a child, because of a quota or a policy say.
+	ReasonRefused = "Refused"
+	// ReasonStarting is that no gateway of the workload is ready.
+	ReasonStarting = "Starting"
+	// ReasonGatewayNotReady is that no shared gateway is ready.
+	ReasonGatewayNotReady = "GatewayNotReady"
+	// ReasonNoReport is that a gateway is ready but does not tell the controller what it runs.
+	ReasonNoReport = "NoReport"
+	// ReasonApplying is that a gateway does not run the latest plan yet, or is just beginning to.
+	ReasonApplying = "Applying"
+	// ReasonNotApplied is that a gateway cannot run the latest plan, and goes on with the one before.
+	ReasonNotApplied = "NotApplied"
+	// ReasonUnreachable is that a gateway runs the latest plan, and something that it needs does not answer.
+	ReasonUnreachable = "Unreachable"
+)
+
+// State is what is seen of a workload. Ready means that every ready gateway reports what it should and no problem. Otherwise Reason is
+// one of the above, and Message a sentence for people.
+type State struct {
+	Ready           bool
+	Reason, Message string
+}
+
+// Apply makes the children as w says, writing only what differs from what is there, and returns what its gateways say. An empty plan with
+// nothing kept removes the workload; then there is nothing to wait for, and the State is Ready.
+//
+// An error will pass, and is worth trying again. Everything that a person has to cure is in the State.
+func (c *Clients) Apply(ctx context.Context, w Workload) (State, error) {
+	w.Name = Name(w.Name)
+	if w.Plan == nil {
+		w.Plan = &plan.Plan{}
+	}
+	if isEmpty(w.Plan) {
+		last, err := c.lastPlan(ctx, w)
+		if err != nil {
+			return State{}, err
+		}
+		if isEmpty(c.succeed(ctx, w, last)) {
+			return State{Ready: true}, c.remove(ctx, w.Owner, func(name string) bool { return name == w.Name })
+		}
+	}
+	state, err := c.apply(ctx, w)
+	if taken, ok := errors.AsType[*takenError](err); ok {
+		return State{Reason: ReasonNotOwned, Message: taken.Error()}, nil
+	}
+	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err) {
+		return State{Reason: ReasonRefused, Message: err.Error()}, nil
+	}
+	return state, err
+}
+
+func isEmpty(p *plan.Plan) bool { return len(p.Sources)+len(p.Subscribers) == 0 }
+
+// apply goes from what a pod needs to what starts it.
+func (c *Clients) apply(ctx context.Context, w Workload) (State, error) {
+	ns := w.namespace()
+	account, err := ensure(ctx, w.owned("ServiceAccount"), c.ServiceAccounts.ServiceAccounts(ns), c.Kube.CoreV1().ServiceAccounts(ns), w.fillServiceAccount)
+	if err != nil {
+		return State{}, err
+	}
+	if _, err := ensure(ctx, w.owned("Role"), c.Roles.Roles(ns), c.Kube.RbacV1().Roles(ns), w.fillRole); err != nil {
+		return State{}, err
+	}
+	if _, err := ensure(ctx, w.owned("RoleBinding"), c.RoleBindings.RoleBindings(ns), c.Kube.RbacV1().RoleBindings(ns), w.fillRoleBinding); err != nil {
+		return State{}, err
+	}
+	var running *plan.Plan
+	_, err = ensure(ctx, w.owned("Secret"), c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
+		last := storedPlan(s)
+		running = c.succeed(ctx, w, last)
+		w.fillMeta(s)
+		return fillSecret(s, last, running)
+	})
+	if err != nil {
+		return State{}, err
+	}
+	d, err := ensure(ctx, w.owned("Deployment"), c.Deployments.Deployments(ns), c.Kube.AppsV1().Deployments(ns), c.fillDeployment(w, account.UID))
+	if err != nil {
+		return State{}, err
+	}
+	if w.Scaled && d.Spec.Replicas != nil && *d.Spec.Replicas == 0 {
+		return State{Ready: true}, nil
+	}
+	return c.judge(ctx, w, d, running)
+}
+
+// succeed returns the plan that follows last, which may be nil.
+func (c *Clients) succeed(ctx context.Context, w Workload, last *plan.Plan) *plan.Plan {
+	return succession{next: w.Plan, keep: w.Keep, removed: func() []string {
+		pods, err := c.pods(w.namespace(), w.selector())
+		if err != nil {
+			return nil
+		}
+		return c.removed(ctx, pods)
+	}}.follow(last)
+}
+
+// lastPlan is what the workload runs, nil if it does not. The lister may not know yet, and what it does not know would be removed.
+func (c *Clients) lastPlan(ctx context.Context, w Workload) (*plan.Plan, error) {
+	s, err := c.Kube.CoreV1().Secrets(w.namespace()).Get(ctx, w.Name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("get %s: %w", w.owned("Secret"), err)
+	case !metav1.IsControlledBy(s, w.Owner.GetObjectMeta()):
+		return nil, nil
+	}
+	return storedPlan(s), nil
+}
+
+// Exists tells whether there is a Deployment of that name.
+func (c *Clients) Exists(namespace, name string) bool {
+	_, err := c.Deployments.Deployments(namespace).Get(name)
+	return err == nil
+}
+
+// Idle tells whether there is a Deployment of that name, and it is scaled to zero.
+func (c *Clients) Idle(namespace, name string) bool {
+	d, err := c.Deployments.Deployments(namespace).Get(name)
+	return err == nil && d.Spec.Replicas != nil && *d.Spec.Replicas == 0
+}
+
+// Prune deletes the children of owner whose workload's name is not among keep, where names need not be shortened.
+func (c *Clients) Prune(ctx context.Context, owner kmeta.OwnerRefable, keep ...string) error {
+	return c.remove(ctx, owner, func(name string) bool {
+		return !slices.ContainsFunc(keep, func(k string) bool { return Name(k) == name })
+	})
+}
+
+// remove deletes the children of owner's workloads for whose names it is called for. The Secret comes first: a gateway that stops removes
+// its durable subscriptions when it knows that its Secret is gone.
+func (c *Clients) remove(ctx context.Context, owner kmeta.OwnerRefable, called func(name string) bool) error {
+	ns := owner.GetObjectMeta().GetNamespace()
+	return errors.Join(
+		remove(ctx, owner, called, c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns)),
+		remove(ctx, owner, called, c.Deployments.Deployments(ns), c.Kube.AppsV1().Deployments(ns)),
+		remove(ctx, owner, called, c.RoleBindings.RoleBindings(ns), c.Kube.RbacV1().RoleBindings(ns)),
+		remove(ctx, owner, called, c.Roles.Roles(ns), c.Kube.RbacV1().Roles(ns)),
+		remove(ctx, owner, called, c.ServiceAccounts.ServiceAccounts(ns), c.Kube.CoreV1().ServiceAccounts(ns)),
+	)
+}
+
+// Name joins the parts of the name of a workload with "-", and shortens it to what a label can hold.
+func Name(parts ...string) string { return kmeta.ChildName(strings.Join(parts, "-"), "") }
+
+func (w Workload) namespace() string { return w.Owner.GetObjectMeta().GetNamespace() }
+
+func (w Workload) owned(kind string) identity {
+	return identity{kind: kind, namespace: w.namespace(), name: w.Name, owner: w.Owner}
+}
+
+// takenError says that an object is in the way.
+type takenError struct{ identity }
+
+func (e *takenError) Error() string {
+	kind := e.owner.GetGroupVersionKind().Kind
+	return fmt.Sprintf("%s is in the way: it does not belong to this %s; delete it, or give the %s another name", e.identity, kind, kind)
+}
