@@ -4,7 +4,7 @@ SHELL := /bin/bash
 export CGO_ENABLED ?= 0
 GO ?= go
 
-.PHONY: run build test e2e bench lint generate cluster
+.PHONY: run build test e2e bench lint generate release cluster
 
 # Runs the quick start: an embedded bus, http and cron events, a condition over both.
 run:
@@ -32,6 +32,10 @@ lint:
 
 generate:
 	hack/generate.sh
+
+# What kubectl applies to install this version, in release/. The script says what may be set.
+release:
+	hack/release.sh
 
 # A Kubernetes on loopback until ctrl-c, as root; its first build takes long. Images are named in bin/cluster/images.yaml.
 cluster:
