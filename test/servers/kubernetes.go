@@ -90,9 +90,14 @@ func (c *KubernetesCluster) Try(args ...string) (string, error) { return c.kubec
 // Apply applies a manifest of one or more documents.
 func (c *KubernetesCluster) Apply(manifest string) {
 	c.t.Helper()
-	if _, err := c.kubectl(manifest, "apply", "-f", "-"); err != nil {
+	if _, err := c.TryApply(manifest); err != nil {
 		c.t.Fatal(err)
 	}
+}
+
+// TryApply is Apply that returns its output, and its error with what kubectl wrote to standard error.
+func (c *KubernetesCluster) TryApply(manifest string) (string, error) {
+	return c.kubectl(manifest, "apply", "-f", "-")
 }
 
 func (c *KubernetesCluster) kubectl(stdin string, args ...string) (string, error) {

@@ -1,0 +1,439 @@
+//go:build e2e
+
+package cluster
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"text/template"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/openfunction/events/test/servers"
+)
+
+// TestE2EEdits edits what runs: what is meant follows without a restart, and nothing else is touched.
+func TestE2EEdits(t *testing.T) {
+	i := install(t)
+	kafka, nats := i.brokers()
+	i.forwardService("default", "nats-too", "4222", strings.TrimPrefix(nats.URL(), "nats://"))
+	i.forwardService("kafka", "too", "9092", kafka.Addr())
+	kafka.CreateTopic("orders", 1)
+	kafka.CreateTopic("orders-too", 1)
+	i.Apply(knativeServing)
+	e := &edited{
+		installation: i, kafka: kafka,
+		Condition: "order", Sink: "one", Topic: "ordered", Brokers: "dapr-kafka.kafka:9092", Records: "orders", Event: "tick", Nats: "nats.default",
+		at: map[string]*sink{"one": newSink(t), "two": newSink(t), "ticks": newSink(t), "ordered": topic(t, nats, "ordered"), "ordered-too": topic(t, nats, "ordered-too")},
+	}
+	for _, name := range []string{"one", "two", "ticks"} {
+		i.knativeService("default", name, e.at[name].URL)
+	}
+	e.apply()
+	e.flows()
+
+	for _, tt := range edits {
+		t.Run(tt.name, func(t *testing.T) { e.in(t).edit(tt.edit, tt.want) })
+	}
+	t.Run("what is as it should be is not written", func(t *testing.T) { e.in(t).touch() })
+	t.Run("children that are deleted come back, and nothing is lost", func(t *testing.T) { e.in(t).deleteChildren() })
+	t.Run("a Trigger takes its subscription along", func(t *testing.T) { e.in(t).deleteTrigger() })
+}
+
+// edited is what the test declares, and where its events arrive.
+type edited struct {
+	*installation
+	kafka *servers.KafkaServer
+	at    map[string]*sink
+
+	Condition, Sink, Topic, Brokers, Records, Event, Nats string
+}
+
+func (e *edited) in(t *testing.T) *edited {
+	c := *e.installation
+	c.t = t
+	e.installation = &c
+	return e
+}
+
+var editedObjects = template.Must(template.New("").Parse(`
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventBus
+metadata: {name: default}
+spec: {natsStreaming: {natsURL: "nats://{{.Nats}}:4222", natsStreamingClusterID: stan}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: shop}
+spec: {kafka: {order: {brokers: "{{.Brokers}}", topic: {{.Records}}, authRequired: false}}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: clock}
+spec: {cron: { {{.Event}}: {schedule: "@every 1s"}}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: Trigger
+metadata: {name: orders}
+spec:
+  inputs: {order: {eventSource: shop, event: order}}
+  subscribers:
+  - condition: {{.Condition}}
+    sink: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: {{.Sink}}}}
+    topic: {{.Topic}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: Trigger
+metadata: {name: ticks}
+spec:
+  inputs: {tick: {eventSource: clock, event: {{.Event}}}}
+  subscribers:
+  - condition: tick
+    sink: {ref: {apiVersion: serving.knative.dev/v1, kind: Service, name: ticks}}
+`))
+
+// apply declares everything, and waits until it is ready.
+func (e *edited) apply() {
+	e.t.Helper()
+	var manifest bytes.Buffer
+	if err := editedObjects.Execute(&manifest, e); err != nil {
+		e.t.Fatal(err)
+	}
+	e.Apply(manifest.String())
+	took := e.ready(30*time.Second, "eb/default", "es/shop", "es/clock", "tg/orders", "tg/ticks")
+	e.t.Logf("ready after %s", took.Round(10*time.Millisecond))
+}
+
+// unwanted is an order that the edited condition does not let through.
+const unwanted = `{"order":"none"}`
+
+// flows wants new orders where they should go, and nowhere else, and new ticks.
+func (e *edited) flows() {
+	e.t.Helper()
+	ticks := len(e.at["ticks"].received())
+	if e.Condition != "order" {
+		e.kafka.Produce(servers.KafkaRecord(e.Records, "", unwanted))
+	}
+	bodies := e.produce(5)
+	e.arrive(bodies)
+	for name, s := range e.at {
+		for _, got := range s.received() {
+			if got.body == unwanted || name != e.Sink && name != e.Topic && slices.Contains(bodies, got.body) {
+				e.t.Errorf("%s got %s", name, got.body)
+			}
+		}
+	}
+	e.eventually(10*time.Second, "ticks", func() error {
+		if len(e.at["ticks"].received()) < ticks+2 {
+			return fmt.Errorf("none came")
+		}
+		return nil
+	})
+}
+
+func (e *edited) produce(n int) []string {
+	e.t.Helper()
+	var bodies []string
+	for range n {
+		bodies = append(bodies, unique())
+		e.kafka.Produce(servers.KafkaRecord(e.Records, "", bodies[len(bodies)-1]))
+	}
+	return bodies
+}
+
+// arrive waits until the orders are where they should be.
+func (e *edited) arrive(bodies []string) {
+	e.t.Helper()
+	for _, name := range []string{e.Sink, e.Topic} {
+		e.eventually(30*time.Second, "orders at "+name, func() error { return e.at[name].missing(bodies...) })
+	}
+}
+
+var edits = []struct {
+	name string
+	edit func(*edited)
+	// want are the children that change.
+	want []string
+}{
+	{"a condition", func(e *edited) { e.Condition = "\"order.data.order != 'none'\"" }, []string{"changed Secret default/trigger-orders"}},
+	{"a sink", func(e *edited) { e.Sink = "two" }, []string{"changed Secret default/trigger-orders"}},
+	{"a topic", func(e *edited) { e.Topic = "ordered-too" }, []string{"changed Secret default/trigger-orders"}},
+	{"brokers and their topic", func(e *edited) { e.Brokers, e.Records = "too.kafka:9092", "orders-too" },
+		[]string{"changed Secret default/eventsource-shop-kafka-order"}},
+	{"the name of an event", func(e *edited) { e.Event = "tock" }, []string{
+		"changed Secret default/trigger-ticks",
+		"gone Deployment default/eventsource-clock-cron-tick", "gone Role default/eventsource-clock-cron-tick",
+		"gone RoleBinding default/eventsource-clock-cron-tick", "gone Secret default/eventsource-clock-cron-tick",
+		"gone ServiceAccount default/eventsource-clock-cron-tick",
+		"new Deployment default/eventsource-clock-cron-tock", "new Role default/eventsource-clock-cron-tock",
+		"new RoleBinding default/eventsource-clock-cron-tock", "new Secret default/eventsource-clock-cron-tock",
+		"new ServiceAccount default/eventsource-clock-cron-tock",
+	}},
+	{"where the bus is", func(e *edited) { e.Nats = "nats-too.default" }, []string{
+		"changed Secret default/eventsource-clock-cron-tock", "changed Secret default/eventsource-shop-kafka-order",
+		"changed Secret default/trigger-orders", "changed Secret default/trigger-ticks", "changed Secret openfunction/events-gateway-plan",
+	}},
+}
+
+// edit wants only these children to change, and no pod but those of Deployments that are new.
+func (e *edited) edit(edit func(*edited), want []string) {
+	e.t.Helper()
+	before, pods := e.children(), e.workloadPods()
+	edit(e)
+	e.apply()
+	e.flows()
+	e.eventually(10*time.Second, "the changed children", func() error {
+		if diff := cmp.Diff(want, changes(before, e.children())); diff != "" {
+			return fmt.Errorf("changes (-want, +got):\n%s", diff)
+		}
+		return nil
+	})
+	after := e.workloadPods()
+	for workload, pod := range pods {
+		if !slices.Contains(want, "gone Deployment default/"+workload) && after[workload] != pod {
+			e.t.Errorf("the pod of %s was %s and is %s", workload, pod, after[workload])
+		}
+	}
+}
+
+// child is what tells versions of an object apart. A Deployment has another resource version whenever a pod was not ready for a moment.
+type child struct {
+	Kind     string
+	Metadata struct {
+		Namespace, Name, UID, ResourceVersion string
+		Generation                            int64
+	}
+}
+
+// list returns objects by kind and name.
+func (i *installation) list(kinds string) map[string]child {
+	i.t.Helper()
+	var all struct{ Items []child }
+	out := i.Kubectl("get", kinds, "-A", "-l", "app.kubernetes.io/managed-by=events-controller", "-o", "json")
+	if err := json.Unmarshal([]byte(out), &all); err != nil {
+		i.t.Fatal(err)
+	}
+	found := map[string]child{}
+	for _, c := range all.Items {
+		if c.Kind == "Deployment" {
+			c.Metadata.ResourceVersion = ""
+		}
+		found[c.Kind+" "+c.Metadata.Namespace+"/"+c.Metadata.Name] = c
+	}
+	return found
+}
+
+func (i *installation) children() map[string]child {
+	i.t.Helper()
+	return i.list("deployment,secret,role,rolebinding,serviceaccount")
+}
+
+func changes(before, after map[string]child) []string {
+	var all []string
+	for name, b := range before {
+		if a, ok := after[name]; !ok {
+			all = append(all, "gone "+name)
+		} else if a != b {
+			all = append(all, "changed "+name)
+		}
+	}
+	for name := range after {
+		if _, ok := before[name]; !ok {
+			all = append(all, "new "+name)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// workloadPods are the pods and how often they were restarted, by workload.
+func (i *installation) workloadPods() map[string]string {
+	i.t.Helper()
+	out := i.Kubectl("get", "pods", "-l", "app.kubernetes.io/managed-by=events-controller", "-o",
+		`jsonpath={range .items[*]}{.metadata.labels.events\.openfunction\.io/workload} {.metadata.name} restarted {.status.containerStatuses[0].restartCount}{"\n"}{end}`)
+	pods := map[string]string{}
+	for line := range strings.Lines(out) {
+		workload, pod, _ := strings.Cut(strings.TrimSpace(line), " ")
+		pods[workload] += pod
+	}
+	return pods
+}
+
+// deleteChildren deletes every child of two workloads while orders come, each by itself, then all at once.
+func (e *edited) deleteChildren() {
+	e.t.Helper()
+	var sent []string
+	send := func() { sent = append(sent, e.produce(3)...) }
+	for _, name := range []string{"trigger-orders", "eventsource-shop-kafka-order"} {
+		for _, kinds := range [][]string{
+			{"Deployment"}, {"Secret"}, {"Role"}, {"RoleBinding"}, {"ServiceAccount"},
+			{"Secret", "Deployment"}, {"ServiceAccount", "Secret", "Role", "RoleBinding", "Deployment"},
+		} {
+			before := e.children()
+			send()
+			for _, kind := range kinds {
+				e.Kubectl("delete", kind, name, "--wait=false")
+			}
+			send()
+			begin := time.Now()
+			e.eventually(10*time.Second, strings.Join(kinds, ", ")+" "+name, func() error {
+				now := e.children()
+				for _, kind := range kinds {
+					key := kind + " default/" + name
+					if c, ok := now[key]; !ok || c.Metadata.UID == before[key].Metadata.UID {
+						return fmt.Errorf("%s did not come back", key)
+					}
+				}
+				return nil
+			})
+			send()
+			e.arrive(sent)
+			e.t.Logf("%s of %s: %d events have arrived %s after the deletion", strings.Join(kinds, ", "), name, len(sent), time.Since(begin).Round(10*time.Millisecond))
+		}
+	}
+	// Watches that last must not be all that lets the gateways follow: without them, they need their rights.
+	for _, name := range []string{"trigger-orders", "eventsource-shop-kafka-order"} {
+		for _, kind := range []string{"Role", "RoleBinding", "ServiceAccount"} {
+			e.Kubectl("delete", kind, name)
+		}
+	}
+	e.KillAPIServer()
+	e.StartAPIServer()
+	e.Condition, e.Brokers = "order", "dapr-kafka.kafka:9092"
+	e.apply()
+	e.flows()
+}
+
+// touch annotates all objects, and wants nothing to be written but that, and no Deployment to have been changed ever.
+func (e *edited) touch() {
+	e.t.Helper()
+	before, writes := e.children(), e.writes()
+	for _, kind := range []string{"eventbuses", "eventsources", "triggers"} {
+		e.Kubectl("annotate", kind, "--all", "touched=yes")
+	}
+	time.Sleep(10 * time.Second) // This long nothing may be written.
+	if diff := changes(before, e.children()); diff != nil {
+		e.t.Errorf("children changed: %s", strings.Join(diff, "; "))
+	}
+	got := e.writes()
+	maps.DeleteFunc(got, func(of string, n int) bool { return n == writes[of] })
+	for of := range got {
+		got[of] -= writes[of]
+	}
+	want := map[string]int{"PATCH eventbuses": 1, "PATCH eventsources": 2, "PATCH triggers": 2}
+	if diff := cmp.Diff(want, got); diff != "" {
+		e.t.Errorf("writes (-want, +got):\n%s", diff)
+	}
+	for name, c := range e.children() {
+		if c.Kind == "Deployment" && c.Metadata.Generation != 1 {
+			e.t.Errorf("%s has generation %d, want 1", name, c.Metadata.Generation)
+		}
+	}
+}
+
+var written = regexp.MustCompile(`(?m)^apiserver_request_total\{.*resource="(\w+)".*,subresource="(\w*)",verb="(POST|PUT|PATCH|APPLY|DELETE)".*\} (\S+)$`)
+
+// writes counts the requests that wrote objects of the kinds that the controller writes, by verb, kind and subresource.
+func (e *edited) writes() map[string]int {
+	e.t.Helper()
+	kinds := []string{"eventbuses", "eventsources", "triggers", "deployments", "secrets", "serviceaccounts", "roles", "rolebindings", "pods"}
+	count := map[string]int{}
+	for _, m := range written.FindAllStringSubmatch(e.Kubectl("get", "--raw", "/metrics"), -1) {
+		if !slices.Contains(kinds, m[1]) || m[2] == "token" {
+			continue
+		}
+		n, err := strconv.ParseFloat(m[4], 64)
+		if err != nil {
+			e.t.Fatal(err)
+		}
+		count[strings.TrimSuffix(m[3]+" "+m[1]+"/"+m[2], "/")] += int(n)
+	}
+	if len(count) == 0 {
+		e.t.Fatal("the API server counts no writes")
+	}
+	return count
+}
+
+// deleteTrigger looks on the bus for the subscriptions of two Triggers, one of which goes.
+func (e *edited) deleteTrigger() {
+	e.t.Helper()
+	server := servers.JetStream(e.t)
+	e.forwardService("js", "js", "4222", strings.TrimPrefix(server.URL(), "nats://"))
+	stays, goes := newSink(e.t), newSink(e.t)
+	e.applyIn("js", `{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: default}, spec: {jetStream: {url: "nats://js.js:4222"}}}`)
+	e.applyIn("js", `{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: es}, spec: {http: {posted: {}}}}`)
+	subscribe := func(name string, at *sink) {
+		e.applyIn("js", fmt.Sprintf(`{apiVersion: events.openfunction.io/v1alpha1, kind: Trigger, metadata: {name: %s}, spec: {
+			inputs: {posted: {eventSource: es, event: posted}}, subscribers: [{condition: posted, sink: {uri: %q}}]}}`, name, at.URL))
+	}
+	flows := func(to ...*sink) {
+		e.ready(20*time.Second, "-n", "js", "es/es", "tg/stays", "tg/goes")
+		body := unique()
+		e.posts("js/es/posted", body, http.StatusAccepted)
+		for _, s := range to {
+			e.eventually(10*time.Second, "the event", func() error { return s.missing(body) })
+		}
+	}
+	subscriptions := func(want ...string) {
+		begin := time.Now()
+		e.eventually(15*time.Second, "the subscriptions", func() error {
+			if diff := cmp.Diff(want, e.consumers(server.URL())); diff != "" {
+				return fmt.Errorf("(-want, +got):\n%s", diff)
+			}
+			return nil
+		})
+		e.t.Logf("the bus has %v after %s", want, time.Since(begin).Round(10*time.Millisecond))
+	}
+	subscribe("stays", stays)
+	subscribe("goes", goes)
+	flows(stays, goes)
+	subscriptions("js_goes", "js_stays")
+	moved := newSink(e.t)
+	subscribe("goes", moved) // is another subscription
+	flows(stays, moved)
+	subscriptions("js_goes", "js_stays")
+	e.Kubectl("-n", "js", "delete", "tg", "goes")
+	subscriptions("js_stays")
+	body := unique()
+	e.posts("js/es/posted", body, http.StatusAccepted)
+	e.eventually(10*time.Second, "the event", func() error { return stays.missing(body) })
+}
+
+// consumers are the durable subscriptions to events on a JetStream server, by the names of their Triggers.
+func (e *edited) consumers(url string) []string {
+	e.t.Helper()
+	conn, err := nats.Connect(url)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	defer conn.Close()
+	js, err := jetstream.New(conn)
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	stream, err := js.Stream(e.t.Context(), "openfunction-events")
+	if err != nil {
+		e.t.Fatal(err)
+	}
+	names := stream.ConsumerNames(e.t.Context())
+	var all []string
+	for name := range names.Name() {
+		all = append(all, name[:strings.LastIndexByte(name, '_')]) // without its hash
+	}
+	slices.Sort(all)
+	if names.Err() != nil {
+		e.t.Fatal(names.Err())
+	}
+	return all
+}

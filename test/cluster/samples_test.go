@@ -1,0 +1,174 @@
+//go:build e2e
+
+package cluster
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/stan.go"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/test/servers"
+)
+
+// TestE2ESamples applies the samples as they are, one after the other, and sends events through them.
+func TestE2ESamples(t *testing.T) {
+	i := install(t)
+	kafka, nats := i.brokers()
+	kafka.CreateTopic("sample", 1)
+	i.Apply(knativeServing)
+	s := newSink(t)
+	i.knativeService("default", sampleSink, s.URL)
+
+	t.Run("1 a source with a sink", func(t *testing.T) {
+		i.Kubectl("apply", "-f", "../../config/samples/sample-1-sink.yaml")
+		i.ready(time.Minute, "es/my-eventsource")
+		i.shows("es", `my-eventsource +`+sampleSink+` +Running +2/2 +1/1`)
+		i.Kubectl("get", "deployment", "eventsource-my-eventsource-kafka-sample-one")
+		i.flows(kafka, s, 20)
+		i.Kubectl("delete", "-f", "../../config/samples/sample-1-sink.yaml")
+		i.gone("deployment/eventsource-my-eventsource-kafka-sample-one")
+	})
+	metrics := topic(t, nats, "metrics")
+	t.Run("2 a bus and a trigger", func(t *testing.T) {
+		i.Kubectl("apply", "-f", "../../config/samples/sample-2-bus-and-trigger.yaml")
+		i.ready(time.Minute, "es/my-eventsource", "tg/my-trigger", "eb/default")
+		i.shows("es", `my-eventsource +default +Running +2/2 +1/1`)
+		i.shows("tg", `my-trigger +default +Running +2/2 +1/1`)
+		i.Kubectl("get", "deployment", "eventsource-my-eventsource-kafka-sample-two", "trigger-my-trigger")
+		bodies := i.flows(kafka, s, 20)
+		i.eventually(20*time.Second, "topic metrics", func() error { return metrics.missing(bodies...) })
+	})
+	t.Run("4 a cluster's bus in place of the namespace's", func(t *testing.T) {
+		_, err := i.Try("delete", "eb", "default", "--timeout=20s")
+		if err := says(err, "is used by EventSource default/my-eventsource"); err != nil {
+			t.Error(err)
+		}
+		i.Kubectl("annotate", "eb", "default", "events.openfunction.io/force-delete=true")
+		i.Kubectl("delete", "eb", "default", "--timeout=20s")
+		i.eventually(10*time.Second, "the Trigger without its bus", func() error {
+			out, err := i.Try("get", "tg", "my-trigger", "-o", `jsonpath={.status.state} {.status.conditions[?(@.type=="Ready")].reason}`)
+			if err == nil && out != "Error BusNotFound" {
+				err = fmt.Errorf("its status is %s", out)
+			}
+			return err
+		})
+		i.flows(kafka, s, 20) // what runs goes on
+		i.Kubectl("apply", "-f", "../../config/samples/sample-4-clustereventbus.yaml")
+		took := i.ready(10*time.Second, "es/my-eventsource", "tg/my-trigger", "ceb/default")
+		t.Logf("ready %s after the ClusterEventBus", took.Round(time.Millisecond))
+		bodies := i.flows(kafka, s, 20)
+		i.eventually(20*time.Second, "topic metrics", func() error { return metrics.missing(bodies...) })
+		i.Kubectl("delete", "-f", "../../config/samples/sample-2-bus-and-trigger.yaml", "--ignore-not-found")
+		i.gone("deployment/trigger-my-trigger", "deployment/eventsource-my-eventsource-kafka-sample-two")
+	})
+	t.Run("3 several sources", func(t *testing.T) {
+		i.knativeService("default", "function-sample-serving-x6qjw-ksvc-x72j7", s.URL)
+		i.Kubectl("apply", "-f", "../../config/samples/sample-3-multi.yaml")
+		i.ready(time.Minute, "es/my-eventsource")
+		i.shows("es", `my-eventsource +function-sample-serving-x6qjw-ksvc-x72j7 +Running +3/3 +2/2`)
+		i.flows(kafka, s, 5)
+		i.Kubectl("delete", "-f", "../../config/samples/sample-3-multi.yaml")
+	})
+	t.Run("5 conditions", func(t *testing.T) {
+		i.Kubectl("apply", "-f", "../../config/samples/sample-5-conditions.yaml")
+		i.ready(time.Minute, "es/eventsource-a", "es/eventsource-b", "tg/condition-trigger")
+		i.shows("es", `eventsource-a +default +Running +2/2 +1/1`)
+		i.shows("tg", `condition-trigger +default +Running +2/2 +1/1`)
+		before, told := len(s.received()), len(metrics.received())
+		body := unique()
+		kafka.Produce(servers.KafkaRecord("sample", "", body))
+		i.eventually(30*time.Second, "two ticks and a match", func() error {
+			ticks := s.received()[before:]
+			for _, e := range ticks {
+				if e.typ != "io.openfunction.events.cron" {
+					t.Fatalf("the sink of eventB got %+v", e)
+				}
+			}
+			if len(ticks) < 2 || len(metrics.received()) == told {
+				return fmt.Errorf("%d ticks, %d matches", len(ticks), len(metrics.received())-told)
+			}
+			return nil
+		})
+		i.Kubectl("delete", "-f", "../../config/samples/sample-5-conditions.yaml")
+	})
+}
+
+// shows wants a line like that in what kubectl get prints.
+func (i *installation) shows(kind, line string) {
+	i.t.Helper()
+	i.eventually(10*time.Second, "kubectl get "+kind, func() error {
+		out, err := i.Try("get", kind)
+		if err == nil && !regexp.MustCompile(`(?m)^`+line+` `).MatchString(out) {
+			err = fmt.Errorf("%q does not match\n%s", line, out)
+		}
+		return err
+	})
+}
+
+// gone waits until there are no such objects.
+func (i *installation) gone(objects ...string) {
+	i.t.Helper()
+	i.eventually(time.Minute, "deletion", func() error {
+		out, err := i.Try(append([]string{"get", "--ignore-not-found", "-o", "name"}, objects...)...)
+		if err == nil && out != "" {
+			err = fmt.Errorf("there still is %s", out)
+		}
+		return err
+	})
+}
+
+var counter struct {
+	sync.Mutex
+	n int
+}
+
+// unique is a payload that no other test sends.
+func unique() string {
+	counter.Lock()
+	defer counter.Unlock()
+	counter.n++
+	return fmt.Sprintf(`{"order":"%d-%d"}`, time.Now().UnixNano(), counter.n)
+}
+
+// flows sends n records to the samples' topic and waits until all have arrived at the sink.
+func (i *installation) flows(kafka *servers.KafkaServer, s *sink, n int) []string {
+	i.t.Helper()
+	var bodies []string
+	for range n {
+		bodies = append(bodies, unique())
+		kafka.Produce(servers.KafkaRecord("sample", "", bodies[len(bodies)-1]))
+	}
+	i.eventually(30*time.Second, "events at the sink", func() error { return s.missing(bodies...) })
+	return bodies
+}
+
+// topic reads a topic of NATS Streaming as the seed's function does.
+func topic(t *testing.T, nats *servers.NATSStreamingServer, name string) *sink {
+	t.Helper()
+	conn, err := stan.Connect("stan", fmt.Sprintf("function-%d", time.Now().UnixNano()), stan.NatsURL(nats.URL()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close() })
+	s := &sink{}
+	_, err = conn.QueueSubscribe(name, "function", func(m *stan.Msg) {
+		e, err := event.ParseStructured(m.Data)
+		if err != nil {
+			t.Errorf("message on %s %q: %v", name, strings.ToValidUTF8(string(m.Data), "?"), err)
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.events = append(s.events, received{e.ID(), e.Type(), string(e.Data())})
+	}, stan.DurableName("function"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}

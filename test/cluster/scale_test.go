@@ -1,0 +1,307 @@
+//go:build e2e
+
+package cluster
+
+import (
+	"bytes"
+	"cmp"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/openfunction/events/test/servers"
+)
+
+// scaleSizes, in the environment, says how many EventSources, and as many Triggers, there are to be one after the other.
+const scaleSizes = "CLUSTER_TEST_SIZES"
+
+// linear bounds how many times more than the first objects the later ones may cost, each.
+const linear = 1.7
+
+const (
+	scaleBus = `{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: default, namespace: scale},
+  spec: {jetStream: {url: "nats://js.default:4222"}}}`
+	scalePair = `---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: es-%[1]d, namespace: scale}
+spec: {http: {posted: {}}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: Trigger
+metadata: {name: t-%[1]d, namespace: scale}
+spec:
+  inputs: {posted: {eventSource: es-%[1]d, event: posted}}
+  subscribers: [{condition: posted, sink: {uri: %[2]q}}]
+`
+)
+
+// TestE2EScale adds more and more objects, and wants each to cost what the first ones did. Once all are ready nothing may be written.
+func TestE2EScale(t *testing.T) {
+	i := install(t)
+	jetStream(t, i)
+	s := newSink(t)
+	i.Kubectl("create", "namespace", "scale")
+	i.eventually(time.Minute, "a bus", func() error {
+		_, err := i.TryApply(scaleBus)
+		return err
+	})
+	i.ready(time.Minute, "-n", "scale", "eb")
+	gateway := servers.Build(t, ".", "./cmd/gateway", "gateway")
+	controller := servers.Build(t, ".", "./cmd/controller", "controller")
+
+	idle := memory(t, controller)[0]
+	t.Logf("the controller has %.1f MiB before the first object, the shared gateway %.1f MiB", idle, memory(t, gateway)[0])
+	t.Logf("%8s %8s %10s %10s %14s %14s %16s %16s", "objects", "created", "ready", "s/object", "writes/object", "requests/obj.", "controller MiB", "pod MiB (mean)")
+	var first cost
+	from := 0
+	for stage, size := range sizes(t) {
+		c := i.grow(from, size, s.URL)
+		c.memory = memory(t, controller)[0] - idle
+		pods := memory(t, gateway)
+		t.Logf("%8d %7.1fs %9.1fs %9.3fs %14.2f %14.2f %16.1f %16.1f", 2*size, c.created.Seconds(), c.ready.Seconds(),
+			c.each(c.ready.Seconds()), c.each(float64(c.written)), c.each(float64(c.requests)), c.memory, sum(pods)/float64(len(pods)))
+		for _, of := range slices.Sorted(maps.Keys(c.of)) {
+			t.Logf("%*s%-32s %6d %7.2f", 30, "", of, c.of[of], c.each(float64(c.of[of])))
+		}
+		i.logSteps(from, size)
+		if len(pods) != size+1 {
+			t.Errorf("%d gateways run, want the shared one and one for each of %d Triggers", len(pods), size)
+		}
+		if stage == 0 {
+			first = c
+		}
+		for what, costs := range map[string][2]float64{
+			"time until ready":    {first.each(first.ready.Seconds()), c.each(c.ready.Seconds())},
+			"written":             {first.each(float64(first.written)), c.each(float64(c.written))},
+			"controller's memory": {first.memory / float64(first.to), c.memory / float64(c.to)},
+		} {
+			if costs[1] > linear*costs[0] {
+				t.Errorf("%s: %.3f for each of %d objects, and %.3f for each of the first %d", what, costs[1], 2*size, costs[0], 2*first.to)
+			}
+		}
+		from = size
+	}
+	body := unique()
+	i.posts(fmt.Sprintf("scale/es-%d/posted", from-1), body, 202)
+	i.eventually(10*time.Second, "the event at the sink", func() error { return s.missing(body) })
+
+	before := i.writes()
+	time.Sleep(15 * time.Second) // This long nothing may be written.
+	if diff := growth(before, i.writes()); len(diff) > 0 {
+		t.Errorf("written while nothing happened: %v", diff)
+	}
+}
+
+// cost is what it took to add EventSources and Triggers, from as many to as many of each.
+type cost struct {
+	from, to       int
+	created, ready time.Duration // both from the beginning
+	written        int           // by the controller
+	requests       int           // to the API server, by anybody
+	of             map[string]int
+	memory         float64 // of the controller, for all objects, in MiB
+}
+
+// each divides by the number of objects.
+func (c cost) each(total float64) float64 { return total / float64(2*(c.to-c.from)) }
+
+// grow creates pairs of an EventSource and a Trigger, and waits until all are ready.
+func (i *installation) grow(from, to int, sink string) cost {
+	i.t.Helper()
+	c := cost{from: from, to: to}
+	before, requests := i.writes(), i.requests()
+	var creating errgroup.Group
+	manifests := make([]bytes.Buffer, 4) // kubectl sends one after the other
+	for n := from; n < to; n++ {
+		fmt.Fprintf(&manifests[n%len(manifests)], scalePair, n, sink)
+	}
+	begin := time.Now()
+	for n := range manifests {
+		name := filepath.Join(i.t.TempDir(), "objects.yaml")
+		if err := os.WriteFile(name, manifests[n].Bytes(), 0o600); err != nil {
+			i.t.Fatal(err)
+		}
+		creating.Go(func() error {
+			_, err := i.Try("create", "-f", name)
+			return err
+		})
+	}
+	if err := creating.Wait(); err != nil {
+		i.t.Fatal(err)
+	}
+	c.created = time.Since(begin)
+	told := begin
+	i.eventually(10*time.Minute, "objects", func() error {
+		time.Sleep(time.Second) // Asking about many takes the API server long.
+		sources, triggers := i.countReady("eventsources"), i.countReady("triggers")
+		if sources == to && triggers == to {
+			return nil
+		}
+		if time.Since(told) > 10*time.Second {
+			told = time.Now()
+			i.t.Logf("after %s %d EventSources and %d Triggers are ready", time.Since(begin).Round(time.Second), sources, triggers)
+		}
+		return fmt.Errorf("%d EventSources and %d Triggers of %d are ready", sources, triggers, to)
+	})
+	c.ready = time.Since(begin)
+	c.of, c.requests = growth(before, i.writes()), i.requests()-requests
+	for _, n := range c.of {
+		c.written += n
+	}
+	return c
+}
+
+func (i *installation) countReady(kind string) int {
+	i.t.Helper()
+	out := i.Kubectl("-n", "scale", "get", kind, "-o", `jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}`)
+	return strings.Count(out, "True")
+}
+
+// logSteps says where the time went: how long after the step before each was done for the Triggers from t-{from} to t-{to}.
+func (i *installation) logSteps(from, to int) {
+	i.t.Helper()
+	const name, label = `{.metadata.name}`, `{.metadata.labels.events\.openfunction\.io/trigger}`
+	const created, ready = `{.metadata.creationTimestamp}`, `{.status.conditions[?(@.type=="Ready")].lastTransitionTime}`
+	var before map[string]time.Time
+	for _, step := range []struct{ what, kind, name, time string }{
+		{"Trigger created", "triggers", name, created},
+		{"Deployment created", "deployments", label, created},
+		{"ReplicaSet created", "replicasets", label, created},
+		{"Pod created", "pods", label, created},
+		{"process started", "pods", label, `{.status.containerStatuses[0].state.running.startedAt}`},
+		{"Pod ready", "pods", label, ready},
+		{"Trigger ready", "triggers", name, ready},
+	} {
+		times := map[string]time.Time{}
+		for line := range strings.Lines(i.Kubectl("-n", "scale", "get", step.kind, "-o", `jsonpath={range .items[*]}`+step.name+" "+step.time+`{"\n"}{end}`)) {
+			name, at, _ := strings.Cut(strings.TrimSpace(line), " ")
+			parsed, err := time.Parse(time.RFC3339, at)
+			if err != nil {
+				i.t.Logf("%s: %q: %v", step.what, line, err)
+				return
+			}
+			times[name] = parsed
+		}
+		var total, longest time.Duration
+		for n := from; n < to && before != nil; n++ {
+			name := fmt.Sprintf("t-%d", n)
+			took := times[name].Sub(before[name])
+			total, longest = total+took, max(longest, took)
+		}
+		if before != nil {
+			i.t.Logf("%20s %5.1fs later on average, %3.0fs at most", step.what, total.Seconds()/float64(to-from), longest.Seconds())
+		}
+		before = times
+	}
+}
+
+var request = regexp.MustCompile(`(?m)^apiserver_request_total\{.*group="([^"]*)".*resource="(\w*)".*,subresource="(\w*)",verb="(\w+)".*\} (\S+)$`)
+
+// writes counts the requests that wrote what nobody but the controller writes, by verb, kind and subresource.
+func (i *installation) writes() map[string]int {
+	i.t.Helper()
+	kinds := []string{
+		"eventbuses/status", "eventsources/status", "triggers/status", "deployments/", "secrets/", "serviceaccounts/", "roles/", "rolebindings/",
+	}
+	count := map[string]int{}
+	for _, m := range request.FindAllStringSubmatch(i.Kubectl("get", "--raw", "/metrics"), -1) {
+		if slices.Contains(kinds, m[2]+"/"+m[3]) && slices.Contains([]string{"POST", "PUT", "PATCH", "APPLY", "DELETE"}, m[4]) {
+			count[strings.TrimSuffix(m[4]+" "+m[2]+"/"+m[3], "/")] += number(i.t, m[5])
+		}
+	}
+	if len(count) == 0 {
+		i.t.Fatal("the API server counts no writes")
+	}
+	return count
+}
+
+// requests counts all of them, but leases.
+func (i *installation) requests() int {
+	i.t.Helper()
+	n := 0
+	for _, m := range request.FindAllStringSubmatch(i.Kubectl("get", "--raw", "/metrics"), -1) {
+		if m[2] != "leases" {
+			n += number(i.t, m[5])
+		}
+	}
+	return n
+}
+
+func number(t *testing.T, s string) int {
+	t.Helper()
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(f)
+}
+
+func growth(before, after map[string]int) map[string]int {
+	diff := map[string]int{}
+	for of, n := range after {
+		if n != before[of] {
+			diff[of] = n - before[of]
+		}
+	}
+	return diff
+}
+
+// sizes are those of the environment, or what any machine carries.
+func sizes(t *testing.T) []int {
+	t.Helper()
+	var all []int
+	for s := range strings.SplitSeq(cmp.Or(os.Getenv(scaleSizes), "100,200"), ",") {
+		all = append(all, number(t, s))
+	}
+	return all
+}
+
+// memory is what each process of the program has in memory, in MiB, largest first. What processes share counts for each.
+func memory(t *testing.T, program string) []float64 {
+	t.Helper()
+	file, err := os.Stat(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	exes, err := filepath.Glob("/proc/[0-9]*/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []float64
+	for _, exe := range exes {
+		// A container has another path for the same file.
+		if of, err := os.Stat(exe); err != nil || !os.SameFile(of, file) {
+			continue
+		}
+		status, err := os.ReadFile(filepath.Join(filepath.Dir(exe), "status"))
+		if err != nil {
+			continue
+		}
+		if m := regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`).FindSubmatch(status); m != nil {
+			all = append(all, float64(number(t, string(m[1])))/1024)
+		}
+	}
+	if len(all) == 0 {
+		t.Fatalf("no process of %s runs", program)
+	}
+	slices.SortFunc(all, func(a, b float64) int { return cmp.Compare(b, a) })
+	return all
+}
+
+func sum(all []float64) float64 {
+	total := 0.0
+	for _, n := range all {
+		total += n
+	}
+	return total
+}
