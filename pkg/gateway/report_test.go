@@ -60,7 +60,7 @@ func TestReport(t *testing.T) {
 	http.EventSource, http.Bus = "stuck", used
 	records := plan.Source{
 		Namespace: "default", EventSource: "records", Event: "orders", Kind: "kafka", Bus: "bus", Topic: "orders",
-		Kafka: &plan.Kafka{Brokers: []string{"kafka:9092"}, Topic: "orders", ConsumerGroup: "g"},
+		Kafka: &plan.Kafka{KafkaAccess: plan.KafkaAccess{Brokers: []string{"kafka:9092"}}, Topic: "orders", ConsumerGroup: "g"},
 	}
 	p.Sources = append(p.Sources, http, records)
 	if err := r.Apply(p); err != nil {

@@ -106,10 +106,12 @@ func natsStreaming(r *reader, s *v1alpha1.NATSStreamingSpec) *NATSStreaming {
 func jetStream(r *reader, s *v1alpha1.JetStreamSpec) *JetStream {
 	const path = "spec.jetStream."
 	return &JetStream{
+		NATSAccess: NATSAccess{
+			Username: value(s.Username, ""),
+			Password: r.secret(path+"passwordFrom", s.PasswordFrom, nil),
+			Token:    r.secret(path+"tokenFrom", s.TokenFrom, nil),
+		},
 		URL:         s.URL,
-		Username:    value(s.Username, ""),
-		Password:    r.secret(path+"passwordFrom", s.PasswordFrom, nil),
-		Token:       r.secret(path+"tokenFrom", s.TokenFrom, nil),
 		Replicas:    int(value(s.Replicas, 1)),
 		MaxBytes:    value(s.MaxBytes, 0),
 		AckWait:     r.duration(path+"ackWait", value(s.AckWait, ""), 10*time.Second),

@@ -11,7 +11,7 @@ import (
 
 func feed() *Plan {
 	return &Plan{
-		Buses:       []Bus{{Name: "EventBus d/a", JetStream: &JetStream{URL: "nats://u:secret@a", Password: "p"}}, {Name: "EventBus d/b", Embedded: &Embedded{}}},
+		Buses:       []Bus{{Name: "EventBus d/a", JetStream: &JetStream{URL: "nats://u:secret@a", NATSAccess: NATSAccess{Password: "p"}}}, {Name: "EventBus d/b", Embedded: &Embedded{}}},
 		Sources:     []Source{{Namespace: "d", EventSource: "es", Event: "e", Kind: "http", Bus: "EventBus d/a", HTTP: &HTTP{MaxBodyBytes: 1}}},
 		Subscribers: []Subscriber{{ID: "1", Trigger: "d/t", Bus: "EventBus d/b"}, {ID: "2", EventSource: "d/es", Bus: "EventBus d/a"}},
 	}

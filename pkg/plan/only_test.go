@@ -25,7 +25,7 @@ func TestCompileBus(t *testing.T) {
 	}
 	want := func(name, token string) *plan.Bus {
 		return &plan.Bus{Name: name, JetStream: &plan.JetStream{
-			URL: "nats://n:4222", Token: token, Replicas: 1, AckWait: 10 * time.Second, MaxInFlight: 256,
+			URL: "nats://n:4222", NATSAccess: plan.NATSAccess{Token: token}, Replicas: 1, AckWait: 10 * time.Second, MaxInFlight: 256,
 		}}
 	}
 	for _, tt := range []struct {

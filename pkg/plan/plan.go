@@ -7,7 +7,8 @@ import (
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 )
 
-// Plan is everything that a gateway runs. It is JSON, holds resolved secrets, and is the same for the same objects in any order.
+// Plan is everything that a gateway runs. It is JSON, holds resolved secrets, and is the same for the same objects in any order. What is
+// tagged secret:"value", or secret:"url" for what may stand before an @ in URLs, is never printed.
 type Plan struct {
 	Buses       []Bus        `json:"buses,omitempty"`
 	Sources     []Source     `json:"sources,omitempty"`
@@ -31,12 +32,25 @@ type Bus struct {
 	Name          string         `json:"name"`
 	NATSStreaming *NATSStreaming `json:"natsStreaming,omitempty"`
 	JetStream     *JetStream     `json:"jetStream,omitempty"`
+	Kafka         *KafkaBus      `json:"kafka,omitempty"`
 	Embedded      *Embedded      `json:"embedded,omitempty"`
+}
+
+// NATSAccess is how a NATS server lets a client in: by a user name and password, a token, the content of a credentials file, or an
+// nkey's seed. At most one of the four is set.
+type NATSAccess struct {
+	Username    string `json:"username,omitempty"`
+	Password    string `json:"password,omitempty" secret:"value"`
+	Token       string `json:"token,omitempty" secret:"value"`
+	Credentials string `json:"credentials,omitempty" secret:"value"`
+	NKeySeed    string `json:"nkeySeed,omitempty" secret:"value"`
+	TLS         *TLS   `json:"tls,omitempty"`
 }
 
 // NATSStreaming is v1alpha1.NATSStreamingSpec, parsed.
 type NATSStreaming struct {
-	URL          string        `json:"url"`
+	NATSAccess
+	URL          string        `json:"url" secret:"url"`
 	ClusterID    string        `json:"clusterID"`
 	Queue        bool          `json:"queue"`
 	Durable      string        `json:"durable"`
@@ -51,14 +65,41 @@ type NATSStreaming struct {
 
 // JetStream is v1alpha1.JetStreamSpec, parsed.
 type JetStream struct {
-	URL         string        `json:"url"`
-	Username    string        `json:"username,omitempty"`
-	Password    string        `json:"password,omitempty"`
-	Token       string        `json:"token,omitempty"`
+	NATSAccess
+	URL         string        `json:"url" secret:"url"`
 	Replicas    int           `json:"replicas"`
 	MaxBytes    int64         `json:"maxBytes,omitempty"`
 	AckWait     time.Duration `json:"ackWait"`
 	MaxInFlight int           `json:"maxInFlight"`
+}
+
+// KafkaBus is v1alpha1.KafkaBusSpec, parsed, with its secrets.
+type KafkaBus struct {
+	KafkaAccess
+	// Partitions and ReplicationFactor of the topics that are made; Retention is how long they keep events.
+	Partitions        int32         `json:"partitions"`
+	ReplicationFactor int16         `json:"replicationFactor"`
+	Retention         time.Duration `json:"retention"`
+	MaxInFlight       int           `json:"maxInFlight"`
+}
+
+// KafkaAccess is where a Kafka cluster is and how it lets a client in.
+type KafkaAccess struct {
+	Brokers       []string `json:"brokers"`
+	SASLMechanism string   `json:"saslMechanism,omitempty"` // empty: no authentication
+	Username      string   `json:"username,omitempty"`
+	Password      string   `json:"password,omitempty" secret:"value"`
+	OAuth         *OAuth   `json:"oauth,omitempty"` // set if the mechanism is OAUTHBEARER
+	TLS           *TLS     `json:"tls,omitempty"`
+}
+
+// OAuth is how a client gets tokens: the client credentials grant of RFC 6749, section 4.4.
+type OAuth struct {
+	TokenURL     string   `json:"tokenURL" secret:"url"`
+	ClientID     string   `json:"clientID"`
+	ClientSecret string   `json:"clientSecret" secret:"value"`
+	Scopes       []string `json:"scopes,omitempty"`
+	CACerts      string   `json:"caCerts,omitempty"`
 }
 
 // Embedded is v1alpha1.EmbeddedSpec, parsed.
@@ -88,13 +129,63 @@ type Source struct {
 	HTTP  *HTTP  `json:"http,omitempty"`
 	Cron  *Cron  `json:"cron,omitempty"`
 	Kafka *Kafka `json:"kafka,omitempty"`
+	Redis *Redis `json:"redis,omitempty"`
+	MQTT  *MQTT  `json:"mqtt,omitempty"`
 }
 
 // HTTP is v1alpha1.HTTPSpec, defaulted.
 type HTTP struct {
-	Raw          bool   `json:"raw,omitempty"`
-	Type         string `json:"type,omitempty"`
-	MaxBodyBytes int64  `json:"maxBodyBytes"`
+	Raw bool `json:"raw,omitempty"`
+	// ID, Type, Source and Subject are templates, see event.Template, for raw bodies; empty ones have their defaults.
+	ID           string     `json:"id,omitempty"`
+	Type         string     `json:"type,omitempty"`
+	Source       string     `json:"source,omitempty"`
+	Subject      string     `json:"subject,omitempty"`
+	MaxBodyBytes int64      `json:"maxBodyBytes"`
+	Auth         *HTTPAuth  `json:"auth,omitempty"`
+	RateLimit    *RateLimit `json:"rateLimit,omitempty"`
+}
+
+// HTTPAuth is what a request must show. Exactly one is set. Secrets are lists, so that a new one is accepted before the old one is gone.
+type HTTPAuth struct {
+	Bearer *Bearer `json:"bearer,omitempty"`
+	Basic  *Basic  `json:"basic,omitempty"`
+	HMAC   *HMAC   `json:"hmac,omitempty"`
+	OIDC   *OIDC   `json:"oidc,omitempty"`
+}
+
+// Bearer is a token in the header Authorization.
+type Bearer struct {
+	Tokens []string `json:"tokens" secret:"value"`
+}
+
+// Basic is a user name and one of these passwords.
+type Basic struct {
+	Username  string   `json:"username"`
+	Passwords []string `json:"passwords" secret:"value"`
+}
+
+// HMAC is a signature over the body.
+type HMAC struct {
+	// Scheme is github or stripe.
+	Scheme  string   `json:"scheme"`
+	Secrets []string `json:"secrets" secret:"value"`
+	// Tolerance is how old a signature may be, where the scheme has a time.
+	Tolerance time.Duration `json:"tolerance,omitempty"`
+}
+
+// OIDC is a JSON Web Token of an issuer in the header Authorization.
+type OIDC struct {
+	Issuer   string   `json:"issuer"`
+	Audience string   `json:"audience"`
+	Subjects []string `json:"subjects,omitempty"` // empty: any
+	CACerts  string   `json:"caCerts,omitempty"`
+}
+
+// RateLimit bounds the events of one process: so many in a second, and Burst at once.
+type RateLimit struct {
+	PerSecond float64 `json:"perSecond"`
+	Burst     int     `json:"burst"`
 }
 
 // Cron is v1alpha1.CronSpec, defaulted.
@@ -107,14 +198,64 @@ type Cron struct {
 
 // Kafka is v1alpha1.KafkaSpec, parsed, with its secrets.
 type Kafka struct {
-	Brokers         []string `json:"brokers"`
-	Topic           string   `json:"topic"`
-	ConsumerGroup   string   `json:"consumerGroup"`
-	FromOldest      bool     `json:"fromOldest,omitempty"`
-	SASLMechanism   string   `json:"saslMechanism,omitempty"` // empty: no authentication
-	Username        string   `json:"username,omitempty"`
-	Password        string   `json:"password,omitempty"`
-	MaxMessageBytes int64    `json:"maxMessageBytes,omitempty"`
+	KafkaAccess
+	Topic           string `json:"topic"`
+	ConsumerGroup   string `json:"consumerGroup"`
+	FromOldest      bool   `json:"fromOldest,omitempty"`
+	MaxMessageBytes int64  `json:"maxMessageBytes,omitempty"`
+}
+
+// Redis is v1alpha1.RedisSpec, parsed, with its secrets. Exactly one of Stream, Channel, Pattern and List is set. Durations and counts
+// that are zero have the client library's defaults, and what is below zero is switched off.
+type Redis struct {
+	// Addresses are of the server, of the Sentinels if MasterName is set, or of nodes of a cluster.
+	Addresses        []string `json:"addresses"`
+	MasterName       string   `json:"masterName,omitempty"`
+	Cluster          bool     `json:"cluster,omitempty"`
+	Username         string   `json:"username,omitempty"`
+	Password         string   `json:"password,omitempty" secret:"value"`
+	SentinelUsername string   `json:"sentinelUsername,omitempty"`
+	SentinelPassword string   `json:"sentinelPassword,omitempty" secret:"value"`
+	TLS              *TLS     `json:"tls,omitempty"`
+	DB               int      `json:"db,omitempty"`
+
+	Stream        string `json:"stream,omitempty"`
+	ConsumerGroup string `json:"consumerGroup,omitempty"` // set if Stream is
+	Channel       string `json:"channel,omitempty"`
+	Pattern       string `json:"pattern,omitempty"`
+	List          string `json:"list,omitempty"`
+
+	RedeliverInterval time.Duration `json:"redeliverInterval"`
+	ProcessingTimeout time.Duration `json:"processingTimeout"`
+
+	MaxRetries       int           `json:"maxRetries,omitempty"`
+	MinRetryInterval time.Duration `json:"minRetryInterval,omitempty"`
+	MaxRetryInterval time.Duration `json:"maxRetryInterval,omitempty"`
+	DialTimeout      time.Duration `json:"dialTimeout,omitempty"`
+	ReadTimeout      time.Duration `json:"readTimeout,omitempty"`
+	WriteTimeout     time.Duration `json:"writeTimeout,omitempty"`
+	PoolSize         int           `json:"poolSize,omitempty"`
+	PoolTimeout      time.Duration `json:"poolTimeout,omitempty"`
+	MinIdleConns     int           `json:"minIdleConns,omitempty"`
+	MaxConnAge       time.Duration `json:"maxConnAge,omitempty"`
+	IdleTimeout      time.Duration `json:"idleTimeout,omitempty"`
+}
+
+// MQTT is v1alpha1.MQTTSpec, parsed, with its secrets.
+type MQTT struct {
+	URL   string `json:"url" secret:"url"`
+	Topic string `json:"topic"`
+	// Version of the protocol: 5, or 3 for 3.1.1.
+	Version int `json:"version"`
+	// Group shares the messages of a topic between processes ($share, version 5); empty does not.
+	Group string `json:"group,omitempty"`
+	// ClientID of the session. With a group each process adds its instance to it.
+	ClientID     string `json:"clientID"`
+	QOS          byte   `json:"qos"`
+	CleanSession bool   `json:"cleanSession,omitempty"`
+	Username     string `json:"username,omitempty"`
+	Password     string `json:"password,omitempty" secret:"value"`
+	TLS          *TLS   `json:"tls,omitempty"`
 }
 
 // Subscriber is one durable subscription, the condition it fires on and what it then does.
@@ -152,11 +293,22 @@ type Input struct {
 // Target is where an event is posted.
 type Target struct {
 	// Name is what a person calls it: "sink ns/name", or its URL.
-	Name string `json:"name"`
+	Name string `json:"name" secret:"url"`
 	// URL to post to; empty means the event display.
-	URL string `json:"url,omitempty"`
+	URL string `json:"url,omitempty" secret:"url"`
 	// CACerts are PEM certificates to trust besides the system's.
 	CACerts string `json:"caCerts,omitempty"`
+}
+
+// TLS secures a connection. A connection that has none is not secured, unless its URL says so.
+type TLS struct {
+	// CACerts are PEM certificates to trust besides the system's.
+	CACerts string `json:"caCerts,omitempty"`
+	// Cert and Key are what the client shows, PEM.
+	Cert string `json:"cert,omitempty"`
+	Key  string `json:"key,omitempty" secret:"value"`
+	// ServerName to expect in the server's certificate; empty means the host that was dialed.
+	ServerName string `json:"serverName,omitempty"`
 }
 
 // Delivery is v1alpha1.DeliverySpec, parsed and defaulted.

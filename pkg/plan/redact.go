@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"reflect"
 	"regexp"
 	"strings"
 )
@@ -17,139 +18,189 @@ type printer interface {
 	fmt.Formatter
 }
 
-var _ = []printer{Plan{}, Bus{}, NATSStreaming{}, JetStream{}, Source{}, Kafka{}, Subscriber{}, Target{}}
-
-// String is the plan's JSON without its secrets.
-func (p Plan) String() string { return text(p.Redacted()) }
-
-// Redacted returns a copy that holds no secrets: a password is "***" there. What it refers to besides is shared with p.
-func (p Plan) Redacted() *Plan {
-	return &Plan{
-		Buses:       each(p.Buses, Bus.redacted),
-		Sources:     each(p.Sources, Source.redacted),
-		Subscribers: each(p.Subscribers, Subscriber.redacted),
-		Retired:     p.Retired,
-	}
+var _ = []printer{
+	Plan{}, Bus{}, NATSAccess{}, NATSStreaming{}, JetStream{}, KafkaAccess{}, KafkaBus{}, OAuth{}, Source{}, HTTP{}, HTTPAuth{}, Bearer{}, Basic{}, HMAC{}, Kafka{}, Redis{}, MQTT{}, Subscriber{}, Target{}, TLS{},
 }
 
-func (b Bus) redacted() Bus {
-	b.NATSStreaming = redactPointer(b.NATSStreaming, NATSStreaming.redacted)
-	b.JetStream = redactPointer(b.JetStream, JetStream.redacted)
-	return b
-}
-
-func (n NATSStreaming) redacted() NATSStreaming {
-	n.URL = redactURL(n.URL)
-	return n
-}
-
-func (j JetStream) redacted() JetStream {
-	j.URL, j.Password, j.Token = redactURL(j.URL), redact(j.Password), redact(j.Token)
-	return j
-}
-
-func (s Source) redacted() Source {
-	s.Sink = redactPointer(s.Sink, Target.redacted)
-	s.DeadLetter = redactPointer(s.DeadLetter, Target.redacted)
-	s.Kafka = redactPointer(s.Kafka, Kafka.redacted)
-	return s
-}
-
-func (k Kafka) redacted() Kafka {
-	k.Password = redact(k.Password)
-	return k
-}
-
-func (s Subscriber) redacted() Subscriber {
-	s.Sink = redactPointer(s.Sink, Target.redacted)
-	s.DeadLetter = redactPointer(s.DeadLetter, Target.redacted)
-	return s
-}
-
-func (t Target) redacted() Target {
-	t.Name, t.URL = redactURL(t.Name), redactURL(t.URL)
-	return t
-}
+// Redacted returns a copy that holds no secrets: a password is "***" there.
+func (p Plan) Redacted() *Plan { return redacted(&p) }
 
 // String is JSON without secrets.
-func (b Bus) String() string { return text(b.redacted()) }
+func (v Plan) String() string { return text(&v) }
+
+// Format writes String.
+func (v Plan) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
 
 // String is JSON without secrets.
-func (n NATSStreaming) String() string { return text(n.redacted()) }
+func (v Bus) String() string { return text(&v) }
+
+// Format writes String.
+func (v Bus) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
 
 // String is JSON without secrets.
-func (j JetStream) String() string { return text(j.redacted()) }
+func (v NATSAccess) String() string { return text(&v) }
+
+// Format writes String.
+func (v NATSAccess) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
 
 // String is JSON without secrets.
-func (s Source) String() string { return text(s.redacted()) }
+func (v NATSStreaming) String() string { return text(&v) }
+
+// Format writes String.
+func (v NATSStreaming) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
 
 // String is JSON without secrets.
-func (k Kafka) String() string { return text(k.redacted()) }
+func (v JetStream) String() string { return text(&v) }
+
+// Format writes String.
+func (v JetStream) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
 
 // String is JSON without secrets.
-func (s Subscriber) String() string { return text(s.redacted()) }
+func (v KafkaAccess) String() string { return text(&v) }
+
+// Format writes String.
+func (v KafkaAccess) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
 
 // String is JSON without secrets.
-func (t Target) String() string { return text(t.redacted()) }
+func (v KafkaBus) String() string { return text(&v) }
 
 // Format writes String.
-func (p Plan) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, p.String()) }
+func (v KafkaBus) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v OAuth) String() string { return text(&v) }
 
 // Format writes String.
-func (b Bus) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, b.String()) }
+func (v OAuth) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v Source) String() string { return text(&v) }
 
 // Format writes String.
-func (n NATSStreaming) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, n.String()) }
+func (v Source) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v HTTP) String() string { return text(&v) }
 
 // Format writes String.
-func (j JetStream) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, j.String()) }
+func (v HTTP) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v HTTPAuth) String() string { return text(&v) }
 
 // Format writes String.
-func (s Source) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+func (v HTTPAuth) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v Bearer) String() string { return text(&v) }
 
 // Format writes String.
-func (k Kafka) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, k.String()) }
+func (v Bearer) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v Basic) String() string { return text(&v) }
 
 // Format writes String.
-func (s Subscriber) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, s.String()) }
+func (v Basic) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v HMAC) String() string { return text(&v) }
 
 // Format writes String.
-func (t Target) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, t.String()) }
+func (v HMAC) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
 
-func text(redacted any) string {
+// String is JSON without secrets.
+func (v Kafka) String() string { return text(&v) }
+
+// Format writes String.
+func (v Kafka) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v Redis) String() string { return text(&v) }
+
+// Format writes String.
+func (v Redis) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v MQTT) String() string { return text(&v) }
+
+// Format writes String.
+func (v MQTT) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v Subscriber) String() string { return text(&v) }
+
+// Format writes String.
+func (v Subscriber) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v Target) String() string { return text(&v) }
+
+// Format writes String.
+func (v Target) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+// String is JSON without secrets.
+func (v TLS) String() string { return text(&v) }
+
+// Format writes String.
+func (v TLS) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, v.String()) }
+
+func text[T any](p *T) string {
 	var b strings.Builder
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
-	if err := e.Encode(redacted); err != nil { // no type of a plan can fail
+	if err := e.Encode(redacted(p)); err != nil { // no type of a plan can fail
 		return err.Error()
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-func redact(s string) string {
-	if s == "" {
-		return ""
+// redacted returns a copy of what p points at whose secrets are hidden.
+func redacted[T any](p *T) *T {
+	c := hide(reflect.ValueOf(*p), "").Interface().(T)
+	return &c
+}
+
+// hide returns a copy of v, all of which is secret if kind says so.
+func hide(v reflect.Value, kind string) reflect.Value {
+	c := reflect.New(v.Type()).Elem()
+	switch v.Kind() {
+	case reflect.Struct:
+		c.Set(v) // the unexported fields of time.Time
+		for i := range v.NumField() {
+			if f := v.Type().Field(i); f.IsExported() {
+				c.Field(i).Set(hide(v.Field(i), f.Tag.Get("secret")))
+			}
+		}
+	case reflect.Pointer:
+		if !v.IsNil() {
+			c.Set(reflect.New(v.Type().Elem()))
+			c.Elem().Set(hide(v.Elem(), kind))
+		}
+	case reflect.Slice:
+		if !v.IsNil() {
+			c.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
+			for i := range v.Len() {
+				c.Index(i).Set(hide(v.Index(i), kind))
+			}
+		}
+	case reflect.String:
+		c.SetString(hideText(v.String(), kind))
+	default:
+		c.Set(v)
 	}
-	return hidden
+	return c
+}
+
+func hideText(s, kind string) string {
+	switch {
+	case kind == "value" && s != "":
+		return hidden
+	case kind == "url":
+		return userInfo.ReplaceAllString(s, "://"+hidden+"@")
+	}
+	return s
 }
 
 // userInfo is what may stand before the host in each of several URLs, well formed or not: user:password@ or token@.
 var userInfo = regexp.MustCompile(`://[^/?#,\s]*@`)
-
-func redactURL(s string) string { return userInfo.ReplaceAllString(s, "://"+hidden+"@") }
-
-func redactPointer[T any](p *T, redacted func(T) T) *T {
-	if p == nil {
-		return nil
-	}
-	r := redacted(*p)
-	return &r
-}
-
-func each[T any](s []T, f func(T) T) []T {
-	r := make([]T, len(s))
-	for i := range s {
-		r[i] = f(s[i])
-	}
-	return r
-}

@@ -16,16 +16,24 @@ import (
 const planted = "hunter2"
 
 func withSecrets() plan.Plan {
+	access := plan.NATSAccess{Username: "u", Password: planted, Token: planted, Credentials: planted, NKeySeed: planted, TLS: &plan.TLS{Key: planted}}
+	kafka := plan.KafkaAccess{Username: "u", Password: planted, OAuth: &plan.OAuth{ClientSecret: planted, TokenURL: "https://u:" + planted + "@t"}}
 	sink := &plan.Target{Name: "http://me:" + planted + "@sink", URL: "http://me:" + planted + "@sink/in?q=1"}
 	return plan.Plan{
 		Buses: []plan.Bus{
 			{Name: "a", NATSStreaming: &plan.NATSStreaming{URL: "nats://" + planted + "@a:4222,nats://u:" + planted + "@b:4222"}},
-			{Name: "b", JetStream: &plan.JetStream{URL: "nats://u:" + planted + "%zz@c:4222", Username: "u", Password: planted, Token: planted}},
+			{Name: "b", JetStream: &plan.JetStream{URL: "nats://u:" + planted + "%zz@c:4222", NATSAccess: access}},
 			{Name: "c", Embedded: &plan.Embedded{}},
+			{Name: "d", Kafka: &plan.KafkaBus{KafkaAccess: kafka}},
 		},
 		Sources: []plan.Source{
-			{EventSource: "es", Event: "e", Kafka: &plan.Kafka{Username: "u", Password: planted}, Sink: sink, DeadLetter: sink},
+			{EventSource: "es", Event: "e", Kafka: &plan.Kafka{KafkaAccess: kafka}, Sink: sink, DeadLetter: sink},
 			{EventSource: "es", Event: "f", HTTP: &plan.HTTP{}},
+			{EventSource: "es", Event: "g", HTTP: &plan.HTTP{Auth: &plan.HTTPAuth{
+				Bearer: &plan.Bearer{Tokens: []string{planted}}, Basic: &plan.Basic{Passwords: []string{planted}}, HMAC: &plan.HMAC{Secrets: []string{planted}},
+			}}},
+			{EventSource: "es", Event: "h", Redis: &plan.Redis{Password: planted, SentinelPassword: planted, TLS: &plan.TLS{Key: planted}}},
+			{EventSource: "es", Event: "i", MQTT: &plan.MQTT{URL: "tcp://u:" + planted + "@m:1883", Password: planted, TLS: &plan.TLS{Key: planted}}},
 		},
 		Subscribers: []plan.Subscriber{{ID: "s", Condition: "a && b", Sink: sink, DeadLetter: sink}},
 	}
@@ -33,8 +41,8 @@ func withSecrets() plan.Plan {
 
 func TestPrintingShowsNoSecret(t *testing.T) {
 	p := withSecrets()
-	if n := strings.Count(marshal(t, p), planted); n != 14 {
-		t.Fatalf("the test plants %d secrets, want 14", n)
+	if n := strings.Count(marshal(t, p), planted); n != 31 {
+		t.Fatalf("the test plants %d secrets, want 31", n)
 	}
 	values := map[string]any{
 		"plan":          p,
@@ -46,6 +54,12 @@ func TestPrintingShowsNoSecret(t *testing.T) {
 		"sources":       p.Sources,
 		"source":        &p.Sources[0],
 		"kafka":         p.Sources[0].Kafka,
+		"kafkaBus":      p.Buses[3].Kafka,
+		"access":        p.Buses[1].JetStream.NATSAccess,
+		"http":          p.Sources[2].HTTP,
+		"auth":          *p.Sources[2].HTTP.Auth,
+		"redis":         p.Sources[3].Redis,
+		"mqtt":          p.Sources[4].MQTT,
 		"subscribers":   p.Subscribers,
 		"subscriber":    p.Subscribers[0],
 		"target":        *p.Subscribers[0].Sink,
@@ -98,7 +112,7 @@ func TestRedacted(t *testing.T) {
 	if got, want := got.Subscribers[0].Sink.URL, "http://***@sink/in?q=1"; got != want {
 		t.Errorf("URL = %s, want %s", got, want)
 	}
-	if n := len(got.Sources); n != 2 || got.Sources[1].HTTP == nil || got.Sources[1].Kafka != nil {
+	if n := len(got.Sources); n != 5 || got.Sources[1].HTTP == nil || got.Sources[1].Kafka != nil {
 		t.Errorf("Redacted() has other sources: %v", got.Sources)
 	}
 }

@@ -96,7 +96,7 @@ func events(es *v1alpha1.EventSource) map[string][]string {
 func (c *compiler) source(s *Source, es *v1alpha1.EventSource) bool {
 	r := c.reader(object{"EventSource", es.Namespace, es.Name})
 	path := fmt.Sprintf("spec.%s[%s]", s.Kind, s.Event)
-	s.HTTP, s.Cron, s.Kafka = nil, nil, nil
+	s.HTTP, s.Cron, s.Kafka, s.Redis, s.MQTT = nil, nil, nil, nil, nil
 	switch s.Kind {
 	case KindHTTP:
 		s.HTTP = httpSource(es.Spec.HTTP[s.Event])
@@ -136,7 +136,7 @@ func kafkaSource(r *reader, path string, s *Source, spec *v1alpha1.KafkaSpec) *K
 		r.problem(path+".brokers", ReasonInvalid, "%v", err)
 	}
 	k := &Kafka{
-		Brokers:         brokers,
+		KafkaAccess:     KafkaAccess{Brokers: brokers},
 		Topic:           cmp.Or(spec.Topic, s.Event),
 		ConsumerGroup:   cmp.Or(spec.ConsumerGroup, ConsumerGroup(s.Namespace, s.EventSource, s.Event)),
 		FromOldest:      spec.InitialOffset == "oldest",

@@ -88,7 +88,7 @@ func TestAddressesAreDialledWhereTheyAreMapped(t *testing.T) {
 	}
 	_ = conn.Close()
 	p := &plan.Plan{
-		Sources:     []plan.Source{{Kafka: &plan.Kafka{Brokers: []string{"kafka.kafka:9092"}, Topic: "t"}}},
+		Sources:     []plan.Source{{Kafka: &plan.Kafka{KafkaAccess: plan.KafkaAccess{Brokers: []string{"kafka.kafka:9092"}}, Topic: "t"}}},
 		Subscribers: []plan.Subscriber{{Sink: &plan.Target{URL: (&url.URL{Scheme: "http", Host: "sink.ns"}).String()}}},
 	}
 	if diff := cmp.Diff([]string{"kafka.kafka:9092", "sink.ns:80"}, named(p)); diff != "" {

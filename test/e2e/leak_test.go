@@ -149,7 +149,7 @@ func leakPlan(js, st, kafka, sink string) *plan.Plan {
 			plan.Source{Namespace: "default", EventSource: bus, Event: "tick", Kind: "cron", Bus: bus, Topic: plan.Topic("default", bus, "tick"),
 				Cron: &plan.Cron{Schedule: schedule, TimeZone: "UTC"}},
 			plan.Source{Namespace: "default", EventSource: bus, Event: "k", Kind: "kafka", Bus: bus, Topic: plan.Topic("default", bus, "k"),
-				Kafka: &plan.Kafka{Brokers: []string{kafka}, Topic: "leak", ConsumerGroup: "leak-" + bus}},
+				Kafka: &plan.Kafka{KafkaAccess: plan.KafkaAccess{Brokers: []string{kafka}}, Topic: "leak", ConsumerGroup: "leak-" + bus}},
 		)
 		for i := range 4 {
 			p.Subscribers = append(p.Subscribers, plan.Subscriber{

@@ -12,11 +12,11 @@ func TestNeeds(t *testing.T) {
 	got, err := Needs(&plan.Plan{
 		Buses: []plan.Bus{
 			{Name: "EventBus default/a", NATSStreaming: &plan.NATSStreaming{URL: "nats://nats.default:4222, nats://Other", ClusterID: "stan"}},
-			{Name: "EventBus default/b", JetStream: &plan.JetStream{URL: "js:4333", Username: "u", Password: "p"}},
+			{Name: "EventBus default/b", JetStream: &plan.JetStream{URL: "js:4333", NATSAccess: plan.NATSAccess{Username: "u", Password: "p"}}},
 			{Name: "EventBus default/c", Embedded: &plan.Embedded{}},
 		},
 		Sources: []plan.Source{
-			{Kafka: &plan.Kafka{Brokers: []string{"k1:9092", "k2:9092"}, Topic: "sample"}},
+			{Kafka: &plan.Kafka{KafkaAccess: plan.KafkaAccess{Brokers: []string{"k1:9092", "k2:9092"}}, Topic: "sample"}},
 			{Cron: &plan.Cron{Schedule: "@hourly"}},
 		},
 	})

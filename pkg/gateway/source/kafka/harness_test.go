@@ -20,7 +20,7 @@ const deadline = 20 * time.Second
 func options(topic string, brokers ...string) Options {
 	return Options{Instance: "test-0", Source: plan.Source{
 		Namespace: "ns", EventSource: "es", Event: "ev", Kind: "kafka",
-		Kafka: &plan.Kafka{Brokers: brokers, Topic: topic, ConsumerGroup: "group-" + topic},
+		Kafka: &plan.Kafka{KafkaAccess: plan.KafkaAccess{Brokers: brokers}, Topic: topic, ConsumerGroup: "group-" + topic},
 	}}
 }
 
