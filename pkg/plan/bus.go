@@ -24,12 +24,17 @@ func (c *compiler) addBus(o object, spec *v1alpha1.EventBusSpec) {
 		b.NATSStreaming = natsStreaming(r, spec.NATSStreaming)
 	case spec.JetStream != nil:
 		b.JetStream = jetStream(r, spec.JetStream)
+	case spec.Embedded != nil && c.opts.Embedded != nil:
+		var err error
+		if b.JetStream, err = c.opts.Embedded(o.kind, o.namespace, o.name, spec.Embedded); err != nil {
+			r.problem("spec.embedded", ReasonBusNotReady, "%v", err)
+		}
 	case spec.Embedded != nil:
 		b.Embedded = embedded(r, spec.Embedded)
 	case spec.Kafka != nil:
-		r.problem("spec.kafka", ReasonNotSupported, "kafka event buses are not available yet in this version; use natsStreaming, jetStream or embedded")
+		b.Kafka = kafkaBus(r, spec.Kafka)
 	default:
-		r.problem("spec", ReasonInvalid, "no backend; set one of natsStreaming, jetStream and embedded")
+		r.problem("spec", ReasonInvalid, "no backend; set one of natsStreaming, jetStream, kafka and embedded")
 	}
 	c.buses[o] = &bus{plan: b, broken: r.failed}
 }
@@ -74,6 +79,7 @@ func (c *compiler) existing(namespace string) string {
 func natsStreaming(r *reader, s *v1alpha1.NATSStreamingSpec) *NATSStreaming {
 	const path = "spec.natsStreaming."
 	n := &NATSStreaming{
+		NATSAccess:  r.nats("spec.natsStreaming", &s.NATSAccessSpec),
 		URL:         s.NATSURL,
 		ClusterID:   s.NATSStreamingClusterID,
 		Queue:       s.SubscriptionType != "topic",
@@ -106,16 +112,25 @@ func natsStreaming(r *reader, s *v1alpha1.NATSStreamingSpec) *NATSStreaming {
 func jetStream(r *reader, s *v1alpha1.JetStreamSpec) *JetStream {
 	const path = "spec.jetStream."
 	return &JetStream{
-		NATSAccess: NATSAccess{
-			Username: value(s.Username, ""),
-			Password: r.secret(path+"passwordFrom", s.PasswordFrom, nil),
-			Token:    r.secret(path+"tokenFrom", s.TokenFrom, nil),
-		},
+		NATSAccess:  r.nats("spec.jetStream", &s.NATSAccessSpec),
 		URL:         s.URL,
 		Replicas:    int(value(s.Replicas, 1)),
 		MaxBytes:    value(s.MaxBytes, 0),
 		AckWait:     r.duration(path+"ackWait", value(s.AckWait, ""), 10*time.Second),
 		MaxInFlight: int(value(s.MaxInFlight, 256)),
+	}
+}
+
+func kafkaBus(r *reader, s *v1alpha1.KafkaBusSpec) *KafkaBus {
+	return &KafkaBus{
+		KafkaAccess: r.kafka("spec.kafka", kafkaAccess{
+			brokers: s.Brokers, required: s.AuthRequired, mechanism: s.SASLMechanism, oauth: s.SASLOAuth, tls: s.TLS,
+			username: s.SASLUsername, usernameFrom: s.SASLUsernameFrom, passwordFrom: s.SASLPasswordFrom,
+		}),
+		Partitions:        value(s.Partitions, 1),
+		ReplicationFactor: int16(value(s.ReplicationFactor, 1)),
+		Retention:         r.duration("spec.kafka.retention", value(s.Retention, ""), 7*24*time.Hour),
+		MaxInFlight:       int(value(s.MaxInFlight, 256)),
 	}
 }
 

@@ -14,12 +14,15 @@ type Objects struct {
 	Triggers          []*v1alpha1.Trigger
 }
 
-// Options are how Compile learns what the objects only refer to. All are required.
+// Options are how Compile learns what the objects only refer to.
 type Options struct {
 	// Resolve says where a destination of an object in namespace leads. An error is a user's mistake or a "not yet".
 	Resolve func(d *duckv1.Destination, namespace string) (*Target, error)
 	// Secret returns the value of a key of a Secret. Its error must not hold one.
 	Secret func(namespace, name, key string) (string, error)
+	// Embedded says where the servers of a bus with spec.embedded are, which kind, namespace and name tell. An error is a "not yet". Nil
+	// means that they are part of the process that runs the plan.
+	Embedded func(kind, namespace, name string, spec *v1alpha1.EmbeddedSpec) (*JetStream, error)
 }
 
 // Compile returns the plan of everything that can run and the problems of everything that cannot, both sorted. It is a pure function:

@@ -48,7 +48,12 @@ func EventType(kind string) string {
 
 // ConsumerGroup is the Kafka consumer group of an event that names none.
 func ConsumerGroup(namespace, eventSource, event string) string {
-	return "openfunction." + namespace + "." + eventSource + ".kafka." + event
+	return client(namespace, eventSource, KindKafka, event)
+}
+
+// client names those who read an event where it comes from, if the event does not say how.
+func client(namespace, eventSource, kind, event string) string {
+	return "openfunction." + namespace + "." + eventSource + "." + kind + "." + event
 }
 
 // maxID is how long a bus lets the name of a durable subscription be.

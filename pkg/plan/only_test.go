@@ -20,7 +20,7 @@ func TestCompileBus(t *testing.T) {
 	}}
 	jetStream := func(secret string) *v1alpha1.EventBusSpec {
 		return &v1alpha1.EventBusSpec{JetStream: &v1alpha1.JetStreamSpec{
-			URL: "nats://n:4222", TokenFrom: &v1alpha1.SecretKeyRef{Name: secret, Key: "token"},
+			URL: "nats://n:4222", NATSAccessSpec: v1alpha1.NATSAccessSpec{TokenFrom: &v1alpha1.SecretKeyRef{Name: secret, Key: "token"}},
 		}}
 	}
 	want := func(name, token string) *plan.Bus {
@@ -40,7 +40,7 @@ func TestCompileBus(t *testing.T) {
 		{"a bus with a problem is no bus", "EventBus", "shop", jetStream("missing"), nil,
 			[]string{`EventBus shop/b: spec.jetStream.tokenFrom: key "token" of Secret shop/missing: there is no such Secret`}},
 		{"neither is one without a backend", "EventBus", "shop", &v1alpha1.EventBusSpec{}, nil,
-			[]string{"EventBus shop/b: spec: no backend; set one of natsStreaming, jetStream and embedded"}},
+			[]string{"EventBus shop/b: spec: no backend; set one of natsStreaming, jetStream, kafka and embedded"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, problems := plan.CompileBus(tt.kind, tt.namespace, "b", tt.spec, opts)

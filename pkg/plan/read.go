@@ -2,6 +2,7 @@ package plan
 
 import (
 	"cmp"
+	"strings"
 	"time"
 
 	duckv1 "knative.dev/pkg/apis/duck/v1"
@@ -38,7 +39,7 @@ func (r *reader) duration(path, s string, byDefault time.Duration) time.Duration
 	return d
 }
 
-// secret returns what ref leads to, or else the inline value.
+// secret returns what ref leads to, without the line's end that an editor may have left, or else the inline value.
 func (r *reader) secret(path string, ref *v1alpha1.SecretKeyRef, inline *string) string {
 	if ref == nil {
 		return value(inline, "")
@@ -49,7 +50,7 @@ func (r *reader) secret(path string, ref *v1alpha1.SecretKeyRef, inline *string)
 		r.problem(path, ReasonSecretNotFound, "key %q of Secret %s/%s: %v", ref.Key, namespace, ref.Name, err)
 		return ""
 	}
-	return s
+	return strings.TrimRight(s, "\r\n")
 }
 
 // target returns where d leads, nil when there is no d.

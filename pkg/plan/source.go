@@ -99,24 +99,63 @@ func (c *compiler) source(s *Source, es *v1alpha1.EventSource) bool {
 	s.HTTP, s.Cron, s.Kafka, s.Redis, s.MQTT = nil, nil, nil, nil, nil
 	switch s.Kind {
 	case KindHTTP:
-		s.HTTP = httpSource(es.Spec.HTTP[s.Event])
+		s.HTTP = httpSource(r, path, es.Spec.HTTP[s.Event])
 	case KindCron:
 		s.Cron = cronSource(es.Spec.Cron[s.Event])
 	case KindKafka:
 		s.Kafka = kafkaSource(r, path, s, es.Spec.Kafka[s.Event])
-	default:
-		r.problem(path, ReasonNotSupported, "%s event sources are not available yet in this version; use http, kafka or cron", s.Kind)
+	case KindRedis:
+		s.Redis = redisSource(r, path, s, es.Spec.Redis[s.Event])
+	case KindMQTT:
+		s.MQTT = mqttSource(r, path, s, es.Spec.MQTT[s.Event])
 	}
 	return r.failed == ""
 }
 
-func httpSource(h *v1alpha1.HTTPSpec) *HTTP {
-	h = cmp.Or(h, &v1alpha1.HTTPSpec{})
-	return &HTTP{
-		Raw:          h.Raw,
-		Type:         cmp.Or(h.Type, v1alpha1.DefaultHTTPType),
-		MaxBodyBytes: value(h.MaxBodyBytes, v1alpha1.DefaultMaxBodyBytes),
+func httpSource(r *reader, path string, s *v1alpha1.HTTPSpec) *HTTP {
+	s = cmp.Or(s, &v1alpha1.HTTPSpec{})
+	h := &HTTP{
+		Raw:          s.Raw,
+		ID:           s.ID,
+		Type:         cmp.Or(s.Type, v1alpha1.DefaultHTTPType),
+		Source:       s.Source,
+		Subject:      s.Subject,
+		MaxBodyBytes: value(s.MaxBodyBytes, v1alpha1.DefaultMaxBodyBytes),
+		Auth:         httpAuth(r, path+".auth", s.Auth),
 	}
+	if l := s.RateLimit; l != nil {
+		h.RateLimit = &RateLimit{PerSecond: float64(l.EventsPerSecond), Burst: int(value(l.Burst, l.EventsPerSecond))}
+	}
+	return h
+}
+
+func httpAuth(r *reader, path string, s *v1alpha1.HTTPAuthSpec) *HTTPAuth {
+	switch {
+	case s == nil:
+		return nil
+	case s.Bearer != nil:
+		return &HTTPAuth{Bearer: &Bearer{Tokens: r.secrets(path+".bearer.tokenFrom", s.Bearer.TokenFrom)}}
+	case s.Basic != nil:
+		return &HTTPAuth{Basic: &Basic{
+			Username:  r.secret(path+".basic.usernameFrom", s.Basic.UsernameFrom, s.Basic.Username),
+			Passwords: r.secrets(path+".basic.passwordFrom", s.Basic.PasswordFrom),
+		}}
+	case s.HMAC != nil:
+		return &HTTPAuth{HMAC: &HMAC{
+			Scheme:    s.HMAC.Scheme,
+			Secrets:   r.secrets(path+".hmac.secretFrom", s.HMAC.SecretFrom),
+			Tolerance: r.duration(path+".hmac.tolerance", value(s.HMAC.Tolerance, ""), 5*time.Minute),
+		}}
+	case s.OIDC != nil:
+		ca := TLS{CACerts: r.secret(path+".oidc.caCertFrom", s.OIDC.CACertFrom, s.OIDC.CACert)}
+		return &HTTPAuth{OIDC: &OIDC{
+			Issuer: s.OIDC.Issuer, Audience: s.OIDC.Audience, Subjects: s.OIDC.Subjects,
+			CACerts: r.checked(path+".oidc", &ca).CACerts,
+		}}
+	}
+	// It must not be open because nobody knows how to close it.
+	r.problem(path, ReasonInvalid, "says nothing: set one of bearer, basic, hmac or oidc")
+	return nil
 }
 
 func cronSource(s *v1alpha1.CronSpec) *Cron {
@@ -131,21 +170,14 @@ func cronSource(s *v1alpha1.CronSpec) *Cron {
 
 func kafkaSource(r *reader, path string, s *Source, spec *v1alpha1.KafkaSpec) *Kafka {
 	spec = cmp.Or(spec, &v1alpha1.KafkaSpec{})
-	brokers, err := v1alpha1.ParseBrokers(spec.Brokers)
-	if err != nil {
-		r.problem(path+".brokers", ReasonInvalid, "%v", err)
-	}
-	k := &Kafka{
-		KafkaAccess:     KafkaAccess{Brokers: brokers},
+	return &Kafka{
+		KafkaAccess: r.kafka(path, kafkaAccess{
+			brokers: spec.Brokers, required: spec.AuthRequired, mechanism: spec.SASLMechanism, oauth: spec.SASLOAuth, tls: spec.TLS,
+			username: spec.SASLUsername, usernameFrom: spec.SASLUsernameFrom, password: spec.SASLPassword, passwordFrom: spec.SASLPasswordFrom,
+		}),
 		Topic:           cmp.Or(spec.Topic, s.Event),
 		ConsumerGroup:   cmp.Or(spec.ConsumerGroup, ConsumerGroup(s.Namespace, s.EventSource, s.Event)),
 		FromOldest:      spec.InitialOffset == "oldest",
 		MaxMessageBytes: value(spec.MaxMessageBytes, 0),
 	}
-	if spec.AuthRequired {
-		k.SASLMechanism = cmp.Or(spec.SASLMechanism, "PLAIN")
-		k.Username = r.secret(path+".saslUsernameFrom", spec.SASLUsernameFrom, spec.SASLUsername)
-		k.Password = r.secret(path+".saslPasswordFrom", spec.SASLPasswordFrom, spec.SASLPassword)
-	}
-	return k
 }

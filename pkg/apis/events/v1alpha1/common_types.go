@@ -12,6 +12,72 @@ type SecretKeyRef struct {
 	Key string `json:"key"`
 }
 
+// TLSSpec secures a connection with TLS 1.2 or later; {} trusts the system's authorities and shows no certificate.
+type TLSSpec struct {
+	// CACert are PEM certificates to trust besides the system's.
+	// +optional
+	CACert *string `json:"caCert,omitempty"`
+	// CACertFrom reads caCert from a Secret.
+	// +optional
+	CACertFrom *SecretKeyRef `json:"caCertFrom,omitempty"`
+	// ClientCert that the client shows, PEM.
+	// +optional
+	ClientCert *string `json:"clientCert,omitempty"`
+	// ClientCertFrom reads clientCert from a Secret.
+	// +optional
+	ClientCertFrom *SecretKeyRef `json:"clientCertFrom,omitempty"`
+	// ClientKeyFrom reads the private key of clientCert from a Secret, PEM.
+	// +optional
+	ClientKeyFrom *SecretKeyRef `json:"clientKeyFrom,omitempty"`
+	// ServerName to expect in the server's certificate. Default: the host that is connected to.
+	// +optional
+	ServerName string `json:"serverName,omitempty"`
+}
+
+// OAuthSpec says where a Kafka client gets its tokens: the client credentials grant of OAuth 2.0 (RFC 6749, section 4.4).
+type OAuthSpec struct {
+	// TokenURL is the authorization server's token endpoint.
+	TokenURL string `json:"tokenURL"`
+	// ClientID is who asks.
+	ClientID string `json:"clientID"`
+	// ClientSecretFrom reads the client's secret from a Secret.
+	ClientSecretFrom *SecretKeyRef `json:"clientSecretFrom"`
+	// Scopes to ask for.
+	// +optional
+	Scopes []string `json:"scopes,omitempty"`
+	// CACert are PEM certificates to trust besides the system's.
+	// +optional
+	CACert *string `json:"caCert,omitempty"`
+	// CACertFrom reads caCert from a Secret.
+	// +optional
+	CACertFrom *SecretKeyRef `json:"caCertFrom,omitempty"`
+}
+
+// NATSAccessSpec is how a NATS server lets a client in: a user name and password, a token, a credentials file or an nkey; at most one.
+type NATSAccessSpec struct {
+	// Username for the server.
+	// +optional
+	Username *string `json:"username,omitempty"`
+	// UsernameFrom reads the user name from a Secret.
+	// +optional
+	UsernameFrom *SecretKeyRef `json:"usernameFrom,omitempty"`
+	// PasswordFrom reads the password from a Secret.
+	// +optional
+	PasswordFrom *SecretKeyRef `json:"passwordFrom,omitempty"`
+	// TokenFrom reads an authentication token from a Secret.
+	// +optional
+	TokenFrom *SecretKeyRef `json:"tokenFrom,omitempty"`
+	// CredentialsFrom reads a credentials file (user JWT and nkey seed, as nsc writes it) from a Secret.
+	// +optional
+	CredentialsFrom *SecretKeyRef `json:"credentialsFrom,omitempty"`
+	// NKeySeedFrom reads the seed of a user nkey from a Secret.
+	// +optional
+	NKeySeedFrom *SecretKeyRef `json:"nkeySeedFrom,omitempty"`
+	// TLS secures the connection; a URL that begins with tls:// asks for it too.
+	// +optional
+	TLS *TLSSpec `json:"tls,omitempty"`
+}
+
 // BackoffPolicy says how the wait between attempts grows.
 type BackoffPolicy string
 

@@ -242,28 +242,6 @@ func (r report) plain(name string, inline *string) {
 	}
 }
 
-// sasl is what a Kafka client needs to authenticate.
-type sasl struct {
-	required       bool
-	mechanism      string
-	user, password bool
-}
-
-func (r report) sasl(s sasl) {
-	r.field("saslMechanism").oneOf(s.mechanism, "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
-	switch {
-	case !s.required && (s.user || s.password):
-		r.field("authRequired").warnf("is false, so the user name and password are not used: set it to true to use them")
-	case !s.required:
-	case !s.user && !s.password:
-		r.field("authRequired").errorf("is true, but there is no user name and no password: set saslUsername and saslPasswordFrom")
-	case !s.user:
-		r.field("saslUsername").errorf("is empty, but authRequired is true: set the user name that the brokers know")
-	case !s.password:
-		r.field("saslPasswordFrom").errorf("is empty, but authRequired is true: name the Secret and key that hold the password")
-	}
-}
-
 func (o *GenericScaleOption) validate(r report) {
 	atLeast(r.field("pollingInterval"), o.PollingInterval, 1)
 	atLeast(r.field("cooldownPeriod"), o.CooldownPeriod, 0)

@@ -63,9 +63,9 @@ func TestDefaults(t *testing.T) {
 		{
 			"a Kafka bus",
 			"EventBus", "shop", `{kafka: {brokers: "k:9092"}}`,
-			`{kafka: {brokers: "k:9092", partitions: 1, replicationFactor: 1}}`,
+			`{kafka: {brokers: "k:9092", partitions: 1, replicationFactor: 1, retention: P7D, maxInFlight: 256}}`,
 		},
-		{"an embedded bus", "EventBus", "shop", `{embedded: {}}`, `{embedded: {syncInterval: 1s}}`},
+		{"an embedded bus", "EventBus", "shop", `{embedded: {}}`, `{embedded: {syncInterval: 1s, replicas: 1, storage: 1Gi}}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			document := func(spec string) string {

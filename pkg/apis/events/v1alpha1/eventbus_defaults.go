@@ -1,6 +1,10 @@
 package v1alpha1
 
-import "context"
+import (
+	"context"
+
+	"k8s.io/apimachinery/pkg/api/resource"
+)
 
 // SetDefaults fills in what the spec leaves out. Calling it again changes nothing.
 func (eb *EventBus) SetDefaults(context.Context) { eb.Spec.setDefaults() }
@@ -23,11 +27,15 @@ func (s *EventBusSpec) setDefaults() {
 	if k := s.Kafka; k != nil {
 		setDefaultPointer(&k.Partitions, 1)
 		setDefaultPointer(&k.ReplicationFactor, 1)
+		setDefaultPointer(&k.Retention, "P7D")
+		setDefaultPointer(&k.MaxInFlight, 256)
 		if k.AuthRequired {
 			setDefault(&k.SASLMechanism, "PLAIN")
 		}
 	}
 	if e := s.Embedded; e != nil {
 		setDefault(&e.SyncInterval, "1s")
+		setDefaultPointer(&e.Replicas, 1)
+		setDefaultPointer(&e.Storage, resource.MustParse("1Gi"))
 	}
 }

@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"knative.dev/pkg/apis"
 	duckv1 "knative.dev/pkg/apis/duck/v1"
@@ -99,7 +100,7 @@ type EventBusSpec struct {
 	// Kafka is an Apache Kafka cluster.
 	// +optional
 	Kafka *KafkaBusSpec `json:"kafka,omitempty"`
-	// Embedded needs no broker: the bus runs in the process itself. For development and tests.
+	// Embedded needs no broker: the bus brings its own servers. In a cluster they are a StatefulSet, in one process they are part of it.
 	// +optional
 	Embedded *EmbeddedSpec `json:"embedded,omitempty"`
 }
@@ -146,6 +147,7 @@ type NATSStreamingSpec struct {
 	// StartAtTimeFormat is the layout of startAtTime, as Go's time package writes layouts. Default RFC 3339.
 	// +optional
 	StartAtTimeFormat *string `json:"startAtTimeFormat,omitempty"`
+	NATSAccessSpec    `json:",inline"`
 	// ScaleOption scales Triggers with KEDA.
 	// +optional
 	ScaleOption *NATSStreamingScaleOption `json:"scaleOption,omitempty"`
@@ -172,16 +174,8 @@ type NATSStreamingScaleOption struct {
 // JetStreamSpec says where a NATS server with JetStream is and how streams are made there.
 type JetStreamSpec struct {
 	// URL of the server, or several separated by commas.
-	URL string `json:"url"`
-	// Username for the server.
-	// +optional
-	Username *string `json:"username,omitempty"`
-	// PasswordFrom reads the password from a Secret.
-	// +optional
-	PasswordFrom *SecretKeyRef `json:"passwordFrom,omitempty"`
-	// TokenFrom reads an authentication token from a Secret.
-	// +optional
-	TokenFrom *SecretKeyRef `json:"tokenFrom,omitempty"`
+	URL            string `json:"url"`
+	NATSAccessSpec `json:",inline"`
 	// Replicas of the streams. Default 1.
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
@@ -206,22 +200,47 @@ type KafkaBusSpec struct {
 	// ReplicationFactor of the topics that are made. Default 1.
 	// +optional
 	ReplicationFactor *int32 `json:"replicationFactor,omitempty"`
+	// Retention is how long the topics that are made keep events, an ISO 8601 duration. Default P7D. A subscription that is further behind
+	// than that loses events, which it reports.
+	// +optional
+	Retention *string `json:"retention,omitempty"`
+	// MaxInFlight bounds the events that a subscription holds unacknowledged. Default 256.
+	// +optional
+	MaxInFlight *int64 `json:"maxInFlight,omitempty"`
 	// AuthRequired says that the brokers want a user name and a password (SASL).
 	// +optional
 	AuthRequired bool `json:"authRequired,omitempty"`
-	// SASLMechanism is PLAIN (the default), SCRAM-SHA-256 or SCRAM-SHA-512.
+	// SASLMechanism is PLAIN (the default), SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.
 	// +optional
 	SASLMechanism string `json:"saslMechanism,omitempty"`
 	// SASLUsername is the user name.
 	// +optional
 	SASLUsername *string `json:"saslUsername,omitempty"`
+	// SASLUsernameFrom reads the user name from a Secret.
+	// +optional
+	SASLUsernameFrom *SecretKeyRef `json:"saslUsernameFrom,omitempty"`
 	// SASLPasswordFrom reads the password from a Secret.
 	// +optional
 	SASLPasswordFrom *SecretKeyRef `json:"saslPasswordFrom,omitempty"`
+	// SASLOAuth says where the tokens of OAUTHBEARER come from.
+	// +optional
+	SASLOAuth *OAuthSpec `json:"saslOAuth,omitempty"`
+	// TLS secures the connections; with a client certificate the brokers may know the client by that.
+	// +optional
+	TLS *TLSSpec `json:"tls,omitempty"`
 }
 
-// EmbeddedSpec is a JetStream server in the process itself.
+// EmbeddedSpec is a bus of our own JetStream servers.
 type EmbeddedSpec struct {
+	// Replicas is how many servers keep every event: 1 (the default) or 3, of which one may be away. Only in a cluster.
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+	// Storage is the size of each server's volume, for example 10Gi. Default 1Gi. Only in a cluster.
+	// +optional
+	Storage *resource.Quantity `json:"storage,omitempty"`
+	// StorageClassName of the volumes. Default: the cluster's. Only in a cluster.
+	// +optional
+	StorageClassName *string `json:"storageClassName,omitempty"`
 	// SyncInterval is how often what was written is forced to disk, for example 1s (the default), or always: before every acknowledgement.
 	// It bounds what a power failure can take; a process that is killed loses nothing either way.
 	// +optional

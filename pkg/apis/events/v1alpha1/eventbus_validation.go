@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/api/validation"
 	"knative.dev/pkg/apis"
 )
 
@@ -17,6 +19,9 @@ const (
 	maxInFlight     = 65536
 	maxSyncInterval = time.Minute
 )
+
+// minStorage is what a server needs before its first event.
+var minStorage = resource.MustParse("64Mi")
 
 // natsIdentifier is what NATS Streaming allows as the id of a cluster or a client.
 var natsIdentifier = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
@@ -61,6 +66,9 @@ func (s *EventBusSpec) validateUpdate(r report, old *EventBusSpec) *apis.FieldEr
 	at := r.field("spec")
 	s.validate(at)
 	if old != nil {
+		if old.Embedded != nil && s.Embedded != nil {
+			s.Embedded.validateUpdate(at.field("embedded"), old.Embedded)
+		}
 		from, to := old.backends(), s.backends()
 		if len(from) == 1 && len(to) == 1 && from[0] != to[0] {
 			at.errorf("cannot change from %s to %s, since the events that wait on the one would never reach the other: create a new bus and let its users name that one", from[0], to[0])
@@ -116,6 +124,10 @@ func (s *NATSStreamingSpec) validate(r report) {
 	if err := checkURLs(s.NATSURL, true, "nats", "tls", "ws", "wss"); err != nil {
 		r.field("natsURL").errorf("%v", err)
 	}
+	if holdsPassword(s.NATSURL) {
+		r.field("natsURL").warnf("holds a password in plain text, which anyone who may read this object can see: use username and passwordFrom")
+	}
+	s.NATSAccessSpec.validate(r)
 	if s.NATSStreamingClusterID == "" {
 		r.field("natsStreamingClusterID").errorf("is empty: write the cluster id that the server was started with, often stan or test-cluster")
 	} else if !natsIdentifier.MatchString(s.NATSStreamingClusterID) {
@@ -198,17 +210,7 @@ func (s *JetStreamSpec) validate(r report) {
 	if holdsPassword(s.URL) {
 		r.field("url").warnf("holds a password in plain text, which anyone who may read this object can see: use username and passwordFrom")
 	}
-	password := r.secret("password", nil, s.PasswordFrom)
-	token := r.secret("token", nil, s.TokenFrom)
-	user := s.Username != nil && *s.Username != ""
-	switch {
-	case token && (user || password):
-		r.field("tokenFrom").errorf("is set, and so is a user name or password: a server wants one or the other")
-	case password && !user:
-		r.field("username").errorf("is empty, but passwordFrom is set: set the user name that the password is for")
-	case user && !password:
-		r.field("passwordFrom").errorf("is empty, but username is set: name the Secret and key that hold the password")
-	}
+	s.NATSAccessSpec.validate(r)
 	if s.Replicas != nil && *s.Replicas != 1 && *s.Replicas != 3 && *s.Replicas != 5 {
 		r.field("replicas").errorf("%d is not possible: a majority must be able to decide, use 1, 3 or 5", *s.Replicas)
 	}
@@ -228,9 +230,29 @@ func (s *KafkaBusSpec) validate(r report) {
 	r.sasl(sasl{
 		required:  s.AuthRequired,
 		mechanism: s.SASLMechanism,
-		user:      s.SASLUsername != nil && *s.SASLUsername != "",
+		user:      r.secret("saslUsername", s.SASLUsername, s.SASLUsernameFrom),
 		password:  r.secret("saslPassword", nil, s.SASLPasswordFrom),
+		oauth:     s.SASLOAuth,
 	})
+	s.TLS.validate(r.field("tls"))
+	if s.Retention != nil {
+		r.field("retention").duration(*s.Retention, time.Minute, 0)
+	}
+	between(r.field("maxInFlight"), s.MaxInFlight, 1, maxInFlight)
+}
+
+// validateUpdate refuses what the servers of a bus cannot change once they have events.
+func (s *EmbeddedSpec) validateUpdate(r report, old *EmbeddedSpec) {
+	const cure = "create a new bus and let its users name that one"
+	if !equality.Semantic.DeepEqual(s.Replicas, old.Replicas) {
+		r.field("replicas").errorf("cannot be changed: %s", cure)
+	}
+	if !equality.Semantic.DeepEqual(s.Storage, old.Storage) {
+		r.field("storage").errorf("cannot be changed, since the volumes are there: %s", cure)
+	}
+	if !equality.Semantic.DeepEqual(s.StorageClassName, old.StorageClassName) {
+		r.field("storageClassName").errorf("cannot be changed, since the volumes are there: %s", cure)
+	}
 }
 
 func (s *EmbeddedSpec) validate(r report) {
@@ -238,6 +260,15 @@ func (s *EmbeddedSpec) validate(r report) {
 		r.field("syncInterval").duration(s.SyncInterval, time.Millisecond, maxSyncInterval)
 	}
 	atLeast(r.field("maxBytes"), s.MaxBytes, 1)
+	if s.Replicas != nil && *s.Replicas != 1 && *s.Replicas != 3 {
+		r.field("replicas").errorf("%d is not possible: a majority must be able to decide, use 1 or 3", *s.Replicas)
+	}
+	if s.Storage != nil && s.Storage.Cmp(minStorage) < 0 {
+		r.field("storage").errorf("%s is too small: the least is %s", s.Storage, &minStorage)
+	}
+	if s.StorageClassName != nil && validation.NameIsDNSSubdomain(*s.StorageClassName, false) != nil {
+		r.field("storageClassName").errorf("%q cannot be the name of a storage class", *s.StorageClassName)
+	}
 }
 
 // Sync parses syncInterval; zero means before every acknowledgement. A valid spec has no error.

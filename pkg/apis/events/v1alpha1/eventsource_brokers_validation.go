@@ -19,7 +19,9 @@ func (s *KafkaSpec) validate(r report) {
 		mechanism: s.SASLMechanism,
 		user:      r.secret("saslUsername", s.SASLUsername, s.SASLUsernameFrom),
 		password:  r.secret("saslPassword", s.SASLPassword, s.SASLPasswordFrom),
+		oauth:     s.SASLOAuth,
 	})
+	s.TLS.validate(r.field("tls"))
 	r.plain("saslPassword", s.SASLPassword)
 	atLeast(r.field("maxMessageBytes"), s.MaxMessageBytes, 1)
 	if o := s.ScaleOption; o != nil {
@@ -46,25 +48,11 @@ func (s *MQTTSpec) validate(r report) {
 	if r.secret("password", nil, s.PasswordFrom) && !user {
 		r.field("username").errorf("is empty, but passwordFrom is set: set username or usernameFrom too")
 	}
-	s.validateTLS(r)
-}
-
-func (s *MQTTSpec) validateTLS(r report) {
-	r.secret("caCert", s.CACert, s.CACertFrom)
-	cert := r.secret("clientCert", s.ClientCert, s.ClientCertFrom)
-	key := r.secret("clientKey", s.ClientKey, s.ClientKeyFrom)
 	r.plain("clientKey", s.ClientKey)
-	if cert && !key {
-		r.field("clientKeyFrom").errorf("is empty, but there is a client certificate: name the Secret and key that hold its private key")
-	}
-	if key && !cert {
-		r.field("clientCert").errorf("is empty, but there is a client key: set the certificate that belongs to it")
-	}
-	if s.CACert != nil && *s.CACert != "" {
-		r.field("caCert").certificates(*s.CACert)
-	}
-	if s.ClientCert != nil && *s.ClientCert != "" {
-		r.field("clientCert").certificates(*s.ClientCert)
+	r.tls(s.CACert, s.CACertFrom, s.ClientCert, s.ClientCertFrom, r.secret("clientKey", s.ClientKey, s.ClientKeyFrom))
+	r.field("version").oneOf(s.Version, "5", "3.1.1")
+	if strings.ContainsAny(s.Group, "/+# ") {
+		r.field("group").errorf(`%q cannot be a group: it must not hold "/", "+", "#" or blanks`, s.Group)
 	}
 }
 
@@ -97,6 +85,12 @@ func (s *RedisSpec) validate(r report) {
 	}
 	r.secret("redisPassword", &s.RedisPassword, s.RedisPasswordFrom)
 	r.plain("redisPassword", &s.RedisPassword)
+	r.secret("redisUsername", s.RedisUsername, s.RedisUsernameFrom)
+	r.secret("sentinelPassword", nil, s.SentinelPasswordFrom)
+	if s.TLS != nil && s.EnableTLS != nil && !*s.EnableTLS {
+		r.field("enableTLS").errorf("is false, but tls says how to use it: set it to true, or leave tls out")
+	}
+	s.TLS.validate(r.field("tls"))
 	s.validateOrigin(r)
 	if s.Failover != nil && *s.Failover && (s.SentinelMasterName == nil || *s.SentinelMasterName == "") {
 		r.field("sentinelMasterName").errorf("is empty, but failover is true: name the master that the sentinels watch")
@@ -140,11 +134,8 @@ func (s *RedisSpec) validateOrigin(r report) {
 	if len(set) > 1 {
 		r.errorf("reads from %s: keep one, and make another event for the other", strings.Join(set, " and "))
 	}
-	if len(set) == 0 {
-		r.warnf("reads from nothing, so there will be no event: set stream, channel, pattern or list")
-	}
-	if s.ConsumerGroup != "" && s.Stream == "" {
-		r.field("consumerGroup").errorf("is for a stream, and there is none: set stream, or leave consumerGroup out")
+	if s.ConsumerGroup != "" && s.Stream == "" && len(set) > 0 {
+		r.field("consumerGroup").errorf("is for a stream, and there is none: set stream in place of %s, or leave consumerGroup out", set[0])
 	}
 }
 

@@ -96,13 +96,100 @@ type HTTPSpec struct {
 	// Raw accepts bodies that are not CloudEvents and makes CloudEvents of them: their content type and bytes are kept.
 	// +optional
 	Raw bool `json:"raw,omitempty"`
-	// Type of the events that raw bodies become. Default io.openfunction.events.http.
+	// ID of the events that raw bodies become: a template such as ${header.X-GitHub-Delivery}, so that a repeat is recognised. Default: random.
+	// +optional
+	ID string `json:"id,omitempty"`
+	// Type of the events that raw bodies become: a template such as com.github.${header.X-GitHub-Event}. Default io.openfunction.events.http.
 	// +optional
 	Type string `json:"type,omitempty"`
+	// Source of the events that raw bodies become, a template. Default: the path that is posted to.
+	// +optional
+	Source string `json:"source,omitempty"`
+	// Subject of the events that raw bodies become: a template such as ${data.repository.full_name} or ${query.name}. Default none.
+	// +optional
+	Subject string `json:"subject,omitempty"`
 	// MaxBodyBytes bounds the data of an event, which is the body of a request in binary mode. Default 1048576 (1 MiB).
 	// In the JSON modes the body may be a third larger, and 64 KiB, since data may travel there as base64.
 	// +optional
 	MaxBodyBytes *int64 `json:"maxBodyBytes,omitempty"`
+	// Auth is what a request must show. Default: nothing, anyone who reaches the address may post.
+	// +optional
+	Auth *HTTPAuthSpec `json:"auth,omitempty"`
+	// RateLimit bounds the events that are taken; what is above it gets status 429 and Retry-After. Default: no bound.
+	// +optional
+	RateLimit *RateLimitSpec `json:"rateLimit,omitempty"`
+}
+
+// HTTPAuthSpec is what a request must show: exactly one. A Secret's value may have several lines, each of which is accepted, so that a new
+// secret works before the old one is gone.
+type HTTPAuthSpec struct {
+	// Bearer is a token in the header Authorization.
+	// +optional
+	Bearer *BearerAuthSpec `json:"bearer,omitempty"`
+	// Basic is a user name and a password.
+	// +optional
+	Basic *BasicAuthSpec `json:"basic,omitempty"`
+	// HMAC is a signature over the body, as webhooks have it.
+	// +optional
+	HMAC *HMACAuthSpec `json:"hmac,omitempty"`
+	// OIDC is a JSON Web Token of an OpenID Connect issuer in the header Authorization.
+	// +optional
+	OIDC *OIDCAuthSpec `json:"oidc,omitempty"`
+}
+
+// BearerAuthSpec is a token in the header Authorization.
+type BearerAuthSpec struct {
+	// TokenFrom reads the token from a Secret.
+	TokenFrom *SecretKeyRef `json:"tokenFrom"`
+}
+
+// BasicAuthSpec is a user name and a password.
+type BasicAuthSpec struct {
+	// Username to expect.
+	// +optional
+	Username *string `json:"username,omitempty"`
+	// UsernameFrom reads the user name from a Secret.
+	// +optional
+	UsernameFrom *SecretKeyRef `json:"usernameFrom,omitempty"`
+	// PasswordFrom reads the password from a Secret.
+	PasswordFrom *SecretKeyRef `json:"passwordFrom"`
+}
+
+// HMACAuthSpec is a signature over the body.
+type HMACAuthSpec struct {
+	// Scheme is github (header X-Hub-Signature-256) or stripe (header Stripe-Signature).
+	Scheme string `json:"scheme"`
+	// SecretFrom reads the signing secret from a Secret.
+	SecretFrom *SecretKeyRef `json:"secretFrom"`
+	// Tolerance is how old a signature may be that holds a time, an ISO 8601 duration. Default PT5M.
+	// +optional
+	Tolerance *string `json:"tolerance,omitempty"`
+}
+
+// OIDCAuthSpec is a JSON Web Token of an OpenID Connect issuer.
+type OIDCAuthSpec struct {
+	// Issuer is the URL whose /.well-known/openid-configuration describes it.
+	Issuer string `json:"issuer"`
+	// Audience that the token must be for.
+	Audience string `json:"audience"`
+	// Subjects that may post. Default: all.
+	// +optional
+	Subjects []string `json:"subjects,omitempty"`
+	// CACert are PEM certificates to trust besides the system's.
+	// +optional
+	CACert *string `json:"caCert,omitempty"`
+	// CACertFrom reads caCert from a Secret.
+	// +optional
+	CACertFrom *SecretKeyRef `json:"caCertFrom,omitempty"`
+}
+
+// RateLimitSpec bounds the events that each process that serves them takes.
+type RateLimitSpec struct {
+	// EventsPerSecond is how many are taken in a second, on average.
+	EventsPerSecond int32 `json:"eventsPerSecond"`
+	// Burst is how many are taken at once. Default: eventsPerSecond.
+	// +optional
+	Burst *int32 `json:"burst,omitempty"`
 }
 
 // CronSpec declares an event that happens on a schedule.
@@ -136,7 +223,7 @@ type KafkaSpec struct {
 	// AuthRequired says that the brokers want a user name and a password (SASL).
 	// +optional
 	AuthRequired bool `json:"authRequired"`
-	// SASLMechanism is PLAIN (the default), SCRAM-SHA-256 or SCRAM-SHA-512.
+	// SASLMechanism is PLAIN (the default), SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER.
 	// +optional
 	SASLMechanism string `json:"saslMechanism,omitempty"`
 	// SASLUsername is the user name.
@@ -151,6 +238,12 @@ type KafkaSpec struct {
 	// SASLPasswordFrom reads the password from a Secret.
 	// +optional
 	SASLPasswordFrom *SecretKeyRef `json:"saslPasswordFrom,omitempty"`
+	// SASLOAuth says where the tokens of OAUTHBEARER come from.
+	// +optional
+	SASLOAuth *OAuthSpec `json:"saslOAuth,omitempty"`
+	// TLS secures the connections; with a client certificate the brokers may know the client by that.
+	// +optional
+	TLS *TLSSpec `json:"tls,omitempty"`
 	// MaxMessageBytes is the size of records to be prepared for; larger ones are read too, one at a time.
 	// +optional
 	MaxMessageBytes *int64 `json:"maxMessageBytes,omitempty"`
@@ -178,6 +271,13 @@ type MQTTSpec struct {
 	URL string `json:"url"`
 	// Topic filter to subscribe to.
 	Topic string `json:"topic"`
+	// Version of the protocol: "5" (the default) or "3.1.1".
+	// +optional
+	Version string `json:"version,omitempty"`
+	// Group shares the messages between the replicas of the workload, and with whoever else subscribes with this group ($share). Default: no
+	// sharing, each subscriber gets every message.
+	// +optional
+	Group string `json:"group,omitempty"`
 	// ConsumerID is the client id. Default: derived from the event.
 	// +optional
 	ConsumerID *string `json:"consumerID,omitempty"`
@@ -221,18 +321,27 @@ type MQTTSpec struct {
 
 // RedisSpec declares an event for every entry of a Redis stream or list, or message of a channel. The connection fields are the original's.
 type RedisSpec struct {
-	// RedisHost is host:port of the server, or of a Sentinel when failover is true.
+	// RedisHost is host:port of the server, or of a Sentinel when failover is true, or of nodes of a cluster; several separated by commas.
 	RedisHost string `json:"redisHost"`
 	// RedisUsername of an ACL user.
 	// +optional
 	RedisUsername *string `json:"redisUsername,omitempty"`
+	// RedisUsernameFrom reads the user name from a Secret.
+	// +optional
+	RedisUsernameFrom *SecretKeyRef `json:"redisUsernameFrom,omitempty"`
 	// RedisPassword in plain text; prefer redisPasswordFrom.
 	// +optional
 	RedisPassword string `json:"redisPassword,omitempty"`
 	// RedisPasswordFrom reads the password from a Secret.
 	// +optional
 	RedisPasswordFrom *SecretKeyRef `json:"redisPasswordFrom,omitempty"`
-	// Stream to read with a consumer group.
+	// SentinelUsername of an ACL user of the Sentinels.
+	// +optional
+	SentinelUsername *string `json:"sentinelUsername,omitempty"`
+	// SentinelPasswordFrom reads the Sentinels' password from a Secret.
+	// +optional
+	SentinelPasswordFrom *SecretKeyRef `json:"sentinelPasswordFrom,omitempty"`
+	// Stream to read with a consumer group. Default, without a channel, pattern or list: the event's name.
 	// +optional
 	Stream string `json:"stream,omitempty"`
 	// ConsumerGroup of the stream. Default: derived from the event.
@@ -247,9 +356,12 @@ type RedisSpec struct {
 	// List to take entries from.
 	// +optional
 	List string `json:"list,omitempty"`
-	// EnableTLS connects with TLS. Default false.
+	// EnableTLS connects with TLS. Default false, or true where tls is set.
 	// +optional
 	EnableTLS *bool `json:"enableTLS,omitempty"`
+	// TLS says whom to trust and what to show.
+	// +optional
+	TLS *TLSSpec `json:"tls,omitempty"`
 	// Failover says that redisHost is a Sentinel, which knows the server of sentinelMasterName. Default false.
 	// +optional
 	Failover *bool `json:"failover,omitempty"`

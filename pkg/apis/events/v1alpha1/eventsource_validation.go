@@ -86,13 +86,6 @@ func validateEvents[T any](r report, events map[string]*T, validate func(*T, rep
 	}
 }
 
-func (s *HTTPSpec) validate(r report) {
-	between(r.field("maxBodyBytes"), s.MaxBodyBytes, 1, maxBodyBytes)
-	if s.Type != "" && !s.Raw {
-		r.field("type").warnf("is for bodies that are not CloudEvents, which are refused unless raw is true: set raw, or leave type out")
-	}
-}
-
 func (s *CronSpec) validate(r report) {
 	zone := s.TimeZone
 	if _, err := loadZone(zone); err != nil {
