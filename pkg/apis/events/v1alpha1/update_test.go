@@ -32,6 +32,15 @@ func TestUpdate(t *testing.T) {
 			"an EventSource whose sink has a user may get a finalizer", "EventSource",
 			`{sink: {uri: "http://u:p@a"}, cron: {x: null}}`, `{sink: {uri: "http://u:p@a"}, cron: {x: null}}`, nil,
 		},
+		{"an embedded bus may sync differently", "EventBus", `{embedded: {}}`, `{embedded: {replicas: 1, syncInterval: always, maxBytes: 1000}}`, nil},
+		{
+			"the servers of an embedded bus stay as they are", "EventBus", `{embedded: {}}`, `{embedded: {replicas: 3, storage: 2Gi, storageClassName: fast}}`,
+			[]string{
+				"spec.embedded.replicas: cannot be changed: create a new bus and let its users name that one",
+				"spec.embedded.storage: cannot be changed, since the volumes are there: create a new bus and let its users name that one",
+				"spec.embedded.storageClassName: cannot be changed, since the volumes are there: create a new bus and let its users name that one",
+			},
+		},
 		{"an EventSource may move to another bus", "EventSource", `{eventBus: a, http: {x: {}}}`, `{eventBus: b, http: {y: {}}}`, nil},
 		{"a Trigger that is wrong and unchanged may get a finalizer", "Trigger", `{inputs: {}, subscribers: []}`, `{inputs: {}, subscribers: []}`, nil},
 		{
