@@ -3,6 +3,8 @@ package v1alpha1
 import (
 	"strings"
 	"time"
+
+	"github.com/openfunction/events/pkg/event"
 )
 
 const (
@@ -16,6 +18,9 @@ func (s *HTTPSpec) validate(r report) {
 		at := r.field(t.name)
 		if t.text != "" && !s.Raw {
 			at.warnf("is for bodies that are not CloudEvents, which are refused unless raw is true: set raw, or leave %s out", t.name)
+		}
+		if _, err := event.ParseTemplate(t.text); err != nil {
+			at.errorf("%v", err)
 		}
 	}
 	s.Auth.validate(r.field("auth"))
