@@ -58,13 +58,13 @@ func membersShare(h *harness) {
 	r1, r2 := h.subscribe(b1, s, slowly), h.subscribe(b2, s, slowly)
 	topic := publisher.Topic(bus.Topic{Name: name})
 	ids := numbers("e", 400)
-	h.publishAll(topic, ids[:200]...)
+	h.publishSpread(topic, ids[:200]...)
 	h.eventually("all is received once", func() bool { return len(r1.ids())+len(r2.ids()) >= 200 })
 	if len(r1.ids()) == 0 || len(r2.ids()) == 0 {
 		h.Errorf("members received %d and %d, want both to have a part", len(r1.ids()), len(r2.ids()))
 	}
 	r1.stop() // the other member carries on alone
-	h.publishAll(topic, ids[200:]...)
+	h.publishSpread(topic, ids[200:]...)
 	h.eventually("all is received once", func() bool { return len(r1.ids())+len(r2.ids()) >= len(ids) })
 	h.eachOnce(ids, append(r1.ids(), r2.ids()...))
 }
@@ -119,7 +119,7 @@ func manyPublishers(h *harness) {
 	for p := range publishers {
 		wg.Go(func() {
 			for i := p; i < events; i += publishers {
-				if err := publish(topic, newEvent(ids[i])); err != nil {
+				if err := publish(topic, spread(ids[i])); err != nil {
 					h.Errorf("Handle(%s) = %v, want nil", ids[i], err)
 				}
 			}

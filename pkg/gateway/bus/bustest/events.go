@@ -138,7 +138,11 @@ func malformed(h *harness) {
 		h.f.PublishRaw(h.T, name, data)
 		r.want(i + 3)
 	}
-	for i, m := range r.got()[1:] {
+	messages := r.got()[1:]
+	if len(messages) != len(garbage) {
+		h.Fatalf("received %q, want the first twice and the others once", r.data())
+	}
+	for i, m := range messages {
 		if m.Malformed == nil {
 			h.Errorf("Malformed of %q = nil, want an error", garbage[i])
 		}

@@ -1,9 +1,12 @@
 package bustest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"runtime"
+	"runtime/pprof"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -230,11 +233,13 @@ func handleCancelled(h *harness) {
 func noLeak(h *harness) {
 	name := h.topic("e")
 	s := bus.Subscription{Name: h.name("s"), Topics: []string{name}}
+	label, running := h.name("leak"), 0
 	cycle := func(prefix string) {
 		b := h.f.New(h.T)
 		r := h.subscribe(b, s, nil)
 		h.publishAll(b.Topic(bus.Topic{Name: name}), numbers(prefix, 10)...)
 		r.want(1)
+		running = goroutines(label)
 		r.stop()
 		second := h.subscribe(b, s, nil) // ended by Close
 		if err := b.Close(); err != nil {
@@ -242,26 +247,46 @@ func noLeak(h *harness) {
 		}
 		second.waitEnd()
 	}
-	cycle("a") // what the broker keeps, it has from now on
-	before := settled()
-	cycle("b")
-	cycle("c")
-	deadline := time.Now().Add(patience)
-	for runtime.NumGoroutine() > before+1 {
-		if time.Now().After(deadline) {
-			buf := make([]byte, 1<<20)
-			h.Fatalf("%d goroutines after Close, %d before:\n%s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+	pprof.Do(context.Background(), pprof.Labels("bustest", label), func(context.Context) {
+		cycle("a") // what the broker keeps, it has from now on
+		before := settled(label)
+		if running <= before {
+			h.Fatalf("%d goroutines of a subscription that runs, %d after it: they are not counted", running, before)
 		}
-		time.Sleep(10 * time.Millisecond)
+		cycle("b")
+		cycle("c")
+		deadline := time.Now().Add(patience)
+		for goroutines(label) > before+1 {
+			if time.Now().After(deadline) {
+				buf := make([]byte, 1<<20)
+				h.Fatalf("%d goroutines after Close, %d before:\n%s", goroutines(label), before, buf[:runtime.Stack(buf, true)])
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	})
+}
+
+// goroutines counts those that have the label. They have it from who started them, so that what else the process does is not counted.
+func goroutines(label string) int {
+	var profile bytes.Buffer
+	_ = pprof.Lookup("goroutine").WriteTo(&profile, 1) // a buffer takes everything
+	total, alike := 0, 0
+	for line := range strings.Lines(profile.String()) {
+		if n, _, ok := strings.Cut(line, " @ "); ok {
+			alike, _ = strconv.Atoi(n)
+		} else if strings.HasPrefix(line, "# labels:") && strings.Contains(line, strconv.Quote(label)) {
+			total += alike
+		}
 	}
+	return total
 }
 
 // settled is the number of goroutines once it has not fallen for a while.
-func settled() int {
-	lowest, since := runtime.NumGoroutine(), time.Now()
+func settled(label string) int {
+	lowest, since := goroutines(label), time.Now()
 	for time.Since(since) < time.Second {
 		time.Sleep(10 * time.Millisecond)
-		if n := runtime.NumGoroutine(); n < lowest {
+		if n := goroutines(label); n < lowest {
 			lowest, since = n, time.Now()
 		}
 	}

@@ -150,7 +150,7 @@ func outageUnderLoad(h *harness) {
 			wg.Go(func() {
 				for i := range events {
 					id := ids[p*events+i]
-					if err := publish(topic, newEvent(id)); err != nil {
+					if err := publish(topic, spread(id)); err != nil {
 						h.Errorf("Handle(%s) = %v, want nil in the end", id, err)
 					}
 					if p == 0 && i == events/3 {

@@ -108,6 +108,15 @@ func (r *recorder) ids() []string {
 	return ids
 }
 
+// data returns the data of what was received so far.
+func (r *recorder) data() []string {
+	var list []string
+	for _, m := range r.got() {
+		list = append(list, string(m.Event.Data()))
+	}
+	return list
+}
+
 // count returns how often an event was received.
 func (r *recorder) count(id string) int {
 	n := 0
@@ -130,8 +139,15 @@ func (r *recorder) want(n int) []*bus.Message {
 	return r.got()
 }
 
-// newEvent returns a small event.
+// newEvent returns a small event. All have one partitionkey, since brokers with partitions keep the order of no others.
 func newEvent(id string) *event.Event {
+	e := spread(id)
+	e.SetExtension("partitionkey", "bustest")
+	return e
+}
+
+// spread returns a small event that goes to whichever partition a broker likes.
+func spread(id string) *event.Event {
 	var b event.Binary
 	_ = b.Set("specversion", "1.0")
 	_ = b.Set("id", id)
@@ -169,6 +185,13 @@ func (h *harness) publishAll(topic event.Handler, ids ...string) {
 	h.Helper()
 	for _, id := range ids {
 		h.publish(topic, newEvent(id))
+	}
+}
+
+func (h *harness) publishSpread(topic event.Handler, ids ...string) {
+	h.Helper()
+	for _, id := range ids {
+		h.publish(topic, spread(id))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"sync"
 	"time"
@@ -11,16 +12,19 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccess"
 )
 
 const (
 	// window bounds the publications that wait for their acknowledgement.
 	window = 4096
 
-	reconnectWait   = 100 * time.Millisecond
-	reconnectJitter = 100 * time.Millisecond
-	reopenWait      = 500 * time.Millisecond
-	pingInterval    = 5 * time.Second
+	reconnectMin = 100 * time.Millisecond
+	reconnectMax = 2 * time.Second
+	reopenWait   = 500 * time.Millisecond
+	pingInterval = 5 * time.Second
 )
 
 // link is one uninterrupted time of being connected.
@@ -39,9 +43,9 @@ type link struct {
 func (b *Bus) run() {
 	defer close(b.stopped)
 	for !b.isShut() {
-		nc, err := nats.Connect(b.o.Config.URL, b.options()...)
+		nc, err := b.connect()
 		if err != nil {
-			b.lose(err)
+			b.lose(b.explain(err))
 			b.pause(time.Second)
 			continue
 		}
@@ -49,6 +53,25 @@ func (b *Bus) run() {
 		b.lose(nats.ErrConnectionClosed)
 		nc.Close()
 	}
+}
+
+func (b *Bus) connect() (*nats.Conn, error) {
+	access, err := natsaccess.Options(b.o.Config.NATSAccess)
+	if err != nil {
+		return nil, err
+	}
+	return nats.Connect(b.o.Config.URL, append(b.options(), access...)...)
+}
+
+// explain says why the server and we do not trust each other, if that is what err means.
+func (b *Bus) explain(err error) error {
+	explained, ok := natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err)
+	if !ok {
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return fmt.Errorf("nats %s: %w", b.dialed, explained)
 }
 
 func (b *Bus) isShut() bool {
@@ -77,15 +100,14 @@ func (b *Bus) options() []nats.Option {
 		if err == nil {
 			err = nats.ErrDisconnected
 		}
-		b.lose(err)
+		b.lose(b.explain(err))
 		b.tell()
 	}
 	options := []nats.Option{
 		nats.Name("openfunction-events " + b.o.Name),
 		nats.RetryOnFailedConnect(true),
 		nats.MaxReconnects(-1),
-		nats.ReconnectWait(reconnectWait),
-		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
+		nats.CustomReconnectDelay(reconnectDelay),
 		nats.IgnoreAuthErrorAbort(), // a changed password is no reason to give up
 		nats.PingInterval(pingInterval),
 		nats.MaxPingsOutstanding(2),
@@ -97,11 +119,6 @@ func (b *Bus) options() []nats.Option {
 		nats.ReconnectErrHandler(lose),
 		nats.ErrorHandler(b.asyncError),
 	}
-	if c := b.o.Config; c.Username != "" || c.Password != "" {
-		options = append(options, nats.UserInfo(c.Username, c.Password))
-	} else if c.Token != "" {
-		options = append(options, nats.Token(c.Token))
-	}
 	if b.o.InProcess != nil {
 		return append(options, nats.InProcessServer(b.o.InProcess))
 	}
@@ -109,7 +126,24 @@ func (b *Bus) options() []nats.Option {
 	return append(options, nats.SetCustomDialer(dialer{b}), func(o *nats.Options) error { o.SkipHostLookup = true; return nil })
 }
 
+// reconnectDelay grows with the number of times that no server let us in.
+func reconnectDelay(attempts int) time.Duration {
+	d := min(reconnectMin<<min(attempts, 10), reconnectMax)
+	return d/2 + rand.N(d/2)
+}
+
 func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
+	if _, ok := natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err); ok {
+		return // the connection ends, which is said once; this comes with every attempt
+	}
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		b.mu.Lock()
+		b.denied = err
+		b.mu.Unlock()
+		if b.current.Load() == nil {
+			return // open tells
+		}
+	}
 	subject := ""
 	if sub != nil {
 		subject = sub.Subject
@@ -117,7 +151,7 @@ func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	logging.FromContext(b.ctx).Warnw("the bus reports an error", "bus", b.o.Name, "subject", subject, "error", err)
 }
 
-// dialer is a nats.CustomDialer that remembers why it could not.
+// dialer is a nats.CustomDialer that remembers where it was sent and why it could not.
 type dialer struct{ b *Bus }
 
 func (d dialer) Dial(network, address string) (net.Conn, error) {
@@ -126,7 +160,7 @@ func (d dialer) Dial(network, address string) (net.Conn, error) {
 	c, err := d.b.o.Dial(ctx, network, address)
 	d.b.mu.Lock()
 	defer d.b.mu.Unlock()
-	d.b.dialErr = err
+	d.b.dialed, d.b.dialErr = address, err
 	return c, err
 }
 
@@ -149,7 +183,7 @@ func (b *Bus) maintain(nc *nats.Conn) {
 		b.pause(time.Second)
 		return
 	}
-	if !nc.IsConnected() {
+	if !nc.IsConnected() && errors.Is(b.why(), bus.ErrConnecting) { // otherwise a callback was faster, and knows more
 		b.lose(nats.ErrNoServers)
 	}
 	retry := time.NewTimer(0)
@@ -162,7 +196,14 @@ func (b *Bus) maintain(nc *nats.Conn) {
 		case <-b.signal:
 		case <-retry.C:
 		}
-		if !nc.IsConnected() || b.current.Load() != nil {
+		if !nc.IsConnected() {
+			if err := nc.LastError(); err != nil { // nobody is told of a server that accepts the connection and then refuses us
+				b.lose(b.explain(err))
+			}
+			retry.Reset(reopenWait)
+			continue
+		}
+		if b.current.Load() != nil {
 			continue
 		}
 		if err := b.open(nc, js, pub); err != nil {
@@ -176,12 +217,13 @@ func (b *Bus) maintain(nc *nats.Conn) {
 func (b *Bus) open(nc *nats.Conn, js jetstream.JetStream, pub *publisher) error {
 	b.mu.Lock()
 	generation := b.generation
+	b.denied = nil
 	b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(b.ctx, requestTimeout)
 	defer cancel()
 	l := &link{nc: nc, js: js, pub: pub, streams: map[string]string{}}
 	if err := b.ensure(ctx, l, b.eventsStream()); err != nil {
-		return err
+		return b.whyDenied(err)
 	}
 	b.mu.Lock()
 	if b.generation != generation {
@@ -201,6 +243,16 @@ func (b *Bus) open(nc *nats.Conn, js jetstream.JetStream, pub *publisher) error 
 		logging.FromContext(b.ctx).Infow("the bus is back", "bus", b.o.Name)
 	}
 	return nil
+}
+
+// whyDenied returns err, of a request, or that the server refused to take it: then err says only that no answer came.
+func (b *Bus) whyDenied(err error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.denied == nil {
+		return err
+	}
+	return fmt.Errorf("nats %s: %w", b.dialed, natsaccess.Denied(b.denied, "$JS.>, _INBOX.>, openfunction.> and the topics of subscribers"))
 }
 
 // lose ends the link, if there is one.

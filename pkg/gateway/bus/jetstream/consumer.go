@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -238,16 +239,9 @@ func (b *Bus) Unsubscribe(ctx context.Context, s bus.Subscription) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*requestTimeout)
 	defer cancel()
-	streams := []string{eventsName, deadLettersName, topicsName} // also where it was with other topics
-	for _, t := range s.Topics {
-		name, err := l.js.StreamNameBySubject(ctx, t)
-		switch {
-		case errors.Is(err, jetstream.ErrStreamNotFound):
-		case err != nil:
-			return fmt.Errorf("unsubscribe %s: %w", s.Name, b.refusal(ctx, err))
-		case !slices.Contains(streams, name):
-			streams = append(streams, name)
-		}
+	streams, err := b.streamsOf(ctx, l, s.Topics)
+	if err != nil {
+		return fmt.Errorf("unsubscribe %s: %w", s.Name, b.refusal(ctx, err))
 	}
 	for _, name := range streams {
 		err := l.js.DeleteConsumer(ctx, name, s.Name)
@@ -256,6 +250,31 @@ func (b *Bus) Unsubscribe(ctx context.Context, s bus.Subscription) error {
 		}
 	}
 	return nil
+}
+
+// streamsOf returns where a subscription to topics is, or was when it had other topics.
+func (b *Bus) streamsOf(ctx context.Context, l *link, topics []string) ([]string, error) {
+	var streams []string
+	names := l.js.StreamNames(ctx)
+	for name := range names.Name() {
+		if strings.HasPrefix(name, ownPrefix) {
+			streams = append(streams, name)
+		}
+	}
+	if err := names.Err(); err != nil {
+		return nil, err
+	}
+	for _, t := range topics {
+		name, err := l.js.StreamNameBySubject(ctx, t)
+		switch {
+		case errors.Is(err, jetstream.ErrStreamNotFound):
+		case err != nil:
+			return nil, err
+		case !slices.Contains(streams, name):
+			streams = append(streams, name)
+		}
+	}
+	return streams, nil
 }
 
 // Prune removes the durable subscriptions to events whose name keep does not want. It is for a bus that has one user only. It waits for the

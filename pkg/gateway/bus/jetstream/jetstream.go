@@ -60,8 +60,10 @@ type Bus struct {
 	closed        bool
 	running       sync.WaitGroup // Subscribes; begun under mu
 	subscriptions map[*subscription]struct{}
-	err           error // why the server is away; nil before the first attempt has ended
+	err           error  // why the server is away; nil before the first attempt has ended
+	dialed        string // the last address
 	dialErr       error
+	denied        error         // the last permission that the server did not give
 	generation    uint64        // counts lost connections
 	changed       chan struct{} // closed and replaced when current changes
 }

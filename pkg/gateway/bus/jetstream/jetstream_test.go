@@ -89,6 +89,12 @@ func fixture(b *broker) bustest.Fixture {
 	}
 }
 
-func TestConformanceInProcess(t *testing.T) { bustest.Run(t, fixture(newBroker(t, false))) }
+func TestConformanceInProcess(t *testing.T) {
+	t.Parallel() // it waits more than it works
+	bustest.Run(t, fixture(newBroker(t, false)))
+}
 
-func TestConformanceTCP(t *testing.T) { bustest.Run(t, fixture(newBroker(t, true))) }
+func TestConformanceTCP(t *testing.T) {
+	t.Parallel()
+	bustest.Run(t, fixture(newBroker(t, true)))
+}

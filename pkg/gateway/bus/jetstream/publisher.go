@@ -56,10 +56,10 @@ func newPublisher(nc *nats.Conn) (*publisher, error) {
 	return p, p.sub.SetPendingLimits(-1, -1)
 }
 
-// publish sends m and waits until its stream has stored it.
-func (p *publisher) publish(ctx context.Context, stopped <-chan struct{}, m *nats.Msg) error {
+// publish sends m and waits until its stream has stored it. Once lost is closed it does not: the answer would not come.
+func (p *publisher) publish(ctx context.Context, lost, stopped <-chan struct{}, m *nats.Msg) error {
 	for attempt := 0; ; attempt++ {
-		err := p.try(ctx, stopped, m)
+		err := p.try(ctx, lost, stopped, m)
 		if !errors.Is(err, jetstream.ErrNoStreamResponse) || attempt == noStreamRetries {
 			return err
 		}
@@ -73,7 +73,7 @@ func (p *publisher) publish(ctx context.Context, stopped <-chan struct{}, m *nat
 	}
 }
 
-func (p *publisher) try(ctx context.Context, stopped <-chan struct{}, m *nats.Msg) error {
+func (p *publisher) try(ctx context.Context, lost, stopped <-chan struct{}, m *nats.Msg) error {
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():
@@ -99,6 +99,8 @@ func (p *publisher) try(ctx context.Context, stopped <-chan struct{}, m *nats.Ms
 			err = jetstream.ErrAsyncPublishTimeout
 		case <-ctx.Done():
 			err = ctx.Err()
+		case <-lost:
+			err = nats.ErrDisconnected
 		case <-stopped:
 			err = errClosed
 		}

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats.go"
@@ -29,5 +30,24 @@ func TestOutcome(t *testing.T) {
 		if tt.code == 0 && !errors.Is(err, tt.want) || code(err) != tt.code {
 			t.Errorf("%s: %v, want %v with code %d", tt.name, err, tt.want, tt.code)
 		}
+	}
+}
+
+func TestTopicStreamName(t *testing.T) {
+	long := strings.Repeat("long.", 100) + "topic"
+	seen := map[string]string{}
+	for topic, want := range map[string]string{
+		"metrics": "metrics", "Audit-Log_2": "Audit-Log_2", "audit.log": "audit=log", "audit=log": "audit%3Dlog", "audit%3Dlog": "audit%253Dlog",
+		"a/b\\c~": "a%2Fb%5Cc%7E", "\u00e9": "%C3%A9",
+		long: "", long + "s": "",
+	} {
+		got := topicStreamName(topic)
+		if want != "" && got != "openfunction-topic-"+want {
+			t.Errorf("topicStreamName(%q) = %q, want openfunction-topic-%s", topic, got, want)
+		}
+		if len(got) > 255 || seen[got] != "" {
+			t.Errorf("topicStreamName(%q) = %q, want a name of at most 255 bytes, and another one for %q", topic, got, seen[got])
+		}
+		seen[got] = topic
 	}
 }

@@ -217,41 +217,6 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-func TestStreams(t *testing.T) {
-	s := newBroker(t, false)
-	js := manager(t, s)
-	_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "theirs", Subjects: []string{"orders.>"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	topics := []string{
-		"metrics", "audit.log", "orders.new", "openfunction.ns.es.e", "openfunction.ns.trigger.t.deadletter", "openfunction.ns.eventsource.es.deadletter",
-	}
-	// Several processes begin to use topics at the same time.
-	var wg sync.WaitGroup
-	for range 4 {
-		b := open(t, s.options())
-		for _, name := range topics {
-			wg.Go(func() { publish(t, b.Topic(bus.Topic{Name: name}), newEvent(t, "e1", []byte("x"))) })
-		}
-	}
-	wg.Wait()
-	want := map[string]uint64{
-		"theirs":              1, // duplicates are dropped there too: two minutes is the server's default
-		"openfunction-topics": 2, "openfunction-deadletters": 2,
-		"openfunction-events": 0, // nobody subscribes
-	}
-	for name, n := range want {
-		stream, err := js.Stream(t.Context(), name)
-		if err != nil {
-			t.Fatalf("stream %s: %v", name, err)
-		}
-		if got := stream.CachedInfo().State.Msgs; got != n {
-			t.Errorf("stream %s holds %d messages, want %d", name, got, n)
-		}
-	}
-}
-
 func TestOtherProducers(t *testing.T) {
 	s := newBroker(t, false)
 	b := open(t, s.options())

@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -18,7 +19,8 @@ import (
 const (
 	eventsName      = "openfunction-events"
 	deadLettersName = "openfunction-deadletters"
-	topicsName      = "openfunction-topics"
+	ownPrefix       = "openfunction-"
+	topicPrefix     = "openfunction-topic-"
 
 	topicsAge        = 7 * 24 * time.Hour
 	duplicatesWindow = 2 * time.Minute
@@ -59,11 +61,36 @@ func (b *Bus) deadLettersStream() jetstream.StreamConfig {
 	})
 }
 
-func (b *Bus) topicsStream(topic string) jetstream.StreamConfig {
+// topicStream is a stream of its own for each topic: the server cannot add a subject to a stream for several processes at once without
+// storing twice what comes on it.
+func (b *Bus) topicStream(topic string) jetstream.StreamConfig {
 	return b.stream(jetstream.StreamConfig{
-		Name: topicsName, Description: "Topics that subscribers of Triggers publish on.",
+		Name: topicStreamName(topic), Description: "A topic that subscribers of Triggers publish on.",
 		Subjects: []string{topic}, MaxBytes: -1, MaxAge: topicsAge,
 	})
+}
+
+// maxStreamName is less than the 255 bytes that the server takes.
+const maxStreamName = 200
+
+// topicStreamName is another one for each topic: what stands for itself does not occur in what stands for something else.
+func topicStreamName(topic string) string {
+	var name strings.Builder
+	name.WriteString(topicPrefix)
+	for _, c := range []byte(topic) {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
+			name.WriteByte(c)
+		case c == '.':
+			name.WriteByte('=')
+		default:
+			fmt.Fprintf(&name, "%%%02X", c)
+		}
+	}
+	if name.Len() > maxStreamName {
+		return fmt.Sprintf("%s~%x", topicPrefix, sha256.Sum256([]byte(topic)))
+	}
+	return name.String()
 }
 
 // streamOf returns the stream that holds the topic and makes it if need be.
@@ -71,8 +98,7 @@ func (b *Bus) streamOf(ctx context.Context, l *link, topic string) (string, erro
 	if err := checkTopic(topic); err != nil {
 		return "", event.Permanent(err)
 	}
-	// One at a time: two that add topics to one stream would undo each other's.
-	l.mu.Lock()
+	l.mu.Lock() // while the server is asked: once is enough
 	defer l.mu.Unlock()
 	if name, ok := l.streams[topic]; ok {
 		return name, nil
@@ -105,7 +131,7 @@ func (b *Bus) findStream(ctx context.Context, l *link, topic string) (string, er
 		if name, err := l.js.StreamNameBySubject(ctx, topic); !errors.Is(err, jetstream.ErrStreamNotFound) {
 			return name, err
 		}
-		c = b.topicsStream(topic)
+		c = b.topicStream(topic)
 	}
 	err := b.ensure(ctx, l, c)
 	if code(err) == codeSubjectsOverlap {
@@ -135,7 +161,7 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
 		done = true
 		if c.Name == eventsName && len(b.wanted()) > 0 {
-			c.Subjects, done = []string{closedSubject}, false
+			c.MaxMsgSize, done = closedSize, false
 		}
 		_, err = l.js.CreateStream(ctx, c)
 		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
@@ -153,18 +179,19 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 		want.MaxBytes = c.MaxBytes
 	}
 	want.Subjects = slices.Clone(has.Subjects)
-	if i := slices.Index(has.Subjects, closedSubject); i >= 0 {
+	if isClosed(has) {
 		if err := b.interest(ctx, s); err != nil {
 			return false, wrapStream("open", c.Name, err)
 		}
-		want.Subjects = slices.Delete(want.Subjects, i, i+1)
+		want.MaxMsgSize = -1
+		want.Subjects = slices.DeleteFunc(want.Subjects, func(s string) bool { return s == closedSubject })
 	}
-	for _, subject := range c.Subjects {
+	for _, subject := range c.Subjects { // which only a person, or an earlier version, took away
 		if !slices.Contains(want.Subjects, subject) {
 			want.Subjects = append(want.Subjects, subject)
 		}
 	}
-	if want.Replicas == has.Replicas && want.MaxBytes == has.MaxBytes && slices.Equal(want.Subjects, has.Subjects) {
+	if want.Replicas == has.Replicas && want.MaxBytes == has.MaxBytes && want.MaxMsgSize == has.MaxMsgSize && slices.Equal(want.Subjects, has.Subjects) {
 		return true, nil
 	}
 	// The server has no compare-and-set for this: read it again to see whether another process overwrote it.
@@ -174,9 +201,31 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 
 func isOfEvents(topic []string) bool { return topic[0] == "openfunction" && len(topic) == 4 }
 
-// closedSubject is all that a new stream of events takes until it has the consumers of the subscriptions that run. A server that lost
-// its streams has lost those too, and would drop what is published before they attach again.
-const closedSubject = "_OPENFUNCTION.events.closed"
+// A new stream of events is closed until it has the consumers of the subscriptions that run. A server that lost its streams has lost
+// those too, and would drop what is published before they attach again.
+const (
+	// closedSize closes it: the headers of every event are larger. That many may open it at once, which adding a subject would not bear.
+	closedSize = 1
+	// closedSubject is all that a closed stream of an earlier version takes.
+	closedSubject = "_OPENFUNCTION.events.closed"
+)
+
+func isClosed(c jetstream.StreamConfig) bool {
+	return c.Name == eventsName && (c.MaxMsgSize == closedSize || slices.Contains(c.Subjects, closedSubject))
+}
+
+// wasClosed tells whether a message that was too large for the topic's stream came while that was closed. A limit that a person set is
+// greater; an open stream has none.
+func (b *Bus) wasClosed(ctx context.Context, l *link, topic string) bool {
+	name, err := b.streamOf(ctx, l, topic)
+	if err != nil || name != eventsName {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	s, err := l.js.Stream(ctx, name)
+	return err != nil || s.CachedInfo().Config.MaxMsgSize <= closedSize
+}
 
 // wanted returns the subscriptions that run and the topics of the stream of events that each receives.
 func (b *Bus) wanted() map[*subscription][]string {

@@ -47,15 +47,21 @@ func (t *topic) publish(ctx context.Context, e *event.Event) error {
 		}
 		t.ready.Store(l)
 	}
-	if err = l.pub.publish(ctx, t.b.stopped, encode(t.Topic, e)); err == nil {
+	if err = l.pub.publish(ctx, l.ctx.Done(), t.b.stopped, encode(t.Topic, e)); err == nil {
 		return nil
 	}
-	if errors.Is(err, jetstream.ErrNoStreamResponse) { // someone removed the stream: the next event makes it again
+	closed := code(err) == jetstream.JSErrCodeStreamMessageExceedsMaximum && t.b.wasClosed(ctx, l, t.Name)
+	if closed {
+		err = errStreamClosed
+	}
+	if closed || errors.Is(err, jetstream.ErrNoStreamResponse) { // someone removed the stream: the next event makes or opens it again
 		l.forget(t.Name)
 		t.ready.Store(nil)
 	}
 	return t.b.refusal(ctx, err)
 }
+
+var errStreamClosed = errors.New("the stream of events is new and waits for its subscriptions")
 
 // refusal says what an error of publishing means for the publisher.
 func (b *Bus) refusal(ctx context.Context, err error) error {

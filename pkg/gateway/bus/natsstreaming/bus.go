@@ -97,14 +97,14 @@ func (b *Bus) Ready() error {
 	return b.unavailable(b.why)
 }
 
-// Close ends the subscriptions as if their contexts were done, waits for publications under way, and disconnects.
+// Close ends the subscriptions without grace, waits for publications under way, and disconnects.
 func (b *Bus) Close() error {
 	b.once.Do(func() {
 		b.mu.Lock()
 		b.ending = true
 		b.mu.Unlock()
 		b.beginClosing()
-		b.subscriptions.Wait() // what they deliver may be published on this bus
+		b.subscriptions.Wait()
 
 		b.mu.Lock()
 		b.ended = true

@@ -249,8 +249,8 @@ func (f *flow) settle(m *message, err error) *stan.Msg {
 	return nil
 }
 
-// drain waits until everything handed over is Done, or for grace. After it nothing is handed over any more.
-func (f *flow) drain(grace time.Duration) {
+// drain waits until everything handed over is Done, or for grace, or until closing is closed. After it nothing is handed over any more.
+func (f *flow) drain(grace time.Duration, closing <-chan struct{}) {
 	f.mu.Lock()
 	f.ending = true
 	out := f.out
@@ -263,6 +263,7 @@ func (f *flow) drain(grace time.Duration) {
 	select {
 	case <-f.idle:
 	case <-t.C:
+	case <-closing:
 	}
 }
 

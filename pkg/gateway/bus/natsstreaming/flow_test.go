@@ -100,7 +100,7 @@ func TestFlowThatEndsForgetsFailures(t *testing.T) {
 	_, m := hand(f, time.Now())
 	ended := make(chan struct{})
 	go func() {
-		f.drain(time.Minute)
+		f.drain(time.Minute, nil)
 		close(ended)
 	}()
 	eventually(t, "the flow is ending", func() bool {

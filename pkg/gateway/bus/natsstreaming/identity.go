@@ -10,10 +10,8 @@ import (
 // such as that of a killed process, is replaced by the next with its id.
 type identity struct {
 	id string
-	// topic is true when durable subscriptions belong to the client id, so that a random one would leave them behind.
+	// topic is true when durable subscriptions belong to the client id, so that another one would leave them behind.
 	topic bool
-	// own is what tells this process's id apart when another process has the configured one.
-	own string
 	// refused counts how often the server said, since the last connection, that another client has the id.
 	refused int
 }
@@ -26,27 +24,25 @@ func newIdentity(o Options) identity {
 	// Two buses of one process may be one server, so the bus is part of it.
 	sum := sha256.Sum256([]byte(instance + "\x00" + o.Name))
 	own := hex.EncodeToString(sum[:8])
-	if o.Config.ClientID != "" {
-		return identity{id: o.Config.ClientID, own: own, topic: !o.Config.Queue}
+	switch {
+	case o.Config.ClientID == "":
+		return identity{id: "openfunction-" + own, topic: !o.Config.Queue}
+	case o.Config.Queue:
+		return identity{id: o.Config.ClientID}
 	}
-	return identity{id: "openfunction-" + own, topic: !o.Config.Queue}
+	// Of several processes with the configured id, whoever came first would get the durable subscriptions of whoever did before.
+	return identity{id: o.Config.ClientID + "-" + own, topic: true}
 }
 
 // refuse notes that another live client has the id, and tells whether it chose another one.
-// The first time may be an earlier attempt that the server still works on. Where durable subscriptions belong to the id, the id
-// changes only to one that is as stable; when that is taken too, this process waits until the other is gone.
+// The first time may be an earlier attempt that the server still works on. Where durable subscriptions belong to the id, this process
+// waits until the other is gone.
 func (i *identity) refuse() bool {
 	i.refused++
-	switch {
-	case i.refused < 2:
-		return false
-	case !i.topic:
-		i.id += "-" + rand.Text()
-	case i.own != "":
-		i.id += "-" + i.own
-	default:
+	if i.refused < 2 || i.topic {
 		return false
 	}
-	i.refused, i.own = 0, ""
+	i.id += "-" + rand.Text()
+	i.refused = 0
 	return true
 }

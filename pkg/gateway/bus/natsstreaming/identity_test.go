@@ -24,8 +24,8 @@ func TestIdentity(t *testing.T) {
 		{"without a client id, durables of a topic wait for the other client", topic, 5, own},
 		{"a configured id is used", queueID, 1, configured},
 		{"another client has the configured id", queueID, 2, `^mine-\w{26}$`},
-		{"another client has the configured id of durables: the next is as stable", topicID, 2, `^mine-[0-9a-f]{16}$`},
-		{"and stays", topicID, 9, `^mine-[0-9a-f]{16}$`},
+		{"with durables each instance makes the configured id its own", topicID, 0, `^mine-[0-9a-f]{16}$`},
+		{"which stays, and waits for the other client", topicID, 9, `^mine-[0-9a-f]{16}$`},
 	}
 	for _, tt := range tests {
 		id := newIdentity(Options{Name: "bus", Instance: "pod-0", Config: tt.config})

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/stan.go"
 	"go.uber.org/zap"
+
+	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccess"
 )
 
 const (
@@ -90,7 +93,12 @@ func (b *Bus) refused(id string) {
 }
 
 func (s *session) open(b *Bus) error {
-	nc, err := nats.Connect(b.o.Config.URL,
+	access, err := natsaccess.Options(b.o.Config.NATSAccess)
+	if err != nil {
+		return err
+	}
+	var denied atomic.Pointer[error]
+	nc, err := nats.Connect(b.o.Config.URL, append(access,
 		nats.Name("openfunction-events"),
 		nats.SetCustomDialer(s.dial),
 		nats.SkipHostLookup(),
@@ -101,14 +109,18 @@ func (s *session) open(b *Bus) error {
 		nats.MaxPingsOutstanding(pingsMissed),
 		nats.ClosedHandler(func(nc *nats.Conn) { s.lose(closedBecause(nc)) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			if errors.Is(err, nats.ErrPermissionViolation) {
+				denied.Store(&err)
+			}
 			b.log.Debugw("event bus connection reports an error", zap.Error(err))
 		}),
-	)
+	)...)
 	if err != nil {
 		s.dial.close()
 		if errors.Is(err, nats.ErrNoServers) {
 			return s.dial.failure(err)
 		}
+		err, _ = natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err)
 		return err
 	}
 	sc, err := stan.Connect(b.o.Config.ClusterID, s.id,
@@ -123,6 +135,9 @@ func (s *session) open(b *Bus) error {
 		nc.Close()
 		s.dial.close()
 		if errors.Is(err, stan.ErrConnectReqTimeout) {
+			if err := denied.Load(); err != nil {
+				return natsaccess.Denied(*err, "_STAN.>, _INBOX.> and _OPENFUNCTION.>")
+			}
 			return fmt.Errorf("no NATS Streaming cluster %q answers there", b.o.Config.ClusterID)
 		}
 		return err

@@ -59,7 +59,7 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 		result <- err
 	}()
 	f.deliver(ctx)
-	f.drain(s.Grace)
+	f.drain(s.Grace, b.closing.Done())
 	detach()
 	return <-result
 }

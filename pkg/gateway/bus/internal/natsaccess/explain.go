@@ -1,0 +1,99 @@
+package natsaccess
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// Explain returns err, of a connection to one of urls with a, as a sentence that says why the server and we do not trust each other, and
+// what to do. Any other err it returns as it is, and false.
+func Explain(a plan.NATSAccess, urls string, err error) (error, bool) {
+	for _, explain := range []func(plan.NATSAccess, string, error) error{refused, untrusted} {
+		if explained := explain(a, urls, err); explained != nil {
+			return explained, true
+		}
+	}
+	return err, false
+}
+
+// refused says why the server does not let us in; nil if that is not the reason.
+func refused(a plan.NATSAccess, urls string, err error) error {
+	who, cure := identity(a, urls)
+	switch {
+	case errors.Is(err, nats.ErrAuthorization):
+		return fmt.Errorf("the server refuses %s (Authorization Violation): %s", who, cure)
+	case errors.Is(err, nats.ErrAuthExpired), errors.Is(err, nats.ErrAccountAuthExpired):
+		return fmt.Errorf("the server refuses %s, whose time is over (%s): %s", who, words(err), cure)
+	case errors.Is(err, nats.ErrAuthRevoked):
+		return fmt.Errorf("the server refuses %s, which was revoked (%s): %s", who, words(err), cure)
+	case errors.Is(err, nats.ErrNkeysNotSupported):
+		return fmt.Errorf("the server does not know nkeys: add the user %s to its configuration, or use another way than nkeySeedFrom", who)
+	}
+	return nil
+}
+
+// identity says as whom we come, and what to correct if that is wrong.
+func identity(a plan.NATSAccess, urls string) (who, cure string) {
+	switch {
+	case strings.Contains(urls, "@"): // it counts before the others
+		return "the user, password or token in the URL", "correct the URL"
+	case a.Credentials != "":
+		return "the credentials file", "correct the value of credentialsFrom"
+	case a.NKeySeed != "":
+		who = "the nkey"
+		if pair, err := seed(a.NKeySeed); err == nil {
+			if public, err := pair.PublicKey(); err == nil {
+				who = "the nkey " + public
+			}
+		}
+		return who, "add it to the server's users, or correct the value of nkeySeedFrom"
+	case a.Token != "":
+		return "the token", "correct the value of tokenFrom"
+	case a.Username != "" || a.Password != "":
+		return fmt.Sprintf("the user %q or the password", a.Username), "correct username and the value of passwordFrom"
+	}
+	return "who comes without credentials", "set usernameFrom and passwordFrom, tokenFrom, credentialsFrom or nkeySeedFrom"
+}
+
+// untrusted says why the connection cannot be secured; nil if that is not the reason.
+func untrusted(a plan.NATSAccess, _ string, err error) error {
+	var (
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+	)
+	switch {
+	case errors.As(err, &authority):
+		cure := "set tls.caCertFrom to the certificate of that authority"
+		if a.TLS != nil && a.TLS.CACerts != "" {
+			cure = "correct tls.caCertFrom: it does not hold the certificate of that authority"
+		}
+		return fmt.Errorf("the server's certificate was signed by an authority that is not known: %s", cure)
+	case errors.As(err, &host):
+		return fmt.Errorf("the server's certificate is for another host (%w): correct the URL, or set tls.serverName to a name in the certificate", host)
+	case errors.As(err, &invalid):
+		return fmt.Errorf("the server's certificate is not valid (%w): give the server another one", invalid)
+	case errors.Is(err, nats.ErrSecureConnWanted):
+		return errors.New("the server does not speak TLS: switch it on there, or remove tls from the bus and write nats:// for tls:// in its URL")
+	}
+	if _, alert, ok := strings.Cut(err.Error(), "remote error: tls: "); ok && strings.Contains(alert, "certificate") {
+		if a.TLS != nil && a.TLS.Cert != "" {
+			return fmt.Errorf("the server refuses the client certificate (%s): correct tls.clientCertFrom and tls.clientKeyFrom", alert)
+		}
+		return fmt.Errorf("the server refuses a connection without a client certificate (%s): set tls.clientCertFrom and tls.clientKeyFrom", alert)
+	}
+	return nil
+}
+
+// Denied says that the server let us in but refused a request, of which err tells, and which subjects are needed.
+func Denied(err error, subjects string) error {
+	return fmt.Errorf("the server lets us in, but permits too little (%w): permit to publish and subscribe to %s", err, subjects)
+}
+
+func words(err error) string { return strings.TrimPrefix(err.Error(), "nats: ") }

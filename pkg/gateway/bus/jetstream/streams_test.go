@@ -1,0 +1,195 @@
+package jetstream_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
+)
+
+// storedOnce publishes bytes that are no event, which the server cannot recognise as duplicates, and wants the stream to have them once.
+func storedOnce(t *testing.T, s *broker, stream, subject string) {
+	t.Helper()
+	nc, js := s.connect(t), manager(t, s)
+	last := func() uint64 {
+		found, err := js.Stream(t.Context(), stream)
+		if err != nil {
+			t.Fatalf("stream %s: %v", stream, err)
+		}
+		return found.CachedInfo().State.LastSeq
+	}
+	before := last()
+	// Both copies of the first come before the answer to the second.
+	for range 2 {
+		if _, err := nc.Request(subject, []byte("no event"), 30*time.Second); err != nil {
+			t.Fatalf("publish to %s: %v", subject, err)
+		}
+	}
+	if n := last() - before; n != 2 {
+		t.Errorf("stream %s stored 2 messages on %s %d times", stream, subject, n)
+	}
+}
+
+func TestStreams(t *testing.T) {
+	s := newBroker(t, false)
+	js := manager(t, s)
+	_, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "theirs", Subjects: []string{"orders.>"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	topics := []string{
+		"metrics", "audit.log", "orders.new", "openfunction.ns.es.e", "openfunction.ns.trigger.t.deadletter", "openfunction.ns.eventsource.es.deadletter",
+	}
+	// Several processes begin to use topics at the same time.
+	var wg sync.WaitGroup
+	for range 4 {
+		b := open(t, s.options())
+		for _, name := range topics {
+			wg.Go(func() { publish(t, b.Topic(bus.Topic{Name: name}), newEvent(t, "e1", []byte("x"))) })
+		}
+	}
+	wg.Wait()
+	want := map[string]uint64{
+		"theirs":                     1, // duplicates are dropped there too: two minutes is the server's default
+		"openfunction-topic-metrics": 1, "openfunction-topic-audit=log": 1, "openfunction-deadletters": 2,
+		"openfunction-events": 0, // nobody subscribes
+	}
+	for name, n := range want {
+		stream, err := js.Stream(t.Context(), name)
+		if err != nil {
+			t.Fatalf("stream %s: %v", name, err)
+		}
+		if got := stream.CachedInfo().State.Msgs; got != n {
+			t.Errorf("stream %s holds %d messages, want %d", name, got, n)
+		}
+	}
+}
+
+// A server that is asked for one change by several at once subscribes a stream to a new subject several times.
+func TestEventsAreStoredOnceHoweverManyBeginAtOnce(t *testing.T) {
+	const name = "openfunction.test.es.e"
+	for range 4 {
+		s := newBroker(t, false)
+		var subscribed sync.WaitGroup
+		for i := range 16 {
+			b := open(t, s.options())
+			subscribed.Go(func() { subscribe(t, b, bus.Subscription{Name: fmt.Sprint("s", i), Topics: []string{name}}, nil) })
+		}
+		subscribed.Wait()
+		storedOnce(t, s, "openfunction-events", name)
+	}
+}
+
+func TestTopicsAreStoredOnceHoweverManyBeginAtOnce(t *testing.T) {
+	s := newBroker(t, false)
+	var wg sync.WaitGroup
+	buses := make([]*jetstream.Bus, 8)
+	for i := range buses {
+		buses[i] = open(t, s.options())
+	}
+	for i := range 20 {
+		for _, b := range buses {
+			wg.Go(func() { publish(t, b.Topic(bus.Topic{Name: fmt.Sprint("topic-", i)}), newEvent(t, "e", nil)) })
+		}
+	}
+	wg.Wait()
+	js := manager(t, s)
+	for i := range 20 {
+		name := fmt.Sprint("topic-", i)
+		stream, err := js.StreamNameBySubject(context.Background(), name)
+		if err != nil {
+			t.Fatalf("topic %s: %v", name, err)
+		}
+		storedOnce(t, s, stream, name)
+	}
+}
+
+func TestLimitOfTheStreamOfEvents(t *testing.T) {
+	const name = "openfunction.test.es.e"
+	s := newBroker(t, false)
+	js := manager(t, s)
+	b := open(t, s.options())
+	topic := b.Topic(bus.Topic{Name: name})
+	publish(t, topic, newEvent(t, "before", nil))
+	limit := func(size int32) {
+		t.Helper()
+		stream, err := js.Stream(t.Context(), "openfunction-events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := stream.CachedInfo().Config
+		c.MaxMsgSize = size
+		if _, err := js.UpdateStream(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	limit(1) // as another process makes it
+	err := topic.Handle(t.Context(), newEvent(t, "closed", nil))
+	var away *event.Unavailable
+	if !errors.As(err, &away) || away.Full || !strings.Contains(err.Error(), "waits for its subscriptions") {
+		t.Errorf("Handle while the stream is closed = %v, want *event.Unavailable that says so", err)
+	}
+	publish(t, topic, newEvent(t, "closed", nil))
+
+	limit(1000) // as a person wants it
+	publish(t, topic, newEvent(t, "small", nil))
+	err = topic.Handle(t.Context(), newEvent(t, "large", make([]byte, 2000)))
+	if !event.IsPermanent(err) || !errors.Is(err, event.ErrTooLarge) {
+		t.Errorf("Handle of an event that is larger than the stream's limit = %v, want a permanent error: too large", err)
+	}
+	publish(t, topic, newEvent(t, "small again", nil))
+}
+
+func TestStreamsOfEarlierVersions(t *testing.T) {
+	const name = "openfunction.test.es.e"
+	for _, subjects := range [][]string{{"_OPENFUNCTION.events.closed"}, {"openfunction.*.*.*"}} {
+		s := newBroker(t, false)
+		js := manager(t, s)
+		for _, c := range []natsjs.StreamConfig{
+			{Name: "openfunction-events", Subjects: subjects, Retention: natsjs.InterestPolicy, Discard: natsjs.DiscardNew},
+			{Name: "openfunction-topics", Subjects: []string{"metrics", "audit"}},
+		} {
+			if _, err := js.CreateStream(t.Context(), c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b := open(t, s.options())
+		r := subscribe(t, b, bus.Subscription{Name: "s", Topics: []string{name}}, nil)
+		publish(t, b.Topic(bus.Topic{Name: name}), newEvent(t, "e1", nil))
+		eventually(t, "e1", func() bool { return r.has("e1") })
+		storedOnce(t, s, "openfunction-events", name)
+		publish(t, b.Topic(bus.Topic{Name: "metrics"}), newEvent(t, "e2", nil))
+		storedOnce(t, s, "openfunction-topics", "metrics")
+		publish(t, b.Topic(bus.Topic{Name: "new"}), newEvent(t, "e3", nil))
+		storedOnce(t, s, "openfunction-topic-new", "new")
+	}
+}
+
+func TestUnsubscribeAlsoWhereItWasBefore(t *testing.T) {
+	s := newBroker(t, false)
+	js := manager(t, s)
+	b := open(t, s.options())
+	topics := []string{"metrics", "audit", "openfunction.test.es.e"}
+	t.Run("subscribe", func(t *testing.T) { subscribe(t, b, bus.Subscription{Name: "s", Topics: topics}, nil) })
+	if err := b.Unsubscribe(t.Context(), bus.Subscription{Name: "s", Topics: topics[:1]}); err != nil {
+		t.Fatal(err)
+	}
+	for _, topic := range topics {
+		stream, err := js.StreamNameBySubject(t.Context(), topic)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := js.Consumer(t.Context(), stream, "s"); !errors.Is(err, natsjs.ErrConsumerNotFound) {
+			t.Errorf("after Unsubscribe, the consumer on %s: %v, want that there is none", stream, err)
+		}
+	}
+}
