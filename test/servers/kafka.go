@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
@@ -27,6 +28,14 @@ type KafkaServer struct {
 // Kafka starts a broker that lives until the test ends. That takes about three seconds: subtests share their parent's.
 func Kafka(t testing.TB) *KafkaServer {
 	t.Helper()
+	k := newKafka(t)
+	k.Start()
+	return k
+}
+
+// newKafka returns a broker that has not been started.
+func newKafka(t testing.TB) *KafkaServer {
+	t.Helper()
 	k := &KafkaServer{
 		t:          t,
 		script:     filepath.Join(root(), "third_party", "kafka", "kafka.sh"),
@@ -38,8 +47,15 @@ func Kafka(t testing.TB) *KafkaServer {
 	if out, err := exec.Command(k.script, "fetch").CombinedOutput(); err != nil {
 		t.Fatalf("fetch kafka: %v\n%s", err, out)
 	}
-	k.Start()
 	return k
+}
+
+// configure adds lines to the configuration of a broker that has not been started.
+func (k *KafkaServer) configure(lines string) {
+	k.t.Helper()
+	if err := os.WriteFile(filepath.Join(k.dir, "more.properties"), []byte(lines), 0o600); err != nil {
+		k.t.Fatal(err)
+	}
 }
 
 // Addr is the broker's address, host:port.
@@ -48,8 +64,13 @@ func (k *KafkaServer) Addr() string { return net.JoinHostPort("127.0.0.1", strco
 // Start starts the broker again after Kill and returns once it serves.
 func (k *KafkaServer) Start() {
 	k.t.Helper()
+	k.start(k.answers)
+}
+
+func (k *KafkaServer) start(ready func() error) {
+	k.t.Helper()
 	cmd := exec.Command(k.script, "run", k.dir, strconv.Itoa(k.broker), strconv.Itoa(k.controller))
-	k.process = StartProcess(k.t, cmd, k.answers)
+	k.process = StartProcess(k.t, cmd, ready)
 }
 
 // Kill ends the broker as a power failure would, with SIGKILL.

@@ -1,8 +1,9 @@
 #!/bin/sh
-# kafka.sh gets a Kafka broker and runs it in the foreground: single node, KRaft mode, loopback only. It is what the tests start.
+# kafka.sh gets a Kafka broker and runs it in the foreground: KRaft mode, loopback only. It is what the tests start.
 #
 #   kafka.sh fetch                       copy the jars to the cache, print where they are
-#   kafka.sh run DATA BROKER CONTROLLER  serve on 127.0.0.1:BROKER, with data in DATA; DATA is formatted when it is new
+#   kafka.sh run DATA BROKER CONTROLLER  serve on 127.0.0.1:BROKER, with data in DATA; DATA is formatted when it is new,
+#                                        and DATA/more.properties, if it is there, adds to the configuration
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -28,6 +29,7 @@ run() {
 	data=$1 broker=$2 controller=$3
 	mkdir -p "$data"
 	sed -e "s|@DATA@|$data|" -e "s|@BROKER@|$broker|g" -e "s|@CONTROLLER@|$controller|g" "$here/server.properties" >"$data/server.properties"
+	[ ! -f "$data/more.properties" ] || cat "$data/more.properties" >>"$data/server.properties"
 	# The same options for both: a small heap, no JMX, a JVM that starts fast and leaves the other CPUs alone.
 	set -- -Xmx384m -Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Dlog4j.configuration="file:$here/log4j.properties" -cp "$jars/*"
 	if [ ! -f "$data/log/meta.properties" ]; then
@@ -40,5 +42,5 @@ need java openjdk-17-jre-headless
 case ${1-} in
 fetch) fetch; echo "$jars" ;;
 run) fetch; shift; run "$@" ;;
-*) sed -n '2,5s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
+*) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 2 ;;
 esac

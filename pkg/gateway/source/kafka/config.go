@@ -1,30 +1,28 @@
 package kafka
 
 import (
-	"fmt"
 	"math"
 	"time"
 
 	"github.com/IBM/sarama"
-	"github.com/xdg-go/scram"
+
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
 // channelSize is how many fetched records wait for a partition, besides those in flight.
 const channelSize = 64
 
-func (s *Source) config(dialer *dialer) (*sarama.Config, error) {
+func (s *Source) config(dialer *kafkaclient.Dialer) (*sarama.Config, error) {
 	k := s.o.Source.Kafka
-	c := sarama.NewConfig()
-	c.Version = sarama.V2_8_0_0 // what every broker from 2.8 to 4 speaks
-	c.ClientID = s.o.Instance
-	if c.ClientID == "" {
-		c.ClientID = "openfunction-events"
+	c, err := kafkaclient.Config(k.KafkaAccess, s.o.Instance, dialer)
+	if err != nil {
+		return nil, err
 	}
 	c.ChannelBufferSize = channelSize
-	c.Net.Proxy.Enable, c.Net.Proxy.Dialer = true, dialer
-	c.Metadata.Full = false
-	c.Metadata.AllowAutoTopicCreation = false     // one who reads must not create
 	c.Metadata.RefreshFrequency = 5 * time.Second // twice that until new partitions are read
+
+	c.Metadata.Retry.Backoff = 100 * time.Millisecond // each question is asked often before a broker counts as lost
+	c.Consumer.Group.Heartbeat.Interval = time.Second // how soon a lost broker is noticed
 
 	// Eager, so that Setup sees every partition before it is read, and the assignor that all other clients have too.
 	c.Consumer.Group.Rebalance.GroupStrategies = []sarama.BalanceStrategy{sarama.NewBalanceStrategyRange()}
@@ -42,43 +40,5 @@ func (s *Source) config(dialer *dialer) (*sarama.Config, error) {
 		c.Consumer.Fetch.Default = int32(n)
 		c.Consumer.Fetch.MaxBytes = max(c.Consumer.Fetch.MaxBytes, int32(n))
 	}
-	if err := authenticate(c, k.SASLMechanism, k.Username, k.Password); err != nil {
-		return nil, err
-	}
 	return c, c.Validate()
-}
-
-func authenticate(c *sarama.Config, mechanism, username, password string) error {
-	if mechanism == "" {
-		return nil
-	}
-	hash := scram.SHA256
-	switch mechanism {
-	case sarama.SASLTypePlaintext, sarama.SASLTypeSCRAMSHA256:
-	case sarama.SASLTypeSCRAMSHA512:
-		hash = scram.SHA512
-	default:
-		return fmt.Errorf("SASL mechanism %q: want PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512", mechanism)
-	}
-	c.Net.SASL.Enable = true
-	c.Net.SASL.Mechanism = sarama.SASLMechanism(mechanism)
-	c.Net.SASL.User, c.Net.SASL.Password = username, password
-	c.Net.SASL.SCRAMClientGeneratorFunc = func() sarama.SCRAMClient { return &scramClient{hash: hash} }
-	return nil
-}
-
-// scramClient is one SCRAM conversation, in the shape that sarama wants.
-type scramClient struct {
-	hash scram.HashGeneratorFcn
-	*scram.ClientConversation
-}
-
-// Begin starts the conversation.
-func (c *scramClient) Begin(username, password, authzID string) error {
-	client, err := c.hash.NewClient(username, password, authzID)
-	if err != nil {
-		return err
-	}
-	c.ClientConversation = client.NewConversation()
-	return nil
 }

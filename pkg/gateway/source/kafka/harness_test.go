@@ -12,6 +12,7 @@ import (
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -151,6 +152,27 @@ func client(t *testing.T, brokers ...string) sarama.Client {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cl.Close() })
+	return cl
+}
+
+// accessed is a client that may write.
+func accessed(t testing.TB, access plan.KafkaAccess) sarama.Client {
+	t.Helper()
+	d := kafkaclient.NewDialer(nil)
+	c, err := kafkaclient.Config(access, "writer", d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Producer.Return.Successes = true
+	c.Producer.RequiredAcks = sarama.WaitForAll
+	c.Producer.MaxMessageBytes = 8 << 20
+	c.Producer.Retry.Max = 20
+	c.Metadata.Full = true
+	cl, err := sarama.NewClient(access.Brokers, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cl.Close(); d.Close() })
 	return cl
 }
 

@@ -17,6 +17,7 @@ import (
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -61,14 +62,15 @@ const stopTimeout = drainTimeout + 5*time.Second
 
 // Run implements source.Source.
 func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error)) error {
-	dialer := newDialer(ctx, s.o.Dial)
+	dialer := kafkaclient.NewDialer(s.o.Dial)
+	defer dialer.Close()
 	config, err := s.config(dialer)
 	if err != nil {
 		return fmt.Errorf("consume topic %s: %w", s.o.Source.Kafka.Topic, err)
 	}
 	var guard sync.WaitGroup
 	finished := make(chan struct{})
-	guard.Go(func() { dialer.closeLate(ctx, finished) })
+	guard.Go(func() { closeLate(ctx, dialer, finished) })
 	defer guard.Wait()
 	defer close(finished)
 
@@ -80,6 +82,22 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 		return fmt.Errorf("consume topic %s: %w", r.kafka.Topic, err)
 	}
 	return nil
+}
+
+// closeLate ends all connections when finished is not closed some time after ctx is done: what waits for an answer has no context.
+func closeLate(ctx context.Context, dialer *kafkaclient.Dialer, finished <-chan struct{}) {
+	select {
+	case <-finished:
+		return
+	case <-ctx.Done():
+	}
+	late := time.NewTimer(stopTimeout)
+	defer late.Stop()
+	select {
+	case <-finished:
+	case <-late.C:
+		dialer.Close()
+	}
 }
 
 // run is one call of Run. Its goroutine is also the one that calls Setup, so that start and state need no lock.
@@ -95,6 +113,8 @@ type run struct {
 	admin  sarama.ClusterAdmin // nil until the first session
 	start  map[int32]int64     // see positions; nil until it is known
 	state  state
+	// problem tells what ready was called with last.
+	problem string
 
 	failing atomic.Int64 // records that a handler did not take
 }
@@ -173,34 +193,44 @@ func onlyConfigurationHelps(err error) bool {
 	return errors.Is(err, sarama.ErrInvalidTopic) || errors.Is(err, sarama.ErrInvalidGroupId)
 }
 
-// state is what was said last, in the log and to ready.
+// state is what was said last in the log.
 type state int
 
 const (
 	stateUnknown state = iota
 	stateReceiving
 	stateAway
+	stateRefused
 	stateNoTopic
 )
 
+// away says why nothing is received, to ready as exactly as it is known and in the log once.
 func (r *run) away(err error) {
-	now := stateAway
-	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
-		now = stateNoTopic
+	now, warning := stateAway, "kafka is away, trying again"
+	problem := kafkaclient.Explain(err, r.kafka.KafkaAccess)
+	text := "away" // the text of what is not explained may differ with each attempt
+	var refusal *kafkaclient.Refusal
+	switch {
+	case errors.Is(err, sarama.ErrUnknownTopicOrPartition):
+		now, warning = stateNoTopic, "kafka topic does not exist, waiting for it"
+		problem = fmt.Errorf("topic %s does not exist on %s", r.kafka.Topic, strings.Join(r.kafka.Brokers, ","))
+		text = problem.Error()
 		// When it appears, all that is in it is new.
 		r.start = map[int32]int64{}
+	case errors.As(problem, &refusal):
+		text = refusal.Error()
+		if !refusal.Guess {
+			now, warning = stateRefused, "kafka refuses the client, trying again"
+		}
 	}
-	if r.state == now {
-		return
+	if r.problem != text {
+		r.problem = text
+		r.ready(problem)
 	}
-	r.state = now
-	if now == stateNoTopic {
-		r.log.Warnw("kafka topic does not exist, waiting for it")
-		r.ready(fmt.Errorf("topic %s does not exist on %s", r.kafka.Topic, strings.Join(r.kafka.Brokers, ",")))
-		return
+	if r.state != now {
+		r.state = now
+		r.log.Warnw(warning, "error", problem)
 	}
-	r.log.Warnw("kafka is away, trying again", "error", err)
-	r.ready(fmt.Errorf("kafka %s: %w", strings.Join(r.kafka.Brokers, ","), err))
 }
 
 func (r *run) receiving() {
@@ -210,7 +240,7 @@ func (r *run) receiving() {
 	if r.state != stateUnknown {
 		r.log.Infow("kafka topic is read again")
 	}
-	r.state = stateReceiving
+	r.state, r.problem = stateReceiving, ""
 	r.ready(nil)
 }
 
