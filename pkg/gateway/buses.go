@@ -11,6 +11,7 @@ import (
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
+	"github.com/openfunction/events/pkg/gateway/bus/kafka"
 	"github.com/openfunction/events/pkg/gateway/bus/natsstreaming"
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -54,6 +55,9 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 	case spec.JetStream != nil:
 		b.maxInFlight, b.redelivery = spec.JetStream.MaxInFlight, spec.JetStream.AckWait
 		b.Bus = jetstream.New(g.ctx, jetstream.Options{Name: spec.Name, Config: *spec.JetStream, Dial: g.o.Dial})
+	case spec.Kafka != nil:
+		b.maxInFlight, b.redelivery = spec.Kafka.MaxInFlight, kafka.SessionTimeout
+		b.Bus = kafka.New(g.ctx, kafka.Options{Name: spec.Name, Config: *spec.Kafka, Dial: g.o.Dial, Instance: g.o.Instance})
 	case spec.Embedded != nil:
 		if err := g.openEmbedded(b, spec); err != nil {
 			return nil, err

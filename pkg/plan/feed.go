@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
 )
 
 const (
@@ -125,6 +126,8 @@ func SameBroker(a, b Bus) bool {
 		return n.URL == o.URL && n.ClusterID == o.ClusterID && n.Queue == o.Queue && n.Durable == o.Durable && n.ClientID == o.ClientID
 	case a.JetStream != nil && b.JetStream != nil:
 		return a.JetStream.URL == b.JetStream.URL
+	case a.Kafka != nil && b.Kafka != nil: // a broker is of one cluster only
+		return slices.ContainsFunc(a.Kafka.Brokers, func(broker string) bool { return slices.Contains(b.Kafka.Brokers, broker) })
 	}
 	return a.Name == b.Name && a.Embedded != nil && b.Embedded != nil
 }

@@ -1,0 +1,156 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/IBM/sarama"
+)
+
+// commit is what a group has committed for a partition.
+type commit struct {
+	progress progress
+	holder   string
+}
+
+// positions finds out where the partitions that exist begin when they have no committed offset: at their end, if the group is new to
+// their topic. A partition that is not in start begins at its oldest record.
+//
+// The order of the two questions matters. Two members may ask at once, and each may then commit the ends that it saw. Because a
+// member sees the ends first and that nobody has committed second, what it saw is from before anybody was ready.
+func (s *subscription) positions() error {
+	partitions := map[string][]int32{}
+	for _, topic := range s.Topics {
+		if s.start[topic] != nil {
+			continue
+		}
+		ids, err := s.client.Partitions(topic)
+		if err != nil {
+			return fmt.Errorf("partitions of topic %s: %w", topic, err)
+		}
+		partitions[topic] = ids
+	}
+	if len(partitions) == 0 {
+		return nil
+	}
+	ends, err := s.offsets(partitions, sarama.OffsetNewest)
+	if err != nil {
+		return err
+	}
+	commits, err := s.committed(partitions)
+	if err != nil {
+		return err
+	}
+	for at := range commits {
+		ends[at.topic] = map[int32]int64{} // the group knows the topic
+	}
+	for topic := range partitions {
+		s.start[topic] = ends[topic]
+	}
+	return nil
+}
+
+// take finds out where each of the session's partitions is to be read, and commits a position for those that have none. So a process
+// that dies before its first message was done begins there again, not at what is then the end.
+func (m *member) take(session sarama.ConsumerGroupSession) error {
+	claims := session.Claims()
+	for _, p := range m.all() {
+		p.lose()
+	}
+	if len(claims) == 0 {
+		return nil
+	}
+	commits, err := m.subscription.committed(claims)
+	if err != nil {
+		return err
+	}
+	oldest, err := m.offsets(claims, sarama.OffsetOldest)
+	if err != nil {
+		return err
+	}
+	m.committed = map[*partition]int{}
+	for topic, ids := range claims {
+		for _, id := range ids {
+			m.claim(session, m.partition(place{topic, id}), commits, oldest[topic][id])
+		}
+	}
+	return m.commit(session)
+}
+
+func (m *member) claim(session sarama.ConsumerGroupSession, p *partition, commits map[place]commit, oldest int64) {
+	c, ok := commits[p.place]
+	if ok {
+		delete(m.start[p.topic], p.id) // should it lose its offset, its topic was created anew
+	} else if start, ok := m.start[p.topic][p.id]; ok {
+		c.progress.next = start
+	} else {
+		c.progress.next = oldest
+	}
+	begin, missed := p.resume(c, oldest)
+	if missed > 0 {
+		m.warn("events were deleted before the subscription got them: the topic keeps them too short a time, or the subscription is too slow",
+			p, "events", missed)
+	}
+	// The session asks for offsets before Setup. Nothing is committed by this.
+	session.MarkOffset(p.topic, p.id, begin, "")
+	session.ResetOffset(p.topic, p.id, begin, "")
+	m.claims = append(m.claims, p)
+}
+
+// committed returns what the group has committed, without the partitions for which it has nothing.
+func (s *subscription) committed(partitions map[string][]int32) (map[place]commit, error) {
+	response, err := s.admin.ListConsumerGroupOffsets(s.group, partitions)
+	if errors.Is(err, sarama.ErrGroupIDNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fetch offsets of the group: %w", err)
+	}
+	commits := map[place]commit{}
+	for topic, ids := range partitions {
+		for _, id := range ids {
+			block := response.GetBlock(topic, id)
+			if block == nil {
+				return nil, fmt.Errorf("fetch offset of topic %s, partition %d: %w", topic, id, sarama.ErrIncompleteResponse)
+			}
+			if block.Err != sarama.ErrNoError {
+				return nil, fmt.Errorf("fetch offset of topic %s, partition %d: %w", topic, id, block.Err)
+			}
+			if block.Offset < 0 {
+				continue
+			}
+			// What cannot be read is as if it were not there: then all that is not before the offset comes again.
+			progress, holder, _ := parseProgress(block.Offset, block.Metadata)
+			commits[place{topic, id}] = commit{progress, holder}
+		}
+	}
+	return commits, nil
+}
+
+// offsets asks the leaders of partitions for their newest or oldest offsets.
+func (s *subscription) offsets(partitions map[string][]int32, which int64) (map[string]map[int32]int64, error) {
+	query := map[string]map[int32]int64{}
+	for topic, ids := range partitions {
+		query[topic] = map[int32]int64{}
+		for _, id := range ids {
+			query[topic][id] = which
+		}
+	}
+	results, err := s.admin.ListOffsets(query, &sarama.ListOffsetsOptions{IsolationLevel: s.config.Consumer.IsolationLevel})
+	if err != nil {
+		return nil, fmt.Errorf("list offsets: %w", err)
+	}
+	for topic, ids := range query {
+		for id := range ids {
+			result := results[topic][id]
+			if result == nil {
+				return nil, fmt.Errorf("list offsets of topic %s, partition %d: %w", topic, id, sarama.ErrIncompleteResponse)
+			}
+			if result.Err != nil && result.Err != sarama.ErrNoError {
+				return nil, fmt.Errorf("list offsets of topic %s, partition %d: %w", topic, id, result.Err)
+			}
+			ids[id] = result.Offset
+		}
+	}
+	return query, nil
+}

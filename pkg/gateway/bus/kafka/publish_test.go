@@ -1,0 +1,226 @@
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+	"github.com/google/go-cmp/cmp"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
+)
+
+func administrator(t testing.TB, addr string) sarama.ClusterAdmin {
+	t.Helper()
+	admin, err := sarama.NewClusterAdminFromClient(client(t, addr))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return admin
+}
+
+func TestTopicsAreMadeAsTheBusSays(t *testing.T) {
+	b := startBroker(t)
+	js := connect(t, config(b.addr()))
+	publish(t, js, "published", "e1")
+	subscribe(t, js, bus.Subscription{Name: "s", Topics: []string{"subscribed"}}, nil)
+	admin := administrator(t, b.addr())
+	for _, topic := range []string{"published", "subscribed"} {
+		topics, err := admin.DescribeTopics([]string{topic})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := len(topics[0].Partitions); got != 3 {
+			t.Errorf("topic %s has %d partitions, want 3", topic, got)
+		}
+		entries, err := admin.DescribeConfig(sarama.ConfigResource{
+			Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"retention.ms", "message.timestamp.type", "cleanup.policy"},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[string]string{}
+		for _, e := range entries {
+			got[e.Name] = e.Value
+		}
+		want := map[string]string{"retention.ms": "3600000", "message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("configuration of topic %s differs (-want +got):\n%s", topic, diff)
+		}
+	}
+}
+
+func TestATopicThatIsThereIsUsedAsItIs(t *testing.T) {
+	b := startBroker(t, kfake.SeedTopics(1, "small"))
+	logs, seen := observer.New(zap.InfoLevel)
+	k := connectLogged(t, config(b.addr()), zap.New(logs))
+	in := subscribe(t, k, bus.Subscription{Name: "s", Topics: []string{"small"}}, nil)
+	publish(t, k, "small", "e1", "e2")
+	in.wants(t, "e1", "e2")
+	told := seen.FilterMessageSnippet("fewer partitions").All()
+	if len(told) != 1 {
+		t.Fatalf("logged %d times that the topic has fewer partitions, want once", len(told))
+	}
+	if got := told[0].ContextMap(); got["topic"] != "small" || fmt.Sprint(got["partitions"], got["wanted"]) != "1 3" {
+		t.Errorf("logged %v, want the topic and both numbers", got)
+	}
+}
+
+// The next event makes a topic again that someone has removed.
+func TestATopicThatIsRemovedIsMadeAgain(t *testing.T) {
+	b := startBroker(t)
+	k := connect(t, config(b.addr()))
+	in := subscribe(t, k, bus.Subscription{Name: "s", Topics: []string{"topic"}}, nil)
+	publish(t, k, "topic", "e1")
+	in.wants(t, "e1")
+	if err := administrator(t, b.addr()).DeleteTopic("topic"); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, k, "topic", "e2")
+	in.wants(t, "e1", "e2")
+}
+
+func TestPartitionKey(t *testing.T) {
+	b := startBroker(t)
+	k := connect(t, config(b.addr()))
+	in := subscribe(t, k, bus.Subscription{Name: "s", Topics: []string{"topic"}}, nil)
+	for i := range 60 {
+		attributes := []string{}
+		if i%2 == 0 {
+			attributes = append(attributes, "partitionkey=k")
+		}
+		if err := tryPublish(k, "topic", newEvent(t, fmt.Sprint(i), nil, attributes...)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "all is received", func() bool { return len(in.ids()) == 60 })
+	partitions := map[bool]map[uint64]bool{true: {}, false: {}}
+	for _, m := range in.got() {
+		partitions[m.Event.Extensions()["partitionkey"] != nil][m.Sequence>>48] = true
+	}
+	if len(partitions[true]) != 1 || len(partitions[false]) != 3 {
+		t.Errorf("events with one key are in %d partitions and those without in %d, want 1 and 3", len(partitions[true]), len(partitions[false]))
+	}
+}
+
+func TestSizes(t *testing.T) {
+	b := startBroker(t, kfake.BrokerConfigs(map[string]string{"message.max.bytes": "2000000"}))
+	k := connect(t, config(b.addr()))
+	in := subscribe(t, k, bus.Subscription{Name: "s", Topics: []string{"topic"}}, nil)
+	large := newEvent(t, "large", make([]byte, 1_900_000)) // more than a batch
+	if err := tryPublish(k, "topic", large); err != nil {
+		t.Errorf("Handle of an event that the broker takes = %v, want nil", err)
+	}
+	in.wants(t, "large")
+	err := tryPublish(k, "topic", newEvent(t, "too large", make([]byte, 2_100_000)))
+	if !event.IsPermanent(err) || !errors.Is(err, event.ErrTooLarge) || !strings.Contains(err.Error(), "max.message.bytes") {
+		t.Errorf("Handle of an event that the broker does not take = %v, want a permanent error that names max.message.bytes", err)
+	}
+	if err := tryPublish(k, "topic", newEvent(t, "beyond any request", make([]byte, 100<<20))); !errors.Is(err, event.ErrTooLarge) {
+		t.Errorf("Handle of 100 MiB = %v, want that it is too large", err)
+	}
+	publish(t, k, "topic", "after")
+	in.wants(t, "large", "after")
+}
+
+// A broker refuses a batch for its size, although it takes each of the events in it.
+func TestABatchThatIsTooLargeCostsNoEvent(t *testing.T) {
+	b := startBroker(t, kfake.BrokerConfigs(map[string]string{"message.max.bytes": "60000"}))
+	c := config(b.addr())
+	c.Partitions = 1
+	k := connect(t, c)
+	publish(t, k, "topic", "first")
+	var wg sync.WaitGroup
+	for i := range 64 {
+		wg.Go(func() {
+			if err := tryPublish(k, "topic", newEvent(t, fmt.Sprint(i), make([]byte, 20_000))); err != nil {
+				t.Errorf("Handle = %v, want nil", err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestTopicNames(t *testing.T) {
+	k := connect(t, config("127.0.0.1:1")) // no broker needs to be asked
+	for _, topic := range []string{"", ".", "..", "a b", "a/b", "ü", strings.Repeat("x", 250)} {
+		err := k.Topic(bus.Topic{Name: topic}).Handle(context.Background(), newEvent(t, "e", nil))
+		if !event.IsPermanent(err) {
+			t.Errorf("Handle on %q = %v, want a permanent error", topic, err)
+		}
+		if err := k.Subscribe(context.Background(), bus.Subscription{Name: "s", Topics: []string{topic}}, nil); err == nil {
+			t.Errorf("Subscribe to %q = nil, want an error", topic)
+		}
+	}
+}
+
+func TestReadySaysWhatIsWrong(t *testing.T) {
+	secured := startBroker(t, kfake.EnableSASL(), kfake.Superuser("PLAIN", "user", "secret"))
+	issued := servers.NewAuthority(t).Server()
+	pair, err := tls.X509KeyPair([]byte(issued.Cert), []byte(issued.Key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	encrypted := startBroker(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}}))
+	away, wrongPassword, unknownCA := config("127.0.0.1:1"), config(secured.addr()), config(encrypted.addr())
+	wrongPassword.SASLMechanism, wrongPassword.Username, wrongPassword.Password = "PLAIN", "user", "mistaken"
+	unknownCA.TLS = &plan.TLS{}
+	tests := []struct {
+		name   string
+		config plan.KafkaBus
+		want   []string
+	}{
+		{"no broker", away, []string{"127.0.0.1:1", "connection refused"}},
+		{"a wrong password", wrongPassword, []string{secured.addr(), `user "user"`, "saslPasswordFrom"}},
+		{"an unknown CA", unknownCA, []string{encrypted.addr(), "authority that is not trusted", "caCertFrom"}},
+	}
+	for _, tt := range tests {
+		logs, seen := observer.New(zap.InfoLevel)
+		k := connectLogged(t, tt.config, zap.New(logs))
+		eventually(t, tt.name, func() bool {
+			err := k.Ready()
+			return err != nil && !errors.Is(err, bus.ErrConnecting)
+		})
+		err := k.Ready()
+		for _, want := range append(tt.want, "EventBus default/default") {
+			if !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: Ready() = %v, want it to name %s", tt.name, err, want)
+			}
+		}
+		if strings.Contains(err.Error(), "mistaken") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%s: Ready() = %v, want one line without the password", tt.name, err)
+		}
+		var unavailable *event.Unavailable
+		if err := k.Topic(bus.Topic{Name: "topic"}).Handle(context.Background(), newEvent(t, "e", nil)); !errors.As(err, &unavailable) || unavailable.After <= 0 {
+			t.Errorf("%s: Handle() = %v, want *event.Unavailable with After", tt.name, err)
+		}
+		time.Sleep(2 * retryMin) // for more attempts, which must not be logged
+		if n := seen.FilterMessage("the bus is away").Len(); n != 1 {
+			t.Errorf("%s: logged %d times that the bus is away, want once", tt.name, n)
+		}
+	}
+}
+
+func TestReplicationThatIsNotPossibleIsExplained(t *testing.T) {
+	b := startBroker(t)
+	c := config(b.addr())
+	c.ReplicationFactor = 3
+	k := connect(t, c)
+	err := k.Topic(bus.Topic{Name: "topic"}).Handle(context.Background(), newEvent(t, "e", nil))
+	var unavailable *event.Unavailable
+	if !errors.As(err, &unavailable) || !strings.Contains(err.Error(), "topic topic: it cannot have 3 replicas") {
+		t.Errorf("Handle() = %v, want that the topic cannot have 3 replicas", err)
+	}
+}
