@@ -212,26 +212,29 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, error
 	return dispatch.DeadLetter(dispatch.Retry(sink, spec.Delivery), destination(*spec.Sink), dead), nil
 }
 
-func (g *Gateway) route(spec plan.Source, b *openBus) (ingress.Route, error) {
-	r := ingress.Route{
+func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
+	r := ingress.RouteOptions{
 		Namespace: spec.Namespace, EventSource: spec.EventSource, Event: spec.Event, HTTP: *spec.HTTP,
 		MarkKind: spec.MarkKind, SourceURI: plan.SourceURI(spec.Namespace, spec.EventSource, spec.Event),
 	}
 	if b != nil {
 		r.Next = b.publish(spec.Topic)
-		return r, nil
+		return g.ingress.NewRoute(r)
 	}
 	if spec.Sink == nil {
-		return r, errors.New("it has neither a bus nor a sink")
+		return nil, errors.New("it has neither a bus nor a sink")
 	}
 	if spec.Sink.URL == "" {
 		next, err := g.sourceNext(spec, nil)
+		if err != nil {
+			return nil, err
+		}
 		r.Next = next
-		return r, err
+		return g.ingress.NewRoute(r)
 	}
 	sink, err := g.client.Sink(*spec.Sink)
 	if err != nil {
-		return r, err
+		return nil, err
 	}
 	r.Timeout = spec.Delivery.Timeout
 	r.Call = func(ctx context.Context, e *event.Event) (*ingress.Reply, error) {
@@ -241,5 +244,5 @@ func (g *Gateway) route(spec plan.Source, b *openBus) (ingress.Route, error) {
 		}
 		return &ingress.Reply{Status: reply.Status, Header: reply.Header, Body: reply.Body}, nil
 	}
-	return r, nil
+	return g.ingress.NewRoute(r)
 }

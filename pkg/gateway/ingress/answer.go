@@ -39,7 +39,7 @@ func answerError(w http.ResponseWriter, err error) {
 	var large *http.MaxBytesError
 	switch {
 	case errors.As(err, &refused):
-		text(w, refused.status, err.Error())
+		answerRefusal(w, refused, err.Error())
 	case errors.Is(err, event.ErrMalformed):
 		text(w, http.StatusBadRequest, err.Error())
 	case errors.As(err, &away) && away.Full:
@@ -57,6 +57,17 @@ func answerError(w http.ResponseWriter, err error) {
 	default:
 		text(w, http.StatusBadGateway, "the event was not taken: "+err.Error())
 	}
+}
+
+func answerRefusal(w http.ResponseWriter, refused *refusal, says string) {
+	if refused.challenge != "" {
+		w.Header().Set("WWW-Authenticate", refused.challenge)
+	}
+	if refused.after > 0 {
+		retryLater(w, refused.status, refused.after, says)
+		return
+	}
+	text(w, refused.status, says)
 }
 
 // answerReply passes a sink's response on, without what belonged to the connection to the sink.

@@ -8,19 +8,23 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
 )
 
 // refusal is an answer in place of an event.
 type refusal struct {
 	status int
 	says   string
+	// challenge, if set, says how to authenticate, and after when to try again.
+	challenge string
+	after     time.Duration
 }
 
 // Error returns the sentence for the caller.
 func (r *refusal) Error() string { return r.says }
 
 func refuse(status int, format string, args ...any) *refusal {
-	return &refusal{status, fmt.Sprintf(format, args...)}
+	return &refusal{status: status, says: fmt.Sprintf(format, args...)}
 }
 
 // exact is the largest body that gets its memory at once. Beyond it memory grows with what really arrives:

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/source"
@@ -136,32 +135,6 @@ func attributeName(header string) string {
 		return "type"
 	}
 	return strings.ToLower(header[3:])
-}
-
-// wrap makes an event of a body that is none.
-func (i *Ingress) wrap(r *http.Request, body []byte, route *Route) (*event.Event, error) {
-	typ := route.HTTP.Type
-	if typ == "" {
-		typ = "io.openfunction.events.http"
-	}
-	var b event.Binary
-	for _, a := range [...][2]string{
-		{"specversion", "1.0"}, {"id", i.o.NewID()}, {"source", route.SourceURI}, {"type", typ}, {"time", i.o.Now().UTC().Format(time.RFC3339Nano)},
-	} {
-		if err := b.Set(a[0], a[1]); err != nil {
-			return nil, err
-		}
-	}
-	if route.MarkKind {
-		if err := b.Set(source.KindExtension, kind); err != nil {
-			return nil, err
-		}
-	}
-	contentType := r.Header.Get("Content-Type")
-	if contentType == "" {
-		contentType = "application/octet-stream"
-	}
-	return b.Event(contentType, body)
 }
 
 // ttl is how brokers in the chain before us count hops, so that a loop comes to its end.

@@ -3,6 +3,7 @@ package ingress
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"sync"
 	"sync/atomic"
@@ -10,9 +11,6 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
-
-	"github.com/openfunction/events/pkg/event"
-	"github.com/openfunction/events/pkg/plan"
 )
 
 // Options are what an Ingress needs from outside. The zero value is ready.
@@ -25,34 +23,12 @@ type Options struct {
 	MaxBatch int
 	// Timeout bounds how long a route without its own may take to handle an event; zero means 30 s.
 	Timeout time.Duration
-	// Now and NewID make the time and id of raw bodies; nil means time.Now and random UUIDs in order of time.
-	Now   func() time.Time
+	// Now is the clock; nil means time.Now.
+	Now func() time.Time
+	// NewID makes the id of raw bodies; nil means random UUIDs in order of time.
 	NewID func() string
-}
-
-// Route is where the events that are posted to /{Namespace}/{EventSource}/{Event} go. Exactly one of Next and Call is set.
-type Route struct {
-	Namespace   string
-	EventSource string
-	Event       string
-	HTTP        plan.HTTP
-	// Next takes the event; the caller gets 202 once it did.
-	Next event.Handler
-	// Call takes the event and answers: the caller gets the sink's response.
-	Call func(ctx context.Context, e *event.Event) (*Reply, error)
-	// Timeout bounds Next and Call; zero means Options.Timeout.
-	Timeout time.Duration
-	// MarkKind adds the extension openfunctionkind to events.
-	MarkKind bool
-	// SourceURI is the source of events made from raw bodies.
-	SourceURI string
-}
-
-// Reply is a sink's response.
-type Reply struct {
-	Status int
-	Header http.Header
-	Body   []byte
+	// Dial connects to the issuers of tokens; nil means a net.Dialer's.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Ingress serves routes. All its methods may be called at any time from many goroutines.
@@ -69,8 +45,6 @@ type Ingress struct {
 	slots   chan struct{}
 	closing sync.Mutex
 }
-
-type routeKey struct{ namespace, eventSource, event string }
 
 // New returns an Ingress without routes.
 func New(o Options) *Ingress {
@@ -121,10 +95,10 @@ func (i *Ingress) newRouter() chi.Router {
 func (i *Ingress) Handler() http.Handler { return i.router }
 
 // SetRoutes serves routes in place of those before. Requests that are inside stay on the route they found.
-func (i *Ingress) SetRoutes(routes []Route) {
+func (i *Ingress) SetRoutes(routes []*Route) {
 	table := make(map[routeKey]*Route, len(routes))
 	for _, r := range routes {
-		table[routeKey{r.Namespace, r.EventSource, r.Event}] = &r
+		table[r.key()] = r
 	}
 	i.routes.Store(&table)
 }

@@ -50,11 +50,7 @@ func (i *Ingress) post(w http.ResponseWriter, r *http.Request) {
 // handle returns once the events of r are safe, with the sink's reply if there is one.
 func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error) {
 	defer recovered(r.Context(), &err)
-	m, err := modeOf(r, route)
-	if err != nil {
-		return nil, err
-	}
-	body, err := readBody(r, bodyLimit(m, route.HTTP.MaxBodyBytes))
+	m, body, err := i.open(r, route)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +64,9 @@ func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error
 				return nil, tooLarge(limit)
 			}
 		}
+		if err := i.admit(route, len(events)); err != nil {
+			return nil, err
+		}
 		return i.handOverAll(r, route, events)
 	}
 	e, err := i.decode(m, r, body, route)
@@ -77,9 +76,44 @@ func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error
 	if limit := dataLimit(route.HTTP.MaxBodyBytes); int64(len(e.Data())) > limit {
 		return nil, tooLarge(limit)
 	}
+	if err := i.admit(route, 1); err != nil {
+		return nil, err
+	}
 	ctx, cancel := i.detach(r, route)
 	defer cancel()
 	return handOver(ctx, route, e)
+}
+
+// open returns the body of a request that may post. Who posts is asked first, and with the least that it takes: a flood of strangers is
+// turned away before it costs a body, and uses nothing of the limit of those who may.
+func (i *Ingress) open(r *http.Request, route *Route) (m mode, body []byte, err error) {
+	if route.auth.head != nil {
+		if err := route.auth.head(r); err != nil {
+			return 0, nil, err
+		}
+	}
+	if m, err = modeOf(r, route); err != nil {
+		return 0, nil, err
+	}
+	if route.limit != nil {
+		if err := exhausted(route.limit, i.o.Now()); err != nil {
+			return 0, nil, err
+		}
+	}
+	if body, err = readBody(r, bodyLimit(m, route.HTTP.MaxBodyBytes)); err != nil {
+		return 0, nil, err
+	}
+	if route.auth.body != nil {
+		err = route.auth.body(r.Header, body)
+	}
+	return m, body, err
+}
+
+func (i *Ingress) admit(route *Route, events int) error {
+	if route.limit == nil {
+		return nil
+	}
+	return admit(route.limit, i.o.Now(), events)
 }
 
 func handOver(ctx context.Context, route *Route, e *event.Event) (*Reply, error) {

@@ -43,16 +43,29 @@ func fails(err error) event.Handler {
 
 const eventPath = "/ns/es/e"
 
-func route(next event.Handler) ingress.Route {
-	return ingress.Route{Namespace: "ns", EventSource: "es", Event: "e", HTTP: plan.HTTP{MaxBodyBytes: 1000}, Next: next, SourceURI: "/src"}
+func route(next event.Handler) ingress.RouteOptions {
+	return ingress.RouteOptions{Namespace: "ns", EventSource: "es", Event: "e", HTTP: plan.HTTP{MaxBodyBytes: 1000}, Next: next, SourceURI: "/src"}
 }
 
-func serving(t testing.TB, o ingress.Options, routes ...ingress.Route) (*ingress.Ingress, http.Handler) {
+func serving(t testing.TB, o ingress.Options, routes ...ingress.RouteOptions) (*ingress.Ingress, http.Handler) {
 	t.Helper()
 	i := ingress.New(o)
 	t.Cleanup(i.Close)
-	i.SetRoutes(routes)
+	serve(t, i, routes...)
 	return i, i.Handler()
+}
+
+func serve(t testing.TB, i *ingress.Ingress, routes ...ingress.RouteOptions) {
+	t.Helper()
+	var all []*ingress.Route
+	for _, o := range routes {
+		r, err := i.NewRoute(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, r)
+	}
+	i.SetRoutes(all)
 }
 
 // headers builds a header from lines as a client sends them.

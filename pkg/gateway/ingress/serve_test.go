@@ -17,8 +17,8 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 )
 
-func handle(f func(ctx context.Context, e *event.Event) error) []Route {
-	return []Route{{Namespace: "ns", EventSource: "es", Event: "e", HTTP: plan.HTTP{MaxBodyBytes: 1 << 20}, Next: event.HandlerFunc(f)}}
+func handle(f func(ctx context.Context, e *event.Event) error) []*Route {
+	return []*Route{{RouteOptions: RouteOptions{Namespace: "ns", EventSource: "es", Event: "e", HTTP: plan.HTTP{MaxBodyBytes: 1 << 20}, Next: event.HandlerFunc(f)}}}
 }
 
 // start serves i on a port of its own and returns its address, and what stops it and returns Serve's error.
@@ -279,7 +279,7 @@ func TestRequestsInsideAreBounded(t *testing.T) {
 
 func TestRoutesAreSwappedUnderLoad(t *testing.T) {
 	var taken [2]atomic.Int64
-	tables := [2][]Route{}
+	tables := [2][]*Route{}
 	for n := range tables {
 		tables[n] = handle(func(_ context.Context, e *event.Event) error {
 			if got, want := string(e.Data()), e.ID(); got != want {

@@ -1,0 +1,78 @@
+package ingress
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"reflect"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// RouteOptions say where the events that are posted to /{Namespace}/{EventSource}/{Event} go, and which may. Exactly one of Next and Call
+// is set.
+type RouteOptions struct {
+	Namespace   string
+	EventSource string
+	Event       string
+	HTTP        plan.HTTP
+	// Next takes the event; the caller gets 202 once it did.
+	Next event.Handler
+	// Call takes the event and answers: the caller gets the sink's response.
+	Call func(ctx context.Context, e *event.Event) (*Reply, error)
+	// Timeout bounds Next and Call; zero means Options.Timeout.
+	Timeout time.Duration
+	// MarkKind adds the extension openfunctionkind to events.
+	MarkKind bool
+	// SourceURI is the source of events made from raw bodies, if HTTP has none.
+	SourceURI string
+}
+
+// Reply is a sink's response.
+type Reply struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Route is what SetRoutes serves. It is made by NewRoute and does not change.
+type Route struct {
+	RouteOptions
+	raw   []rawAttribute
+	auth  auth
+	limit *rate.Limiter // nil: none
+}
+
+type routeKey struct{ namespace, eventSource, event string }
+
+func (o *RouteOptions) key() routeKey { return routeKey{o.Namespace, o.EventSource, o.Event} }
+
+func (o *RouteOptions) path() string {
+	return fmt.Sprintf("/%s/%s/%s", o.Namespace, o.EventSource, o.Event)
+}
+
+// NewRoute returns the route that o describes, or what is wrong with it. What it has in common with the route that is served now goes on:
+// another plan neither fills a rate limit up again nor forgets an issuer's keys.
+func (i *Ingress) NewRoute(o RouteOptions) (*Route, error) {
+	r := &Route{RouteOptions: o}
+	var err error
+	if r.raw, err = newRawAttributes(&o); err != nil {
+		return nil, err
+	}
+	served := (*i.routes.Load())[o.key()]
+	if served != nil && reflect.DeepEqual(served.HTTP.Auth, o.HTTP.Auth) {
+		r.auth = served.auth
+	} else if r.auth, err = i.newAuth(o.HTTP.Auth, o.path()); err != nil {
+		return nil, fmt.Errorf("auth: %w", err)
+	}
+	if served != nil && reflect.DeepEqual(served.HTTP.RateLimit, o.HTTP.RateLimit) {
+		r.limit = served.limit
+	} else if l := o.HTTP.RateLimit; l != nil {
+		r.limit = rate.NewLimiter(rate.Limit(l.PerSecond), l.Burst)
+	}
+	return r, nil
+}
