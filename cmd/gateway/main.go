@@ -25,6 +25,8 @@ type env struct {
 	AdminListen string `envconfig:"ADMIN_LISTEN" default:":8081"`
 	// PodName tells this process apart from others that run the same plan.
 	PodName string `envconfig:"POD_NAME" required:"true"`
+	// Instance does so in its place where the next pod is to be taken for the same process: there is one at a time.
+	Instance string `envconfig:"INSTANCE"`
 	// Ready is when the pod is ready: flowing (all of the plan works) or serving (it serves its first plan).
 	Ready string `envconfig:"READY" default:"flowing"`
 	// Retire says to remove the durable subscriptions when the process ends and the Secret is gone.

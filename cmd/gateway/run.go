@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -71,7 +72,7 @@ func (e env) options() (gateway.Options, error) {
 	if e.Ready != "flowing" && e.Ready != "serving" {
 		return gateway.Options{}, fmt.Errorf("READY %q: want flowing or serving", e.Ready)
 	}
-	o := gateway.Options{Listen: e.Listen, Admin: e.AdminListen, Instance: e.PodName, Serving: e.Ready == "serving"}
+	o := gateway.Options{Listen: e.Listen, Admin: e.AdminListen, Instance: cmp.Or(e.Instance, e.PodName), Serving: e.Ready == "serving"}
 	if e.Listen != "" {
 		o.Lag = e.DrainLag
 	}

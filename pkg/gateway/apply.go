@@ -55,7 +55,7 @@ type state struct {
 	buses       map[string]*openBus
 	subscribers map[string]*part
 	sources     map[string]*part
-	routes      []ingress.Route
+	routes      []*ingress.Route
 	retired     map[string]*retirement
 }
 

@@ -112,7 +112,7 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
 	g.ctx, g.stop = context.WithCancel(context.WithoutCancel(ctx))
-	g.ingress = ingress.New(ingress.Options{Ready: g.ready})
+	g.ingress = ingress.New(ingress.Options{Ready: g.ready, Dial: o.Dial})
 	return g, nil
 }
 

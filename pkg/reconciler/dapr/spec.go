@@ -125,7 +125,7 @@ func cronSpec(c *v1alpha1.CronSpec) *spec {
 }
 
 func kafkaSpec(k *v1alpha1.KafkaSpec, event, group string) *spec {
-	if k == nil {
+	if k == nil || k.TLS != nil || k.SASLOAuth != nil { // for which Dapr's fields are others
 		return nil
 	}
 	m := settings(k)
@@ -161,13 +161,14 @@ func mqttSpec(q *v1alpha1.MQTTSpec, group string) *spec {
 		return nil // Dapr takes them in the URL only, where a Secret cannot be named.
 	}
 	m := settings(q)
+	m.drop("version", "group")
 	m["consumerID"] = group
 	return &spec{"bindings.mqtt", m}
 }
 
 // redisSpec describes the server: Dapr's binding writes keys there, but reads no streams, channels or lists.
 func redisSpec(r *v1alpha1.RedisSpec) *spec {
-	if r == nil {
+	if r == nil || r.TLS != nil {
 		return nil
 	}
 	m := settings(r)
@@ -180,21 +181,21 @@ func busSpec(b *v1alpha1.EventBusSpec, group string) *spec {
 	switch {
 	case b == nil:
 		return nil
-	case b.NATSStreaming != nil:
+	case b.NATSStreaming != nil && b.NATSStreaming.NATSAccessSpec == (v1alpha1.NATSAccessSpec{}): // Dapr takes none
 		m := settings(b.NATSStreaming)
 		m["subscriptionType"] = cmp.Or(m.text("subscriptionType"), "queue")
 		m["consumerID"] = group
 		m.start()
 		return &spec{"pubsub.natsstreaming", m}
-	case b.JetStream != nil && b.JetStream.Username == nil: // Dapr takes a token, but no user name.
+	case b.JetStream != nil && b.JetStream.NATSAccessSpec == (v1alpha1.NATSAccessSpec{TokenFrom: b.JetStream.TokenFrom}): // nor more here
 		m := metadata{"natsURL": b.JetStream.URL, "queueGroupName": group}
 		if token, ok := settings(b.JetStream)["token"]; ok {
 			m["token"] = token
 		}
 		return &spec{"pubsub.jetstream", m}
-	case b.Kafka != nil:
+	case b.Kafka != nil && b.Kafka.TLS == nil && b.Kafka.SASLOAuth == nil:
 		m := settings(b.Kafka)
-		m.drop("partitions", "replicationFactor")
+		m.drop("partitions", "replicationFactor", "retention", "maxInFlight")
 		m.kafka(b.Kafka.AuthRequired, group)
 		return &spec{"pubsub.kafka", m}
 	}

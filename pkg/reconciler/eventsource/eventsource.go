@@ -61,9 +61,15 @@ func (r *Reconciler) apply(ctx context.Context, es *v1alpha1.EventSource, o *obj
 		o.States[""] = r.workloads.Shared(ctx, owner, hash)
 	}
 	names := slices.Sorted(maps.Keys(workloads))
+	listener := "" // runs the sink
+	if sink := objects.SinkWorkload(es); workloads[sink] != nil {
+		listener = sink
+		names = append([]string{sink}, slices.DeleteFunc(names, func(name string) bool { return name == sink })...)
+	}
 	for _, name := range names {
 		// What is published before the sink's subscriptions exist is for nobody.
-		if len(shared.Subscribers) > 0 && !o.States[""].Ready && !r.workloads.Exists(es.Namespace, name) {
+		listening := name == listener || len(o.Plan.Subscribers) == 0 || o.States[listener].Ready
+		if !listening && !r.workloads.Exists(es.Namespace, name) {
 			o.States[name] = workload.State{Reason: workload.ReasonStarting, Message: "it begins when the subscriptions of spec.sink exist"}
 			continue
 		}

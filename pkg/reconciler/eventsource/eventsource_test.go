@@ -1,6 +1,7 @@
 package eventsource
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -11,8 +12,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	clientgotesting "k8s.io/client-go/testing"
 	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
 	"knative.dev/pkg/controller"
+	dynamicclient "knative.dev/pkg/injection/clients/dynamicclient/fake"
 	"knative.dev/pkg/logging"
 	"knative.dev/pkg/tracker"
 
@@ -20,6 +23,7 @@ import (
 	"github.com/openfunction/events/pkg/client/injection/client"
 	informer "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventsource"
 	"github.com/openfunction/events/pkg/client/injection/reconciler/events/v1alpha1/eventsource"
+	"github.com/openfunction/events/pkg/reconciler/keda"
 	"github.com/openfunction/events/pkg/reconciler/objects"
 	"github.com/openfunction/events/pkg/reconciler/optional"
 	. "github.com/openfunction/events/pkg/reconciler/testing"
@@ -97,19 +101,25 @@ BusReady False BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and
 SinkResolved True NotUsed: spec.sink is not set
 SourcesReady Unknown BusNotFound: no event is received until the bus can be used
 `},
-		{"a bus that does not answer", tick(), []runtime.Object{EventBus("shop", "b", Unreachable)}, `
+		{"the shared gateway does not reach the bus, but who receives the events does", tick(), []runtime.Object{EventBus("shop", "b", Unreachable)}, `
+Running components 2/2 workloads 1/1
+BusReady True
+SinkResolved True NotUsed: spec.sink is not set
+SourcesReady True
+`},
+		{"a bus that does not answer", EventSource("shop", "es", WithBus("b"), WithHTTP("in")), []runtime.Object{EventBus("shop", "b", Unreachable)}, `
 Error components 1/2 workloads 1/1
 BusReady False Unreachable: EventBus shop/b: dial nats.nats:4222: refused
 SinkResolved True NotUsed: spec.sink is not set
 SourcesReady True
 `},
-		{"a bus of which nothing is known yet", tick(), []runtime.Object{EventBus("shop", "b", Unknown)}, `
+		{"a bus of which nothing is known yet", EventSource("shop", "es", WithBus("b"), WithHTTP("in")), []runtime.Object{EventBus("shop", "b", Unknown)}, `
 Pending components 1/2 workloads 1/1
 BusReady Unknown BusPending: EventBus shop/b is not known to answer yet
 SinkResolved True NotUsed: spec.sink is not set
 SourcesReady True
 `},
-		{"a bus that is being looked at", tick(), []runtime.Object{EventBus("shop", "b", Waiting)}, `
+		{"a bus that is being looked at", EventSource("shop", "es", WithBus("b"), WithHTTP("in")), []runtime.Object{EventBus("shop", "b", Waiting)}, `
 Pending components 1/2 workloads 1/1
 BusReady Unknown Waiting: EventBus shop/b: the shared gateway has no pod
 SinkResolved True NotUsed: spec.sink is not set
@@ -316,6 +326,64 @@ SourcesReady True Limited: Component shop/eventsource-es-cron-tick is in the way
 	}
 }
 
+func TestOptionalChildrenThatAreRefused(t *testing.T) {
+	es := EventSource("shop", "es", WithBus("b"), WithKafka("orders", ""), func(es *v1alpha1.EventSource) {
+		es.Spec.Kafka["orders"].ScaleOption = &v1alpha1.KafkaScaleOption{LagThreshold: "10"}
+	})
+	w := NewWorld(t, EventBus("shop", "b"), es, KEDADefinition())
+	dynamicclient.Get(w.Ctx).PrependReactor("create", "scaledobjects", func(clientgotesting.Action) (bool, runtime.Object, error) {
+		return true, nil, apierrors.NewForbidden(keda.Resource.GroupResource(), "eventsource-es-kafka-orders", errors.New("the workload has another scaler"))
+	})
+	children := Optional(w, component, 1)
+	reconcileWith(w, key, children)
+	w.Start()
+	reconcileWith(w, key, children)
+	const want = `Limited: create ScaledObject shop/eventsource-es-kafka-orders: scaledobjects.keda.sh "eventsource-es-kafka-orders" is forbidden: the workload has another scaler`
+	if got := Text(&get(t, w).Status.WorkloadStatus, &get(t, w).Status.Status); !strings.HasPrefix(got, "Running") || !strings.Contains(got, want) {
+		t.Errorf("status is\n%s, want Running with %s", got, want)
+	}
+}
+
+// TestTwoOfOneName: the workload of event c of a-kafka-b has the name of that of event b-kafka-c of a.
+func TestTwoOfOneName(t *testing.T) {
+	first, second := EventSource("shop", "es", WithBus("b"), WithKafka("b-kafka-c", "")), EventSource("shop", "es-kafka-b", WithBus("b"), WithKafka("c", ""))
+	w := NewWorld(t, EventBus("shop", "b"), first, second)
+	pass := func(key string) string {
+		t.Helper()
+		if p := reconcile(w, key); p.Err != nil {
+			t.Fatal(p.Err)
+		}
+		_, name, _ := strings.Cut(key, "/")
+		es, err := client.Get(w.Ctx).EventsV1alpha1().EventSources("shop").Get(w.Ctx, name, metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return es.Status.State + ": " + es.Status.Message
+	}
+	pass("shop/es")
+	w.Start()
+	for range 2 {
+		if got, want := pass("shop/es"), "Running: "; got != want {
+			t.Errorf("the first is %s, want %s", got, want)
+		}
+		want := "Error: eventsource-es-kafka-b-kafka-c: ServiceAccount shop/eventsource-es-kafka-b-kafka-c is in the way: it does not belong to this EventSource; " +
+			"delete it, or give the EventSource another name"
+		if got := pass("shop/es-kafka-b"); got != want {
+			t.Errorf("the second is %s, want %s", got, want)
+		}
+	}
+	if got, want := w.Plan("shop", "eventsource-es-kafka-b-kafka-c").Sources[0].EventSource, "es"; got != want {
+		t.Errorf("the workload receives for %s, want %s", got, want)
+	}
+	if err := client.Get(w.Ctx).EventsV1alpha1().EventSources("shop").Delete(w.Ctx, "es-kafka-b", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.Sync()
+	if p := reconcile(w, "shop/es-kafka-b"); p.Writes != nil {
+		t.Errorf("the second takes along %v, which are not its own", p.Writes)
+	}
+}
+
 func TestAnInvalidOneKeepsItsChildren(t *testing.T) {
 	es := EventSource("shop", "es", WithBus("b"), WithCron("tick"))
 	w := NewWorld(t, EventBus("shop", "b"), es, DaprDefinition())
@@ -342,6 +410,38 @@ func TestASourceWaitsForTheSubscriptionsOfItsSink(t *testing.T) {
 	}
 	if got, want := get(t, w).Status.Message, "it begins when the subscriptions of spec.sink exist"; !strings.Contains(got, want) {
 		t.Errorf("message %q, want %q", got, want)
+	}
+}
+
+// TestASinkOnABusWhereASubscriptionBelongsToOneProcess has a workload of its own, which begins first.
+func TestASinkOnABusWhereASubscriptionBelongsToOneProcess(t *testing.T) {
+	es := EventSource("shop", "es", WithBus("b"), WithCron("tick"), WithSink(URI("http://sink.example.com")))
+	w := NewWorld(t, EventBus("shop", "b", NATSStreaming("topic")), es)
+	for _, step := range []struct{ writes, state, workloads string }{
+		{"create eventsource-sink-es: " + allChildren, "Pending", "0/2"},
+		{"create eventsource-es-cron-tick: " + allChildren, "Pending", "1/2"},
+		{"", "Running", "2/2"},
+		{"", "Running", "2/2"},
+	} {
+		p := reconcile(w, key)
+		if p.Err != nil {
+			t.Fatal(p.Err)
+		}
+		writes := slices.DeleteFunc(p.Writes, func(line string) bool { return line == "update es: eventsources/status" })
+		s := get(t, w).Status
+		if got := strings.Join(writes, "; "); got != step.writes || s.State != step.state || s.WorkloadStatistics != step.workloads {
+			t.Errorf("writes %q, state %s, workloads %s (%s); want %+v", got, s.State, s.WorkloadStatistics, s.Message, step)
+		}
+		w.Start()
+	}
+	es = get(t, w)
+	es.Spec.Sink = nil
+	if _, err := client.Get(w.Ctx).EventsV1alpha1().EventSources("shop").Update(w.Ctx, es, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.Sync()
+	if got, want := reconcile(w, key).Writes, "delete eventsource-sink-es: "+deleted; !slices.Contains(got, want) {
+		t.Errorf("without the sink it writes %q, want %q", got, want)
 	}
 }
 

@@ -46,6 +46,9 @@ func mark(es *v1alpha1.EventSource, o *objects.Outcome) {
 			workloads.Add(ready)
 		}
 	}
+	if sink, ok := o.States[objects.SinkWorkload(es)]; ok {
+		workloads.Add(sink.Ready)
+	}
 	s.ComponentStatistics, s.WorkloadStatistics = components.String(), workloads.String()
 }
 

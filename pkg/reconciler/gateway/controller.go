@@ -5,9 +5,13 @@ import (
 	"context"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/kubernetes/scheme"
+	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	secret "knative.dev/pkg/client/injection/kube/informers/core/v1/secret/filtered"
@@ -54,6 +58,7 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 		key:               key,
 		secrets:           &secrets{Interface: kubeclient.Get(ctx)},
 		clients:           workload.NewClients(ctx),
+		recorder:          recorder(ctx),
 		eventSources:      eventSources.Lister(),
 		eventBuses:        eventBuses.Lister(),
 		clusterEventBuses: clusterEventBuses.Lister(),
@@ -78,6 +83,16 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 		})
 	}
 	return impl
+}
+
+// recorder is that of the controller, or else one that writes until ctx is done.
+func recorder(ctx context.Context) record.EventRecorder {
+	if r := controller.GetEventRecorder(ctx); r != nil {
+		return r
+	}
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
+	broadcaster.StartRecordingToSink(&corev1client.EventSinkImpl{Interface: kubeclient.Get(ctx).CoreV1().Events("")})
+	return broadcaster.NewRecorder(scheme.Scheme, corev1.EventSource{Component: "shared-gateway-controller"})
 }
 
 // specChanged calls do for an object that comes, goes or gets another spec, but not for the statuses that are written all the time.

@@ -3,12 +3,12 @@ package gateway
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
 	"knative.dev/pkg/controller"
 	pkgreconciler "knative.dev/pkg/reconciler"
 
@@ -27,6 +27,9 @@ type reconciler struct {
 	objects *objects.Reader
 	secrets *secrets
 	clients *workload.Clients
+	// recorder writes Kubernetes Events; told is whether the latest was that the plan is too large.
+	recorder record.EventRecorder
+	told     bool
 
 	eventSources      listers.EventSourceLister
 	eventBuses        listers.EventBusLister
@@ -50,17 +53,27 @@ func (r *reconciler) Reconcile(ctx context.Context, key string) error {
 		return err
 	}
 	err := r.clients.SharedPlan(ctx, &p.plan, func(owner string) bool { return p.kept[owner] })
+	large, _ := errors.AsType[*workload.TooLargeError](err)
+	r.tell(large)
 	switch {
-	case apierrors.IsInvalid(err), apierrors.IsRequestEntityTooLargeError(err):
+	case large != nil:
 		// Trying again cures nothing: the next change of an object does.
-		return controller.NewPermanentError(fmt.Errorf("the plan of the shared gateway does not fit into a Secret, so the one before goes on; "+
-			"declare fewer http events or shorter CACerts: %w", err))
+		return controller.NewPermanentError(err)
 	case err != nil || p.unread != nil:
 		return errors.Join(err, p.unread)
 	case p.waits:
 		return controller.NewRequeueAfter(retry)
 	}
 	return controller.NewRequeueAfter(refresh)
+}
+
+// tell says in a Kubernetes Event of the gateway that its plan is too large, once until that is over.
+func (r *reconciler) tell(large *workload.TooLargeError) {
+	if large != nil && !r.told {
+		r.recorder.Event(&corev1.ObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Namespace: r.key.Namespace, Name: "events-gateway"},
+			corev1.EventTypeWarning, workload.ReasonTooLarge, large.Error())
+	}
+	r.told = large != nil
 }
 
 // pass is what one look at all objects finds.

@@ -1,17 +1,19 @@
 package gateway
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	clientgotesting "k8s.io/client-go/testing"
 	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
@@ -286,17 +288,28 @@ func TestADeletedSecretComesBack(t *testing.T) {
 func TestAPlanThatDoesNotFit(t *testing.T) {
 	w := newWorld(t)
 	w.reconcile()
-	kubeclient.Get(w.Ctx).PrependReactor("*", "secrets", func(a clientgotesting.Action) (bool, runtime.Object, error) {
-		writes := a.GetVerb() == "create" || a.GetVerb() == "update"
-		return writes, nil, apierrors.NewInvalid(schema.GroupKind{Kind: "Secret"}, key().Name, nil)
-	})
-	w.become(nil, []runtime.Object{EventBus("a", "default")})
-	pass := w.reconcile()
-	if !controller.IsPermanentError(pass.Err) || !strings.Contains(pass.Err.Error(), "does not fit into a Secret") {
-		t.Errorf("Reconcile = %v, want a permanent error that says so", pass.Err)
+	noise := make([]byte, 2*corev1.MaxSecretSize) // which gzip does not make smaller
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	large := EventBus("a", "default", WithURL("nats://"+hex.EncodeToString(noise)+":4222"))
+	w.become(nil, []runtime.Object{large})
+	for i, events := range []int{1, 0} { // it is told once
+		pass := w.reconcile()
+		if !controller.IsPermanentError(pass.Err) || !strings.Contains(pass.Err.Error(), "more than the 1048576 bytes that a Secret can hold") {
+			t.Errorf("Reconcile = %v, want a permanent error that says so", pass.Err)
+		}
+		if len(pass.Events) != events || events > 0 && !strings.HasPrefix(pass.Events[0], "Warning PlanTooLarge ") {
+			t.Errorf("pass %d tells %q, want %d events of the reason PlanTooLarge", i, pass.Events, events)
+		}
 	}
 	if got := w.plan(); got != "" {
 		t.Errorf("plan = %s, want the one before", got)
+	}
+	w.become([]runtime.Object{large}, []runtime.Object{EventBus("a", "default")})
+	if pass := w.reconcile(); pass.Err != nil {
+		t.Fatal(pass.Err)
+	}
+	if got, want := w.plan(), "EventBus a/default"; got != want {
+		t.Errorf("plan = %s, want %s once it fits", got, want)
 	}
 }
 

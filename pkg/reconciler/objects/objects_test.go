@@ -133,12 +133,6 @@ Invalid: spec.cron[tick].schedule: "soon" has 1 fields, but a schedule has five 
 bus "" Unknown Invalid
 keep
 `},
-		{"what this version cannot do does not pass", EventSource("shop", "es", WithBus("b"), func(es *v1alpha1.EventSource) {
-			es.Spec.Redis = map[string]*v1alpha1.RedisSpec{"r": {RedisHost: "redis:6379", Stream: "s"}}
-		}), []runtime.Object{EventBus("shop", "b")}, `
-NotSupported: spec.redis[r]: redis event sources are not available yet in this version; use http, kafka or cron
-bus "EventBus shop/b" True 
-`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			before := tt.es.DeepCopy()

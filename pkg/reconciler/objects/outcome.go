@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/reconciler/optional"
@@ -29,8 +30,8 @@ func NewOutcome(c *Compiled) *Outcome {
 	return &Outcome{Compiled: c, States: map[string]workload.State{}}
 }
 
-// Optional returns what is left of the error of applying optional children when names that somebody else has are noted: events flow
-// without those children.
+// Optional returns what is left of the error of applying optional children when those are noted that somebody else has the name of, or that
+// the API server refuses: events flow without those children.
 func (o *Outcome) Optional(err error) error {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		var left []error
@@ -43,7 +44,31 @@ func (o *Outcome) Optional(err error) error {
 		o.Notes = append(o.Notes, taken.Error())
 		return nil
 	}
+	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
+		o.Notes = append(o.Notes, err.Error())
+		return nil
+	}
 	return err
+}
+
+// Bus says whether the bus of the object can be used. Its own workloads know best; what the shared gateway sees, which is the status of the
+// bus, counts where they do not say.
+func (o *Outcome) Bus() v1alpha1.Verdict {
+	if _, wrong := o.Verdict("spec.eventBus"); wrong || o.Invalid || o.BusName == "" {
+		return o.Compiled.Bus()
+	}
+	seen := false
+	for _, name := range slices.Sorted(maps.Keys(o.States)) {
+		bus := o.States[name].Bus
+		if bus.Problem != "" {
+			return v1alpha1.Bad(workload.ReasonUnreachable, name+": "+bus.Problem)
+		}
+		seen = seen || bus.Seen
+	}
+	if seen {
+		return v1alpha1.Good()
+	}
+	return o.Compiled.Bus()
 }
 
 // Running says whether all workloads are ready. If they are, the notes are told.
@@ -75,7 +100,7 @@ func (o *Outcome) Running() v1alpha1.Verdict {
 // fault tells whether waiting alone does not cure the reason of a state.
 func fault(reason string) bool {
 	switch reason {
-	case workload.ReasonNotOwned, workload.ReasonRefused, workload.ReasonNotApplied, workload.ReasonUnreachable:
+	case workload.ReasonNotOwned, workload.ReasonRefused, workload.ReasonTooLarge, workload.ReasonNotApplied, workload.ReasonUnreachable:
 		return true
 	}
 	return false

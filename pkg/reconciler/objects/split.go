@@ -45,9 +45,13 @@ func Events(es *v1alpha1.EventSource) []Event {
 	return all
 }
 
+// SinkWorkload is the name of the workload that runs the sink of es where the shared gateway cannot.
+func SinkWorkload(es *v1alpha1.EventSource) string { return workload.Name("eventsource-sink", es.Name) }
+
 // Split divides the plan of es by who runs its parts: its workloads, by name, and the shared gateway, whose part may be empty. The sink of
-// an EventSource with a bus is always the gateway's: its subscriptions must not move when an event gets another kind, since whoever
-// gives one up removes it from the bus.
+// an EventSource with a bus is never run by those who receive its events: its subscriptions must not move when an event gets another
+// kind, since whoever gives one up removes it from the bus. It is the gateway's, unless a subscription can only belong to one process: the
+// gateway has several, and each would deliver.
 func Split(es *v1alpha1.EventSource, p *plan.Plan) (workloads map[string]*plan.Plan, shared *plan.Plan) {
 	workloads, shared = map[string]*plan.Plan{}, &plan.Plan{}
 	part := func(name string) *plan.Plan {
@@ -67,7 +71,13 @@ func Split(es *v1alpha1.EventSource, p *plan.Plan) (workloads map[string]*plan.P
 		w := part(receives[[2]string{s.Event, s.Kind}])
 		w.Sources = append(w.Sources, s)
 	}
-	shared.Subscribers = p.Subscribers
+	switch {
+	case len(p.Subscribers) == 0:
+	case workload.Alone(p):
+		part(SinkWorkload(es)).Subscribers = p.Subscribers
+	default:
+		shared.Subscribers = p.Subscribers
+	}
 	for _, w := range workloads {
 		addBuses(w, p)
 	}

@@ -32,6 +32,15 @@ func TestSplit(t *testing.T) {
 			"eventsource-es-cron-tick": "cron tick; EventBus shop/b",
 			"":                         "http in; sink of openfunction.shop.es.tick; sink of openfunction.shop.es.in; EventBus shop/b",
 		}},
+		{"but not where a subscription belongs to one process", EventSource("shop", "es", WithBus("single"), withSink, WithCron("tick"), WithHTTP("in")), map[string]string{
+			"eventsource-es-cron-tick": "cron tick; EventBus shop/single",
+			"eventsource-sink-es":      "sink of openfunction.shop.es.tick; sink of openfunction.shop.es.in; EventBus shop/single",
+			"":                         "http in; EventBus shop/single",
+		}},
+		{"nor is there anything to run there without a sink", EventSource("shop", "es", WithBus("single"), WithCron("tick")), map[string]string{
+			"eventsource-es-cron-tick": "cron tick; EventBus shop/single",
+			"":                         "",
+		}},
 		{"whatever kinds an event has", EventSource("shop", "es", WithBus("b"), withSink, WithKafka("e", ""), WithHTTP("e")), map[string]string{
 			"eventsource-es-kafka-e": "kafka e; EventBus shop/b",
 			"":                       "http e; sink of openfunction.shop.es.e; EventBus shop/b",
@@ -47,7 +56,7 @@ func TestSplit(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			ctx := NewWorld(t, tt.es, EventBus("shop", "b")).Ctx
+			ctx := NewWorld(t, tt.es, EventBus("shop", "b"), EventBus("shop", "single", NATSStreaming("topic"))).Ctx
 			c, err := objects.NewReader(ctx, noTracker()).EventSource(ctx, tt.es)
 			if err != nil {
 				t.Fatal(err)
@@ -60,13 +69,13 @@ func TestSplit(t *testing.T) {
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("Split (-want, +got):\n%s", diff)
 			}
-			declared := map[string]bool{"": true}
+			declared := map[string]bool{"": true, objects.SinkWorkload(tt.es): true}
 			for _, e := range objects.Events(tt.es) {
 				declared[e.Workload] = true
 			}
 			for _, name := range slices.Sorted(maps.Keys(got)) {
 				if !declared[name] || len(name) > 63 {
-					t.Errorf("workload %q is none of Events, or has a name of more than 63 bytes", name)
+					t.Errorf("workload %q is of no event and no sink, or has a name of more than 63 bytes", name)
 				}
 			}
 		})

@@ -13,7 +13,7 @@ import (
 // maxSentences bounds how many problems a message tells.
 const maxSentences = 3
 
-// Bus says whether the bus of the object can be used.
+// Bus says whether the bus of the object can be used, as far as others than its own workloads know.
 func (c *Compiled) Bus() v1alpha1.Verdict {
 	if v, ok := c.Verdict("spec.eventBus"); ok {
 		return v

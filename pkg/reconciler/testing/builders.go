@@ -147,6 +147,15 @@ func Embedded(spec *v1alpha1.EventBusSpec, _ *v1alpha1.EventBusStatus) {
 	*spec = v1alpha1.EventBusSpec{Embedded: &v1alpha1.EmbeddedSpec{}}
 }
 
+// NATSStreaming makes the bus one on NATS Streaming with subscriptions of this type, queue or topic.
+func NATSStreaming(subscriptionType string) func(*v1alpha1.EventBusSpec, *v1alpha1.EventBusStatus) {
+	return func(spec *v1alpha1.EventBusSpec, _ *v1alpha1.EventBusStatus) {
+		*spec = v1alpha1.EventBusSpec{NATSStreaming: &v1alpha1.NATSStreamingSpec{
+			NATSURL: "nats://stan:4222", NATSStreamingClusterID: "stan", SubscriptionType: subscriptionType,
+		}}
+	}
+}
+
 // WithURL gives the bus another URL.
 func WithURL(url string) func(*v1alpha1.EventBusSpec, *v1alpha1.EventBusStatus) {
 	return func(spec *v1alpha1.EventBusSpec, _ *v1alpha1.EventBusStatus) { spec.JetStream.URL = url }

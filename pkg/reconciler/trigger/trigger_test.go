@@ -81,9 +81,16 @@ BusReady False BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and
 InputsResolved True
 SubscribersReady Unknown BusNotFound: no subscriber runs until the bus can be used
 `},
-		{"a bus that does not answer", Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", sink)), []runtime.Object{orders, EventBus("shop", "b", Unreachable)}, `
-Error components 1/2 workloads 1/1
-BusReady False Unreachable: EventBus shop/b: dial nats.nats:4222: refused
+		{"the shared gateway does not reach the bus, but its own does", Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", sink)),
+			[]runtime.Object{orders, EventBus("shop", "b", Unreachable)}, `
+Running components 2/2 workloads 1/1
+BusReady True
+InputsResolved True
+SubscribersReady True
+`},
+		{"the shared gateway is away", Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", sink)), []runtime.Object{orders, EventBus("shop", "b", Waiting)}, `
+Running components 2/2 workloads 1/1
+BusReady True
 InputsResolved True
 SubscribersReady True
 `},
@@ -134,6 +141,24 @@ SubscribersReady False Invalid: spec.subscribers[0].condition: column 6: unknown
 				t.Errorf("third pass writes %q and tells %q, want nothing", p.Writes, p.Events)
 			}
 		})
+	}
+}
+
+func TestABusThatItsOwnGatewayDoesNotReach(t *testing.T) {
+	w := NewWorld(t, bus, orders, Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", sink)))
+	reconcile(w, key)
+	w.Start()
+	const problem = "EventBus shop/b: dial nats.nats:4222: refused"
+	w.Gateways.Problem("EventBus shop/b", problem)
+	w.Gateways.Problem("Trigger shop/t", problem)
+	reconcile(w, key)
+	tr := get(t, w)
+	if diff := cmp.Diff(`Error components 1/2 workloads 0/1
+BusReady False Unreachable: trigger-t: EventBus shop/b: dial nats.nats:4222: refused
+InputsResolved True
+SubscribersReady False Unreachable: trigger-t: EventBus shop/b: dial nats.nats:4222: refused
+`, Text(&tr.Status.WorkloadStatus, &tr.Status.Status)); diff != "" {
+		t.Errorf("status (-want, +got):\n%s", diff)
 	}
 }
 
@@ -276,11 +301,8 @@ func TestASinkThatIsNotThereYet(t *testing.T) {
 }
 
 func TestOptional(t *testing.T) {
-	stan := ClusterEventBus("b", func(spec *v1alpha1.EventBusSpec, _ *v1alpha1.EventBusStatus) {
-		*spec = v1alpha1.EventBusSpec{NATSStreaming: &v1alpha1.NATSStreamingSpec{
-			NATSURL: "nats://stan:4222", NATSStreamingClusterID: "stan",
-			ScaleOption: &v1alpha1.NATSStreamingScaleOption{NATSServerMonitoringEndpoint: "stan:8222", LagThreshold: "10"},
-		}}
+	stan := ClusterEventBus("b", NATSStreaming("queue"), func(spec *v1alpha1.EventBusSpec, _ *v1alpha1.EventBusStatus) {
+		spec.NATSStreaming.ScaleOption = &v1alpha1.NATSStreamingScaleOption{NATSServerMonitoringEndpoint: "stan:8222", LagThreshold: "10"}
 	})
 	people := EventSource("crm", "people", WithBus("b"), WithHTTP("new"), WithAllowed("shop"))
 	join := Trigger("shop", "t", OnBus("b"), WithInput("a", "crm", "people", "new"), WithInput("b", "crm", "people", "new"), WithSubscriber("a && b", sink))

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -35,7 +36,9 @@ func TestChildren(t *testing.T) {
 	eventSource.Component, eventSource.LogLevel = "eventsource", ""
 	eventSource.Plan.Sources = []plan.Source{{Namespace: "d", EventSource: "es", Event: "tick", Kind: "cron", Cron: &plan.Cron{Schedule: "@daily"}}}
 
-	for file, load := range map[string]Workload{"trigger.yaml": load("1"), "eventsource.yaml": eventSource} {
+	alone := load("1")
+	alone.Plan.Buses[0] = plan.Bus{Name: "EventBus d/b", NATSStreaming: &plan.NATSStreaming{URL: "nats://b", ClusterID: "stan"}}
+	for file, load := range map[string]Workload{"trigger.yaml": load("1"), "eventsource.yaml": eventSource, "alone.yaml": alone} {
 		t.Run(file, func(t *testing.T) {
 			w := newWorld(t)
 			state, writes := w.apply(load)
@@ -217,6 +220,52 @@ func (w *world) replicas(n int32) {
 	w.change([]string{"deployments"}, func(o metav1.Object) { o.(*appsv1.Deployment).Spec.Replicas = &n })
 }
 
+// TestAlone: a durable subscription of the type topic belongs to one client id, so that is always the same, and of one pod at a time.
+func TestAlone(t *testing.T) {
+	stan := func(queue bool) plan.Bus {
+		return plan.Bus{Name: "EventBus d/b", NATSStreaming: &plan.NATSStreaming{URL: "nats://b", ClusterID: "stan", Queue: queue}}
+	}
+	for _, tt := range []struct {
+		name  string
+		plan  func(p *plan.Plan)
+		alone bool
+	}{
+		{"another kind of bus", func(*plan.Plan) {}, false},
+		{"a queue group", func(p *plan.Plan) { p.Buses[0] = stan(true) }, false},
+		{"a subscription of the type topic", func(p *plan.Plan) { p.Buses[0] = stan(false) }, true},
+		{"nothing but publications", func(p *plan.Plan) {
+			p.Buses[0], p.Subscribers = stan(false), nil
+			p.Sources = []plan.Source{{Namespace: "d", EventSource: "es", Event: "tick", Kind: "cron", Bus: "EventBus d/b", Cron: &plan.Cron{Schedule: "@daily"}}}
+		}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := load("1")
+			l.Scaled = true
+			tt.plan(l.Plan)
+			w := settled(t, l)
+			w.replicas(3)
+			w.apply(l)
+			d := w.all()["deployments"][0].(*appsv1.Deployment)
+			instance := slices.Contains(d.Spec.Template.Spec.Containers[1].Env, corev1.EnvVar{Name: "INSTANCE", Value: "d/trigger-t"})
+			recreated, one := d.Spec.Strategy.Type == appsv1.RecreateDeploymentStrategyType, *d.Spec.Replicas == 1
+			if recreated != tt.alone || one != tt.alone || instance != tt.alone {
+				t.Errorf("recreated: %t, one replica: %t, always the same instance: %t; want it alone: %t", recreated, one, instance, tt.alone)
+			}
+		})
+	}
+	t.Run("until the subscription is removed", func(t *testing.T) {
+		l := load("1")
+		l.Plan.Buses[0] = stan(false)
+		w := settled(t, l)
+		next := load("2")
+		next.Plan.Buses[0].Name, next.Plan.Subscribers[0].Bus = "EventBus d/c", "EventBus d/c"
+		w.apply(next)
+		if d := w.all()["deployments"][0].(*appsv1.Deployment); d.Spec.Strategy.Type != appsv1.RecreateDeploymentStrategyType {
+			t.Error("another pod is to remove the subscription, which does not belong to it")
+		}
+	})
+}
+
 func TestApplyLeavesWhatOthersAdd(t *testing.T) {
 	l := load("1")
 	w := settled(t, l)
@@ -289,7 +338,7 @@ func TestApplyWhenRefused(t *testing.T) {
 			State{Reason: ReasonRefused, Message: `create Secret d/trigger-t: secrets "trigger-t" is forbidden: exceeded quota`},
 		},
 		{
-			"a plan that is too large is told", apierrors.NewInvalid(schema.GroupKind{Kind: "Secret"}, "trigger-t", nil),
+			"what is invalid is told", apierrors.NewInvalid(schema.GroupKind{Kind: "Secret"}, "trigger-t", nil),
 			State{Reason: ReasonRefused, Message: `create Secret d/trigger-t: Secret "trigger-t" is invalid`},
 		},
 		{"an API server that is away is an error", apierrors.NewServiceUnavailable("later"), State{}},
@@ -303,6 +352,19 @@ func TestApplyWhenRefused(t *testing.T) {
 				t.Errorf("state = %+v (%v), want %+v", got, err, tt.want)
 			}
 		})
+	}
+}
+
+func TestApplyOfAPlanThatIsTooLarge(t *testing.T) {
+	w := applied(t, load("1"))
+	got, writes := w.apply(tooLarge())
+	want := State{Reason: ReasonTooLarge, Message: "the plan of Secret d/trigger-t takes more than the 1048576 bytes that a Secret can hold, " +
+		"so the one before goes on: use fewer or shorter CACerts, conditions and events"}
+	if got != want || writes != nil {
+		t.Errorf("state = %+v, want %+v (wrote %v)", got, want, writes)
+	}
+	if diff := gocmp.Diff(ids(w.stored("d", "trigger-t")), [2][]string{{"1"}}); diff != "" {
+		t.Errorf("subscribers and retired (-got +want):\n%s", diff)
 	}
 }
 

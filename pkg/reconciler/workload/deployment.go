@@ -30,7 +30,7 @@ const (
 func (c *Clients) fillDeployment(w Workload, account types.UID) func(*appsv1.Deployment) error {
 	return func(d *appsv1.Deployment) error {
 		w.fillMeta(d)
-		if !w.Scaled || d.Spec.Replicas == nil {
+		if !w.Scaled || w.alone || d.Spec.Replicas == nil {
 			d.Spec.Replicas = new(int32(1))
 		}
 		d.Spec.Strategy = w.strategy()
@@ -65,6 +65,9 @@ func with[T any](s []T, o T, name func(T) string) []T {
 
 // strategy never has two pods of a Trigger share a subscription, which would tear joins apart, and never none receive for an EventSource.
 func (w Workload) strategy() appsv1.DeploymentStrategy {
+	if w.alone {
+		return appsv1.DeploymentStrategy{Type: appsv1.RecreateDeploymentStrategyType}
+	}
 	none, one := intstr.FromInt32(0), intstr.FromInt32(1)
 	r := &appsv1.RollingUpdateDeployment{MaxSurge: &one, MaxUnavailable: &none}
 	if w.Component == "trigger" {
@@ -73,8 +76,18 @@ func (w Workload) strategy() appsv1.DeploymentStrategy {
 	return appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: r}
 }
 
+// Alone tells whether only one process may run p: a durable subscription belongs to a client id of its bus, and not to a group. Only one
+// process can have the id, and whoever comes next must have the same, or what waits in the subscription would wait for ever.
+func Alone(p *plan.Plan) bool {
+	single := func(bus string) bool {
+		return slices.ContainsFunc(p.Buses, func(b plan.Bus) bool { return b.Name == bus && b.NATSStreaming != nil && !b.NATSStreaming.Queue })
+	}
+	return slices.ContainsFunc(p.Subscribers, func(s plan.Subscriber) bool { return single(s.Bus) }) ||
+		slices.ContainsFunc(p.Retired, func(r plan.Retired) bool { return single(r.Bus) })
+}
+
 func (w Workload) container(image string) corev1.Container {
-	return corev1.Container{
+	c := corev1.Container{
 		Name:            container,
 		Image:           image,
 		ImagePullPolicy: corev1.PullIfNotPresent,
@@ -107,6 +120,10 @@ func (w Workload) container(image string) corev1.Container {
 		// A gateway that cannot start says why in its log.
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
 	}
+	if w.alone {
+		c.Env = append(c.Env, corev1.EnvVar{Name: "INSTANCE", Value: w.namespace() + "/" + w.Name})
+	}
+	return c
 }
 
 func (w Workload) volume() corev1.Volume {

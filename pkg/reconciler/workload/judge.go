@@ -28,10 +28,38 @@ func (c *Clients) judge(ctx context.Context, w Workload, d *appsv1.Deployment, p
 	for i := range p.Subscribers {
 		owners[p.Subscribers[i].Owner()] = hashes[p.Subscribers[i].Owner()]
 	}
-	return c.state(ctx, pods, owners, func(why string) State {
+	s := c.state(ctx, pods, owners, func(why string) State {
 		return State{Reason: ReasonStarting, Message: cmp.Or(why, notStarted(d))}
-	}), nil
+	})
+	s.Bus = c.busState(ctx, pods, w.Plan)
+	return s, nil
 }
+
+// busState is what the ready ones of pods say of the buses of p. Where none is ready, a bus that is away may be the reason, so all say it.
+func (c *Clients) busState(ctx context.Context, pods []*corev1.Pod, p *plan.Plan) BusState {
+	if ready := readyOnes(pods); len(ready) > 0 {
+		pods = ready
+	}
+	hashes := p.Hashes()
+	s := BusState{Seen: len(pods) > 0 && len(p.Buses) > 0}
+	for _, a := range c.ask(ctx, pods) {
+		if a.err != nil {
+			return BusState{}
+		}
+		for _, b := range p.Buses {
+			got := a.report.Objects[b.Name]
+			if got.Hash != hashes[b.Name] || slices.ContainsFunc(got.Problems, isStarting) {
+				return BusState{}
+			}
+			if len(got.Problems) > 0 {
+				s.Problem = cmp.Or(s.Problem, got.Problems[0])
+			}
+		}
+	}
+	return s
+}
+
+func isStarting(problem string) bool { return strings.HasSuffix(problem, plan.Starting) }
 
 // pods returns those that are not on their way out, by name.
 func (c *Clients) pods(namespace string, selector map[string]string) ([]*corev1.Pod, error) {
@@ -49,8 +77,7 @@ func (c *Clients) pods(namespace string, selector map[string]string) ([]*corev1.
 // state is the first that is not good of those of the ready pods. When none is ready it is that of another one which runs and knows what
 // it waits for, or else what notReady makes of why it does not.
 func (c *Clients) state(ctx context.Context, pods []*corev1.Pod, hashes map[string]string, notReady func(why string) State) State {
-	ready := slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool { return !isReady(p) })
-	if len(ready) > 0 {
+	if ready := readyOnes(pods); len(ready) > 0 {
 		for i, a := range c.ask(ctx, ready) {
 			if a.err != nil {
 				return State{Reason: ReasonNoReport, Message: fmt.Sprintf("pod %s does not tell the controller what it runs: %v", ready[i].Name, a.err)}
@@ -87,12 +114,17 @@ func (c *Clients) ask(ctx context.Context, pods []*corev1.Pod) []answer {
 	return answers
 }
 
-// removed returns the IDs of the retired subscriptions that one of pods reports as removed.
-func (c *Clients) removed(ctx context.Context, pods []*corev1.Pod) []string {
-	var ids []string
-	for _, a := range c.ask(ctx, pods) {
-		if a.err == nil {
-			ids = append(ids, a.report.Retired...)
+// removed returns the IDs of the retired subscriptions that every ready one of pods reports as removed: what one of them still has is
+// there, or comes back.
+func (c *Clients) removed(ctx context.Context, pods []*corev1.Pod) (ids []string) {
+	for i, a := range c.ask(ctx, readyOnes(pods)) {
+		switch {
+		case a.err != nil:
+			return nil
+		case i == 0:
+			ids = slices.Clone(a.report.Retired)
+		default:
+			ids = slices.DeleteFunc(ids, func(id string) bool { return !slices.Contains(a.report.Retired, id) })
 		}
 	}
 	return ids
@@ -117,7 +149,7 @@ func verdict(r *plan.Report, hashes map[string]string) State {
 	}
 	slices.Sort(problems)
 	s := State{Reason: ReasonApplying, Message: problems[0]}
-	if i := slices.IndexFunc(problems, func(p string) bool { return !strings.HasSuffix(p, plan.Starting) }); i >= 0 {
+	if i := slices.IndexFunc(problems, func(p string) bool { return !isStarting(p) }); i >= 0 {
 		s = State{Reason: ReasonUnreachable, Message: problems[i]}
 	}
 	if n := len(problems) - 1; n > 0 {
@@ -126,8 +158,10 @@ func verdict(r *plan.Report, hashes map[string]string) State {
 	return s
 }
 
-func isReady(p *corev1.Pod) bool {
-	return slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
-		return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+func readyOnes(pods []*corev1.Pod) []*corev1.Pod {
+	return slices.DeleteFunc(slices.Clone(pods), func(p *corev1.Pod) bool {
+		return !slices.ContainsFunc(p.Status.Conditions, func(c corev1.PodCondition) bool {
+			return c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue
+		})
 	})
 }

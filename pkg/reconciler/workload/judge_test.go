@@ -1,10 +1,12 @@
 package workload
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 
+	gocmp "github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -63,6 +65,9 @@ func TestState(t *testing.T) {
 			w.pod("d", labels, &plan.Report{Error: "it was", Objects: good.Objects})
 		}, ready},
 		{"a problem", func(w *world) { w.pod("d", labels, reportOf(l.Plan, "dial b: refused")) }, State{Reason: ReasonUnreachable, Message: "dial b: refused"}},
+		{"a problem that holds the port it was asked from, which is another one each time", func(w *world) {
+			w.pod("d", labels, reportOf(l.Plan, "read tcp 10.1.2.3:45678->10.0.0.1:4222: connection reset by peer"))
+		}, State{Reason: ReasonUnreachable, Message: "read tcp 10.0.0.1:4222: connection reset by peer"}},
 		{"several problems, in a pod that is not ready because of them", func(w *world) {
 			w.pod("d", labels, reportOf(l.Plan, "x is starting", "dial b: refused", "a is starting"), notReady)
 		}, State{Reason: ReasonUnreachable, Message: "dial b: refused; and 2 more"}},
@@ -116,8 +121,50 @@ func TestState(t *testing.T) {
 			w := applied(t, l)
 			tt.pods(w)
 			got, writes := w.apply(l)
+			got.Bus = BusState{} // see TestStateOfTheBus
 			if got != tt.want || writes != nil {
 				t.Errorf("state = %+v, want %+v (wrote %v)", got, tt.want, writes)
+			}
+		})
+	}
+}
+
+func TestStateOfTheBus(t *testing.T) {
+	l := load("1")
+	good, away := reportOf(l.Plan), reportOf(l.Plan)
+	away.Objects["EventBus d/b"] = plan.ObjectReport{Hash: good.Objects["EventBus d/b"].Hash, Problems: []string{"EventBus d/b: dial 10.0.0.1:4222: refused"}}
+	starting := reportOf(l.Plan)
+	starting.Objects["EventBus d/b"] = plan.ObjectReport{Hash: good.Objects["EventBus d/b"].Hash, Problems: []string{"EventBus d/b is starting"}}
+	other := load("1")
+	other.Plan.Buses[0].JetStream.URL = "nats://elsewhere"
+	for _, tt := range []struct {
+		name string
+		pods func(w *world)
+		want BusState
+	}{
+		{"no pod", func(*world) {}, BusState{}},
+		{"a pod that says nothing", func(w *world) { w.pod("d", l.labels(), nil) }, BusState{}},
+		{"a pod on the bus as it was", func(w *world) { w.pod("d", l.labels(), reportOf(other.Plan)) }, BusState{}},
+		{"a pod that is just connecting", func(w *world) { w.pod("d", l.labels(), starting) }, BusState{}},
+		{"a pod that reaches it", func(w *world) { w.pod("d", l.labels(), good) }, BusState{Seen: true}},
+		{"a pod that does not", func(w *world) { w.pod("d", l.labels(), away) },
+			BusState{Seen: true, Problem: "EventBus d/b: dial 10.0.0.1:4222: refused"}},
+		{"a pod that is not ready because it does not", func(w *world) { w.pod("d", l.labels(), away, notReady) },
+			BusState{Seen: true, Problem: "EventBus d/b: dial 10.0.0.1:4222: refused"}},
+		{"one of two does not", func(w *world) {
+			w.pod("d", l.labels(), good)
+			w.pod("d", l.labels(), away)
+		}, BusState{Seen: true, Problem: "EventBus d/b: dial 10.0.0.1:4222: refused"}},
+		{"a pod that is not ready does not matter beside one that is", func(w *world) {
+			w.pod("d", l.labels(), good)
+			w.pod("d", l.labels(), away, notReady)
+		}, BusState{Seen: true}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := applied(t, l)
+			tt.pods(w)
+			if got, _ := w.apply(l); got.Bus != tt.want {
+				t.Errorf("bus = %+v, want %+v", got.Bus, tt.want)
 			}
 		})
 	}
@@ -163,6 +210,44 @@ func TestStateWithRetired(t *testing.T) {
 	w.pod("d", l.labels(), report)
 	if got, _ := w.apply(l); !got.Ready {
 		t.Errorf("state = %+v, want ready", got)
+	}
+}
+
+// TestSharedPlanTooLarge: a plan that no Secret can hold leaves the one before, and whoever is missing there is told why.
+func TestSharedPlanTooLarge(t *testing.T) {
+	w := newWorld(t)
+	l := load("1")
+	if err := w.clients.SharedPlan(t.Context(), l.Plan, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.sync()
+	large := tooLarge()
+	err := w.clients.SharedPlan(t.Context(), large.Plan, nil)
+	if _, ok := errors.AsType[*TooLargeError](err); !ok {
+		t.Fatalf("SharedPlan = %v, want a TooLargeError", err)
+	}
+	w.sync()
+	if diff := gocmp.Diff(ids(w.stored(systemNamespace, SharedSecret)), [2][]string{{"1"}}); diff != "" {
+		t.Errorf("subscribers and retired (-got +want):\n%s", diff)
+	}
+	w.pod(systemNamespace, sharedPods, reportOf(l.Plan))
+	hashes := l.Plan.Hashes()
+	if got := w.clients.Shared(t.Context(), "Trigger d/t", hashes["Trigger d/t"]); !got.Ready {
+		t.Errorf("state of what runs = %+v, want ready", got)
+	}
+	want := State{Reason: ReasonTooLarge, Message: err.Error()}
+	if got := w.clients.Shared(t.Context(), "Trigger d/t", large.Plan.Hashes()["Trigger d/t"]); got != want {
+		t.Errorf("state of what does not = %+v, want %+v", got, want)
+	}
+	if _ = w.clients.SharedPlan(t.Context(), large.Plan, nil); len(w.writes()) > 0 {
+		t.Error("the same once more is written again")
+	}
+	if err := w.clients.SharedPlan(t.Context(), load("2").Plan, nil); err != nil {
+		t.Fatal(err)
+	}
+	w.sync()
+	if got := w.clients.Shared(t.Context(), "Trigger d/t", load("2").Plan.Hashes()["Trigger d/t"]); got.Reason != ReasonApplying {
+		t.Errorf("state once a plan fits again = %+v, want %s", got, ReasonApplying)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"regexp"
 	"strconv"
 	"sync"
 	"time"
@@ -107,7 +108,7 @@ func (r *Reports) ask(ctx context.Context, ip string) (*plan.Report, error) {
 	}
 	response, err := r.client.Do(request)
 	if err != nil {
-		return nil, err
+		return nil, errors.New(steady(err.Error()))
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
@@ -115,7 +116,7 @@ func (r *Reports) ask(ctx context.Context, ip string) (*plan.Report, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(response.Body, maxReport+1))
 	if err != nil {
-		return nil, fmt.Errorf("get %s: %w", url, err)
+		return nil, fmt.Errorf("get %s: %s", url, steady(err.Error()))
 	}
 	if len(body) > maxReport {
 		return nil, fmt.Errorf("get %s: larger than %d bytes", url, maxReport)
@@ -124,5 +125,17 @@ func (r *Reports) ask(ctx context.Context, ip string) (*plan.Report, error) {
 	if err := json.Unmarshal(body, report); err != nil {
 		return nil, fmt.Errorf("get %s: %w", url, err)
 	}
+	report.Error = steady(report.Error)
+	for _, o := range report.Objects {
+		for i, problem := range o.Problems {
+			o.Problems[i] = steady(problem)
+		}
+	}
 	return report, nil
 }
+
+var from = regexp.MustCompile(`\S+:\d+->`)
+
+// steady removes from what somebody says of a connection the port that it began at: that is another one each time, and a status that
+// holds it would be written each time.
+func steady(text string) string { return from.ReplaceAllString(text, "") }

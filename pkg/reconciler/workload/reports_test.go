@@ -3,6 +3,7 @@ package workload
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -102,6 +103,39 @@ func TestReportsRefuse(t *testing.T) {
 				t.Errorf("report = %v, %v, want nil, %s", report, err, tt.want)
 			}
 		})
+	}
+}
+
+// A status that holds an error must not change because the same happened again.
+func TestReportsFailAlike(t *testing.T) {
+	r, pod, _ := asked(t, func(http.ResponseWriter, *http.Request) {
+		panic(http.ErrAbortHandler) // closes the connection
+	})
+	reset := func(rw http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(rw).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		_ = conn.(*net.TCPConn).SetLinger(0)
+		_ = conn.Close()
+	}
+	resetting, resettingPod, _ := asked(t, reset)
+	for _, tt := range []struct {
+		reports *Reports
+		pod     *corev1.Pod
+	}{{r, pod}, {resetting, resettingPod}} {
+		seen := map[string]bool{}
+		for range 5 {
+			_, err := tt.reports.ask(t.Context(), tt.pod.Status.PodIP)
+			if err == nil {
+				t.Fatal("there is no error")
+			}
+			seen[err.Error()] = true
+		}
+		if len(seen) > 1 {
+			t.Errorf("the same failure reads differently each time: %v", seen)
+		}
 	}
 }
 

@@ -39,6 +39,17 @@ func storedPlan(s *corev1.Secret) *plan.Plan {
 	return p
 }
 
+// TooLargeError says that a plan does not fit into its Secret.
+type TooLargeError struct {
+	// Namespace and Name are the Secret's.
+	Namespace, Name string
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("the plan of Secret %s/%s takes more than the %d bytes that a Secret can hold, so the one before goes on: "+
+		"use fewer or shorter CACerts, conditions and events", e.Namespace, e.Name, corev1.MaxSecretSize)
+}
+
 // fillSecret stores p unless it is what is stored, which is last: another version of gzip is no reason to write.
 func fillSecret(s *corev1.Secret, last, p *plan.Plan) error {
 	if s.Type == "" {
@@ -58,6 +69,9 @@ func fillSecret(s *corev1.Secret, last, p *plan.Plan) error {
 	data, err := plan.Encode(p)
 	if err != nil {
 		return err
+	}
+	if len(data) > corev1.MaxSecretSize {
+		return &TooLargeError{Namespace: s.Namespace, Name: s.Name}
 	}
 	if s.Data == nil {
 		s.Data = map[string][]byte{}

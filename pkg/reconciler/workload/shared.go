@@ -3,6 +3,7 @@ package workload
 import (
 	"cmp"
 	"context"
+	"errors"
 
 	corev1 "k8s.io/api/core/v1"
 	"knative.dev/pkg/system"
@@ -13,6 +14,9 @@ import (
 // SharedSecret has the plan of the shared gateway. It is in the system namespace.
 const SharedSecret = "events-gateway-plan"
 
+// annotationTooLarge of that Secret is why it holds an earlier plan.
+const annotationTooLarge = "events.openfunction.io/plan-too-large"
+
 var sharedPods = map[string]string{labelName: product, labelComponent: "gateway"}
 
 // Shared is what the shared gateway says of an object (its Owner in plans, or the name of a bus) that should run with this hash. An empty
@@ -22,13 +26,31 @@ func (c *Clients) Shared(ctx context.Context, object, hash string) State {
 	if err != nil {
 		return State{Reason: ReasonGatewayNotReady, Message: err.Error()}
 	}
-	return c.state(ctx, pods, map[string]string{object: hash}, func(why string) State {
+	s := c.state(ctx, pods, map[string]string{object: hash}, func(why string) State {
 		return State{Reason: ReasonGatewayNotReady, Message: cmp.Or(why, "the shared gateway has no pod: look at Deployment "+system.Namespace()+"/events-gateway")}
 	})
+	if s.Reason == ReasonApplying {
+		if why := c.leftOut(object, hash); why != "" {
+			return State{Reason: ReasonTooLarge, Message: why}
+		}
+	}
+	return s
+}
+
+// leftOut says why the plan of the shared gateway does not have an object as it should be, "" if it has, or will.
+func (c *Clients) leftOut(object, hash string) string {
+	s, err := c.Secrets.Secrets(system.Namespace()).Get(SharedSecret)
+	if err != nil || s.Annotations[annotationTooLarge] == "" {
+		return ""
+	}
+	if p := storedPlan(s); p != nil && p.Hashes()[object] == hash {
+		return ""
+	}
+	return s.Annotations[annotationTooLarge]
 }
 
 // SharedPlan writes the plan of the shared gateway: next, after the one that is there, see plan.Succeed. It writes nothing when nothing
-// changed. An error of the API server can be told with errors.As.
+// changed. A *TooLargeError means that the one that is there goes on.
 func (c *Clients) SharedPlan(ctx context.Context, next *plan.Plan, keep func(owner string) bool) error {
 	ns := system.Namespace()
 	follow := succession{next: next, keep: keep, removed: func() []string {
@@ -39,10 +61,20 @@ func (c *Clients) SharedPlan(ctx context.Context, next *plan.Plan, keep func(own
 		return c.removed(ctx, pods)
 	}}.follow
 	id := identity{kind: "Secret", namespace: ns, name: SharedSecret}
+	var large *TooLargeError
 	_, err := ensure(ctx, id, c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
 		s.Labels = merged(s.Labels, map[string]string{labelName: product, labelManagedBy: managedBy, labelComponent: "gateway"})
+		delete(s.Annotations, annotationTooLarge)
 		last := storedPlan(s)
-		return fillSecret(s, last, follow(last))
+		err := fillSecret(s, last, follow(last))
+		if large, _ = errors.AsType[*TooLargeError](err); large != nil {
+			s.Annotations = merged(s.Annotations, map[string]string{annotationTooLarge: large.Error()})
+			return nil
+		}
+		return err
 	})
+	if err == nil && large != nil {
+		return large
+	}
 	return err
 }

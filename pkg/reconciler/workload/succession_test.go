@@ -39,8 +39,8 @@ func TestPlansFollowOneAnother(t *testing.T) {
 		{"a subscriber that is dropped is retired", load("1", "3"), nil, [2][]string{{"1", "3"}, {"2"}}},
 		{"as long as no gateway says that it is removed", load("1", "3"), &plan.Report{}, [2][]string{{"1", "3"}, {"2"}}},
 		{"together with others", load("3"), nil, [2][]string{{"3"}, {"2", "1"}}},
-		{"it is forgotten when a gateway has removed it", load("3"), &plan.Report{Retired: []string{"2"}}, [2][]string{{"3"}, {"1"}}},
-		{"what is kept goes on", Workload{Owner: l.Owner, Name: l.Name, Component: l.Component, Keep: kept}, nil, [2][]string{{"3"}, {"1"}}},
+		{"or not all that are ready say so", load("3"), &plan.Report{Retired: []string{"2"}}, [2][]string{{"3"}, {"2", "1"}}},
+		{"what is kept goes on", Workload{Owner: l.Owner, Name: l.Name, Component: l.Component, Keep: kept}, nil, [2][]string{{"3"}, {"2", "1"}}},
 	}
 	for _, tt := range steps {
 		if tt.pod != nil {
@@ -51,6 +51,44 @@ func TestPlansFollowOneAnother(t *testing.T) {
 		if diff := gocmp.Diff(ids(w.stored("d", "trigger-t")), tt.want); diff != "" {
 			t.Errorf("%s: subscribers and retired (-got +want):\n%s", tt.name, diff)
 		}
+	}
+}
+
+func TestWhenARetiredSubscriptionIsForgotten(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		pods func(w *world)
+		want []string
+	}{
+		{"no pod says so", func(w *world) { w.pod("d", load().labels(), &plan.Report{}) }, []string{"2"}},
+		{"the only pod does", func(w *world) { w.pod("d", load().labels(), &plan.Report{Retired: []string{"2"}}) }, nil},
+		{"one of two ready pods does", func(w *world) {
+			w.pod("d", load().labels(), &plan.Report{Retired: []string{"2"}})
+			w.pod("d", load().labels(), &plan.Report{Retired: []string{"1"}})
+		}, []string{"2"}},
+		{"all ready pods do", func(w *world) {
+			w.pod("d", load().labels(), &plan.Report{Retired: []string{"1", "2"}})
+			w.pod("d", load().labels(), &plan.Report{Retired: []string{"2"}})
+			w.pod("d", load().labels(), &plan.Report{}, notReady)
+		}, nil},
+		{"one of the ready pods does not answer", func(w *world) {
+			w.pod("d", load().labels(), &plan.Report{Retired: []string{"2"}})
+			w.pod("d", load().labels(), nil)
+		}, []string{"2"}},
+		{"only a pod that is not ready does", func(w *world) {
+			w.pod("d", load().labels(), &plan.Report{Retired: []string{"2"}}, notReady)
+		}, []string{"2"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w := applied(t, load("1", "2"))
+			w.apply(load("1"))
+			w.sync()
+			tt.pods(w)
+			w.apply(load("1"))
+			if diff := gocmp.Diff(ids(w.stored("d", "trigger-t"))[1], tt.want); diff != "" {
+				t.Errorf("retired (-got +want):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -38,8 +38,11 @@ type Workload struct {
 	Keep func(owner string) bool
 	// LogLevel of the gateway; empty means info.
 	LogLevel string
-	// Scaled says that something else decides on the number of replicas.
+	// Scaled says that something else decides on the number of replicas, unless there may be only one.
 	Scaled bool
+
+	// alone says that there may be only one, see Alone.
+	alone bool
 }
 
 // The reasons why a State is not ready.
@@ -48,6 +51,8 @@ const (
 	ReasonNotOwned = "NotOwned"
 	// ReasonRefused is that the API server does not take a child, because of a quota or a policy say.
 	ReasonRefused = "Refused"
+	// ReasonTooLarge is that the plan does not fit into a Secret, and the one before goes on.
+	ReasonTooLarge = "PlanTooLarge"
 	// ReasonStarting is that no gateway of the workload is ready.
 	ReasonStarting = "Starting"
 	// ReasonGatewayNotReady is that no shared gateway is ready.
@@ -67,6 +72,16 @@ const (
 type State struct {
 	Ready           bool
 	Reason, Message string
+	// Bus is what the gateways of a workload say of the bus of its plan.
+	Bus BusState
+}
+
+// BusState is what is seen of a bus.
+type BusState struct {
+	// Seen means that every gateway has tried the bus as the plan has it.
+	Seen bool
+	// Problem is what one of them says, if it does not reach the bus.
+	Problem string
 }
 
 // Apply makes the children as w says, writing only what differs from what is there, and returns what its gateways say. An empty plan with
@@ -90,6 +105,9 @@ func (c *Clients) Apply(ctx context.Context, w Workload) (State, error) {
 	state, err := c.apply(ctx, w)
 	if taken, ok := errors.AsType[*takenError](err); ok {
 		return State{Reason: ReasonNotOwned, Message: taken.Error()}, nil
+	}
+	if large, ok := errors.AsType[*TooLargeError](err); ok {
+		return State{Reason: ReasonTooLarge, Message: large.Error()}, nil
 	}
 	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) || apierrors.IsRequestEntityTooLargeError(err) {
 		return State{Reason: ReasonRefused, Message: err.Error()}, nil
@@ -122,6 +140,7 @@ func (c *Clients) apply(ctx context.Context, w Workload) (State, error) {
 	if err != nil {
 		return State{}, err
 	}
+	w.alone = Alone(running)
 	d, err := ensure(ctx, w.owned("Deployment"), c.Deployments.Deployments(ns), c.Kube.AppsV1().Deployments(ns), c.fillDeployment(w, account.UID))
 	if err != nil {
 		return State{}, err

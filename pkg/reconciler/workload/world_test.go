@@ -1,8 +1,10 @@
 package workload
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -238,6 +240,15 @@ func load(ids ...string) Workload {
 		})
 	}
 	return Workload{Owner: owner(), Name: "trigger-t", Component: "trigger", Plan: p, LogLevel: "debug"}
+}
+
+// tooLarge is a workload whose plan no Secret can hold.
+func tooLarge() Workload {
+	noise := make([]byte, 2*corev1.MaxSecretSize) // which gzip does not make smaller
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	l := load("1")
+	l.Plan.Subscribers[0].Condition = hex.EncodeToString(noise)
+	return l
 }
 
 // reportOf is that of a gateway that runs p, and has these problems.
