@@ -293,8 +293,10 @@ func TestAnIssuerThatIsAway(t *testing.T) {
 		"it answers no JSON": func(p *provider, _ *string) {
 			p.answer = func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "<html>") }
 		},
-		"it answers for ever":  func(p *provider, _ *string) { p.answer = endless },
-		"it leads to no TLS":   func(p *provider, _ *string) { p.answer = http.RedirectHandler("http://127.0.0.1:1/", 302).ServeHTTP },
+		"it answers for ever": func(p *provider, _ *string) { p.answer = endless },
+		"it leads to no TLS": func(p *provider, _ *string) {
+			p.answer = http.RedirectHandler("http://127.0.0.1:1/", http.StatusFound).ServeHTTP
+		},
 		"it has another name":  func(p *provider, _ *string) { p.issuer = "https://other.example" },
 		"it has no keys":       func(p *provider, _ *string) { p.keys = nil },
 		"its authority is new": func(_ *provider, ca *string) { *ca = "" },

@@ -119,8 +119,6 @@ func tryPublish(b bus.Bus, topic string, e *event.Event) error {
 
 // inbox is a running subscription. It acknowledges what it receives, but for what keep is true of.
 type inbox struct {
-	keep func(id string) bool
-
 	mu    sync.Mutex
 	list  []*bus.Message
 	state error

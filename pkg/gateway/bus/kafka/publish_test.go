@@ -45,14 +45,14 @@ func TestTopicsAreMadeAsTheBusSays(t *testing.T) {
 		if got := len(topics[0].Partitions); got != 3 {
 			t.Errorf("topic %s has %d partitions, want 3", topic, got)
 		}
-		entries, err := admin.DescribeConfig(sarama.ConfigResource{
+		results, err := admin.DescribeConfigs([]*sarama.ConfigResource{{
 			Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"retention.ms", "message.timestamp.type", "cleanup.policy"},
-		})
+		}}, sarama.DescribeConfigsOptions{})
 		if err != nil {
 			t.Fatal(err)
 		}
 		got := map[string]string{}
-		for _, e := range entries {
+		for _, e := range results[0].Configs {
 			got[e.Name] = e.Value
 		}
 		want := map[string]string{"retention.ms": "3600000", "message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
@@ -76,20 +76,6 @@ func TestATopicThatIsThereIsUsedAsItIs(t *testing.T) {
 	if got := told[0].ContextMap(); got["topic"] != "small" || fmt.Sprint(got["partitions"], got["wanted"]) != "1 3" {
 		t.Errorf("logged %v, want the topic and both numbers", got)
 	}
-}
-
-// The next event makes a topic again that someone has removed.
-func TestATopicThatIsRemovedIsMadeAgain(t *testing.T) {
-	b := startBroker(t)
-	k := connect(t, config(b.addr()))
-	in := subscribe(t, k, bus.Subscription{Name: "s", Topics: []string{"topic"}}, nil)
-	publish(t, k, "topic", "e1")
-	in.wants(t, "e1")
-	if err := administrator(t, b.addr()).DeleteTopic("topic"); err != nil {
-		t.Fatal(err)
-	}
-	publish(t, k, "topic", "e2")
-	in.wants(t, "e1", "e2")
 }
 
 func TestPartitionKey(t *testing.T) {
@@ -151,19 +137,6 @@ func TestABatchThatIsTooLargeCostsNoEvent(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-func TestTopicNames(t *testing.T) {
-	k := connect(t, config("127.0.0.1:1")) // no broker needs to be asked
-	for _, topic := range []string{"", ".", "..", "a b", "a/b", "ü", strings.Repeat("x", 250)} {
-		err := k.Topic(bus.Topic{Name: topic}).Handle(context.Background(), newEvent(t, "e", nil))
-		if !event.IsPermanent(err) {
-			t.Errorf("Handle on %q = %v, want a permanent error", topic, err)
-		}
-		if err := k.Subscribe(context.Background(), bus.Subscription{Name: "s", Topics: []string{topic}}, nil); err == nil {
-			t.Errorf("Subscribe to %q = nil, want an error", topic)
-		}
-	}
 }
 
 func TestReadySaysWhatIsWrong(t *testing.T) {
