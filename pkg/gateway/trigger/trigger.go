@@ -124,10 +124,12 @@ func (s *Subscriber) Run(ctx context.Context, ready func(error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.inFlight.Wait()
 	defer cancel()
-	stop := context.AfterFunc(ctx, s.letGo)
-	defer stop()
 	if s.window != nil {
 		s.inFlight.Go(func() { s.expire(ctx) })
+		s.inFlight.Go(func() {
+			<-ctx.Done()
+			s.letGo()
+		})
 	}
 	sub := s.Subscription()
 	sub.Ready = func(err error) {
@@ -336,9 +338,6 @@ func (s *Subscriber) quiet(at time.Time) bool {
 
 // letGo leaves what the window holds on the bus, for the next process to join.
 func (s *Subscriber) letGo() {
-	if s.window == nil {
-		return
-	}
 	s.mu.Lock()
 	s.stopped = true
 	heldNow := s.window.Held()
