@@ -39,6 +39,7 @@ func Kubernetes(t testing.TB) *KubernetesCluster {
 		t.Fatal(err)
 	}
 	c := &KubernetesCluster{t: t, kubeconfig: os.Getenv("KUBECONFIG")}
+	t.Log("building the cluster: the first time on a machine it takes some 12 minutes of processor time")
 	c.binary = Build(t, module, ".", "kube", "-ldflags", strings.TrimSpace(string(ldflags)))
 	if c.kubeconfig != "" {
 		if dir := filepath.Dir(c.kubeconfig); exists(filepath.Join(dir, "cluster.pid")) {
@@ -46,7 +47,7 @@ func Kubernetes(t testing.TB) *KubernetesCluster {
 		}
 		return c
 	}
-	unlock, err := lockFile(filepath.Join(filepath.Dir(c.binary), "kube-cluster.lock"))
+	unlock, err := lockFile(filepath.Join(os.TempDir(), "openfunction-events-cluster.lock"))
 	if err != nil {
 		t.Fatal(err)
 	}

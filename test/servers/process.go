@@ -22,7 +22,7 @@ import (
 const startTimeout = 60 * time.Second
 
 // Build compiles pkg with the module in moduleDir, which is relative to the repository's root, and returns the binary's path.
-// The binary is kept in the user's cache; a file lock makes test processes that run at once wait for one build.
+// The binary is kept in bin/test of this checkout; a file lock makes test processes that run at once wait for one build.
 // The flags are those of go build.
 func Build(t testing.TB, moduleDir, pkg, name string, flags ...string) string {
 	t.Helper()
@@ -34,20 +34,16 @@ func Build(t testing.TB, moduleDir, pkg, name string, flags ...string) string {
 }
 
 func build(ctx context.Context, dir, pkg, name string, flags ...string) (string, error) {
-	cache, err := os.UserCacheDir()
-	if err != nil {
+	bin := filepath.Join(root(), "bin", "test")
+	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return "", fmt.Errorf("build %s: %w", name, err)
 	}
-	cache = filepath.Join(cache, "openfunction-events")
-	if err := os.MkdirAll(cache, 0o755); err != nil {
-		return "", fmt.Errorf("build %s: %w", name, err)
-	}
-	unlock, err := lockFile(filepath.Join(cache, name+".lock"))
+	unlock, err := lockFile(filepath.Join(bin, name+".lock"))
 	if err != nil {
 		return "", fmt.Errorf("build %s: %w", name, err)
 	}
 	defer unlock()
-	path := filepath.Join(cache, name)
+	path := filepath.Join(bin, name)
 	cmd := exec.CommandContext(ctx, "go", slices.Concat([]string{"build", "-C", dir, "-o", path}, flags, []string{pkg})...)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
