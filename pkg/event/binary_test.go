@@ -149,6 +149,21 @@ func TestErrors(t *testing.T) {
 	if !event.IsPermanent(wrapped) || !errors.Is(wrapped, cause) || event.IsPermanent(cause) || event.IsPermanent(nil) {
 		t.Error("Permanent does not mark its error, or hides it")
 	}
+	for _, tt := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"several that are permanent", errors.Join(wrapped, event.Permanent(cause)), true},
+		{"several of which one is not", errors.Join(wrapped, errors.New("away")), false},
+		{"several, wrapped", fmt.Errorf("batch: %w", errors.Join(wrapped, wrapped)), true},
+		{"stopped, whatever the last attempt said", fmt.Errorf("%w: %w", context.Canceled, wrapped), false},
+		{"several, as a whole", event.Permanent(fmt.Errorf("%w: %w", cause, context.Canceled)), true},
+	} {
+		if got := event.IsPermanent(tt.err); got != tt.want {
+			t.Errorf("%s: IsPermanent(%v) = %v, want %v", tt.name, tt.err, got, tt.want)
+		}
+	}
 	away := &event.Unavailable{What: "EventBus a/b", Err: context.DeadlineExceeded}
 	if got, want := away.Error(), "EventBus a/b is unavailable: context deadline exceeded"; got != want || !errors.Is(away, context.DeadlineExceeded) {
 		t.Errorf("Unavailable = %q, want %q with its cause", got, want)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
@@ -45,10 +46,19 @@ func Permanent(err error) error {
 	return permanent{err}
 }
 
-// IsPermanent tells whether err, or an error it wraps, was marked with Permanent.
+// IsPermanent tells whether err, or an error it wraps, was marked with Permanent. An error that wraps several is permanent if all of them
+// are: trying again may cure the others, and what is acknowledged until then would be lost.
 func IsPermanent(err error) bool {
-	var p permanent
-	return errors.As(err, &p)
+	switch wrapper := err.(type) {
+	case permanent:
+		return true
+	case interface{ Unwrap() error }:
+		return IsPermanent(wrapper.Unwrap())
+	case interface{ Unwrap() []error }:
+		all := wrapper.Unwrap()
+		return len(all) > 0 && !slices.ContainsFunc(all, func(err error) bool { return !IsPermanent(err) })
+	}
+	return false
 }
 
 // ErrTooLarge is wrapped, besides Permanent, by the error of a stage that an event is too large for.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	"knative.dev/pkg/logging"
 
@@ -23,12 +24,16 @@ const (
 )
 
 // DeadLetter returns a handler that hands what next did not take to dead, with the reason in extension attributes. dest is what next is,
-// a URL or a topic. When dead fails too, or the delivery was only stopped, the caller still owns the event.
+// a URL or a topic. When dead fails too, or the delivery was only stopped, the caller still owns the event; the error is permanent only
+// if neither next nor dead will ever take it.
 func DeadLetter(next event.Handler, dest string, dead event.Handler) event.Handler {
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		err := next.Handle(ctx, e)
-		if err == nil || errors.Is(err, ErrStopped) || ctx.Err() != nil {
+		if err == nil || errors.Is(err, ErrStopped) {
 			return err
+		}
+		if ctx.Err() != nil { // however final err is, nobody has a letter of it
+			return fmt.Errorf("%w: %w", ErrStopped, err)
 		}
 		return bury(ctx, dead, dest, e, err)
 	})
@@ -45,27 +50,50 @@ func Refused(next event.Handler, dest string, dead event.Handler) event.Handler 
 	})
 }
 
+// bury hands dead a letter of e. What is too large goes without its reasons, or else without data, and at last with nothing but what
+// tells which event it was: all of that is better than a letter that goes round for ever and stops what is behind it.
 func bury(ctx context.Context, dead event.Handler, dest string, e *event.Event, err error) error {
-	failed := dead.Handle(ctx, Letter(e, dest, err))
-	if errors.Is(failed, event.ErrTooLarge) {
-		// The reasons made it too large, or it always was. A letter without them, or at last without data, is better than one that goes
-		// round for ever and stops what is behind it.
-		if failed = dead.Handle(ctx, e); errors.Is(failed, event.ErrTooLarge) {
-			failed = dead.Handle(ctx, withoutData(Letter(e, dest, err)))
+	var failed error
+	for _, letter := range []func() *event.Event{
+		func() *event.Event { return Letter(e, dest, err) },
+		func() *event.Event { return e },
+		func() *event.Event { return withoutData(Letter(e, dest, err), e) },
+		func() *event.Event { return withoutData(Letter(bare(e), dest, err), e) },
+	} {
+		if failed = dead.Handle(ctx, letter()); !errors.Is(failed, event.ErrTooLarge) {
+			break
 		}
 	}
 	if failed != nil {
-		return fmt.Errorf("dead letter of %s: %w", e.ID(), errors.Join(failed, err))
+		return fmt.Errorf("dead letter of %.256s: %w", e.ID(), errors.Join(failed, err))
 	}
 	logging.FromContext(ctx).Warnw("event dead-lettered", "id", e.ID(), "type", e.Type(), "target", dest, "error", err)
 	return nil
 }
 
-// withoutData replaces a letter's data by its size.
-func withoutData(letter *event.Event) *event.Event {
-	letter.SetExtension(DataOmitted, strconv.Itoa(len(letter.DataEncoded)))
+// withoutData replaces the data of a letter of e by its size.
+func withoutData(letter, e *event.Event) *event.Event {
+	letter.SetExtension(DataOmitted, strconv.Itoa(len(e.DataEncoded)))
 	letter.DataEncoded = nil
 	return letter
+}
+
+// maxBare bounds each attribute of a bare event.
+const maxBare = 256
+
+// bare returns an event with the required attributes of e, or what fits of them.
+func bare(e *event.Event) *event.Event {
+	var b event.Binary
+	for name, value := range map[string]string{"specversion": "1.0", "id": e.ID(), "source": e.Source(), "type": e.Type()} {
+		value = strings.TrimSpace(value)
+		_ = b.Set(name, strings.ToValidUTF8(value[:min(len(value), maxBare)], "")) // required attributes are always accepted
+	}
+	short, err := b.Event("", nil)
+	if err != nil { // a source that was cut at a bad place
+		_ = b.Set("source", "/")
+		short, _ = b.Event("", nil)
+	}
+	return short
 }
 
 // Letter returns a copy of e that says why it could not be delivered to dest.

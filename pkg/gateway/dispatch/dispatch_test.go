@@ -260,6 +260,7 @@ func TestADeadLetterThatIsTooLargeGoesWithoutWhatMakesItSo(t *testing.T) {
 		{"the letter fits", func(*event.Event) bool { return true }, "hello", nil},
 		{"the event alone fits", func(e *event.Event) bool { return e.Extensions()[ErrorDest] == nil }, "hello", nil},
 		{"only its attributes fit", func(e *event.Event) bool { return len(e.Data()) == 0 }, "", "5"},
+		{"not even those", func(e *event.Event) bool { return len(e.Data()) == 0 && e.Extensions()["myext"] == nil }, "", "5"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got *event.Event
@@ -276,7 +277,94 @@ func TestADeadLetterThatIsTooLargeGoesWithoutWhatMakesItSo(t *testing.T) {
 			if string(got.Data()) != tt.wantData || got.Extensions()[DataOmitted] != tt.omitted {
 				t.Errorf("letter has data %q and %v, want %q and %v omitted", got.Data(), got.Extensions(), tt.wantData, tt.omitted)
 			}
+			if got.ID() != "e1" || got.Source() != "/test" || got.Type() != "test" {
+				t.Errorf("letter is of %s of %s, type %s; want the event's", got.ID(), got.Source(), got.Type())
+			}
 		})
+	}
+}
+
+// What is left of an event that fits nowhere is small, and still an event.
+func TestTheBarestLetterIsBounded(t *testing.T) {
+	long := strings.Repeat("%41", 8<<10)
+	for name, set := range map[string]map[string]string{
+		"a long id":                      {"id": long},
+		"an id that is blank at first":   {"id": strings.Repeat(" ", 1000) + "x"},
+		"a source with a cut escape":     {"source": "/" + long},
+		"a type that is cut in a letter": {"type": "x" + strings.Repeat("é", 1000)},
+		"a long subject":                 {"subject": long},
+		"a long extension":               {"myext": long},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := newEvent(t, "text/plain", []byte("hello"))
+			var b event.Binary
+			event.EachAttribute(e, func(name, value string) { _ = b.Set(name, value) })
+			for name, value := range set {
+				if err := b.Set(name, value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			e, err := b.Event("text/plain", []byte("hello"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			const room = 4 << 10
+			large := event.Permanent(event.ErrTooLarge)
+			var got *event.Event
+			dead := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+				if body, err := event.Structured(e); err != nil || len(body) > room {
+					return large
+				}
+				got = e
+				return nil
+			})
+			if err := Refused(failing(large), "topic x", dead).Handle(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+			if err := got.Validate(); err != nil {
+				t.Errorf("letter is not a valid event: %v", err)
+			}
+		})
+	}
+}
+
+// A source acknowledges what is refused for good: it must not take an event for that of which nobody has a letter yet.
+func TestOnlyWhatNobodyWillEverTakeIsRefusedForGood(t *testing.T) {
+	boom := errors.New("boom")
+	forGood := event.Permanent(boom)
+	away := &event.Unavailable{What: "bus", After: time.Minute}
+	for _, tt := range []struct {
+		name       string
+		next, dead error
+		want       bool
+	}{
+		{"the dead letter target is away", forGood, away, false},
+		{"the dead letter target is away after retries", forGood, fmt.Errorf("after 2 attempts: %w", away), false},
+		{"the dead letter was only stopped", forGood, fmt.Errorf("%w: %w", ErrStopped, forGood), false},
+		{"the dead letter is too large however small", forGood, event.Permanent(event.ErrTooLarge), true},
+		{"the dead letter target will never take it", forGood, forGood, true},
+	} {
+		for wrapper, h := range map[string]event.Handler{
+			"Refused":    Refused(failing(tt.next), "x", failing(tt.dead)),
+			"DeadLetter": DeadLetter(failing(tt.next), "x", failing(tt.dead)),
+		} {
+			err := h.Handle(t.Context(), newEvent(t, "", nil))
+			if got := event.IsPermanent(err); got != tt.want || !errors.Is(err, boom) {
+				t.Errorf("%s: %s: IsPermanent(%v) = %v, want %v and both reasons", wrapper, tt.name, err, got, tt.want)
+			}
+		}
+	}
+	var u *event.Unavailable
+	if err := Refused(failing(forGood), "x", failing(away)).Handle(t.Context(), newEvent(t, "", nil)); !errors.As(err, &u) || u.After != time.Minute {
+		t.Errorf("Handle() = %v, want it to say how long the dead letter's bus wants to be left alone", err)
+	}
+	if err := DeadLetter(failing(boom), "x", failing(forGood)).Handle(t.Context(), newEvent(t, "", nil)); event.IsPermanent(err) {
+		t.Errorf("an event that may be delivered later: %v is permanent", err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := DeadLetter(failing(forGood), "x", failing(nil)).Handle(ended, newEvent(t, "", nil)); event.IsPermanent(err) || !errors.Is(err, ErrStopped) {
+		t.Errorf("a delivery that ended before its letter: %v, want ErrStopped and not permanent", err)
 	}
 }
 
