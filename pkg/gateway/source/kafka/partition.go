@@ -23,7 +23,8 @@ const (
 // partition handles the records of one partition: those of a key in order, all others at once.
 //
 // Only what is before the first record that is not done gets marked. A record that its handler does not take is tried until it
-// does: it holds back its key and the partition's commit, but not the other keys, until maxInFlight or maxAhead is reached.
+// does: it holds back its key and the partition's commit, but not the other keys, until maxInFlight or maxAhead is reached. What the
+// handler will never take, nor anybody its dead letter, is done too: nothing would cure it, and the topic still has it.
 type partition struct {
 	*run
 	mark func(offset int64) // everything before offset is done
@@ -124,7 +125,7 @@ func (p *partition) following(key string) *record {
 	return waiting[0]
 }
 
-// handle hands a record on until it is taken. It is false when ctx was done before.
+// handle hands a record on until it is taken or refused for good. It is false when ctx was done before.
 func (p *partition) handle(ctx, work context.Context, r *record) bool {
 	if ctx.Err() != nil {
 		return false
@@ -133,7 +134,12 @@ func (p *partition) handle(ctx, work context.Context, r *record) bool {
 	refused := false
 	for wait := firstWait; ; wait = min(2*wait, maxEventWait) {
 		err := p.next.Handle(work, e)
-		if err == nil {
+		permanent := event.IsPermanent(err)
+		if permanent {
+			p.log.Errorw("event is refused for good, and its dead letter too: the record is left behind",
+				"id", e.ID(), "partition", r.message.Partition, "offset", r.offset, "error", err)
+		}
+		if err == nil || permanent {
 			p.done(r)
 			p.taken(refused)
 			return true

@@ -12,6 +12,8 @@ import (
 
 	"github.com/IBM/sarama"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/event"
 )
@@ -28,10 +30,15 @@ type claim struct {
 
 func read(t *testing.T, next event.Handler) *claim {
 	t.Helper()
+	return readWith(t, zap.NewNop(), next)
+}
+
+func readWith(t *testing.T, log *zap.Logger, next event.Handler) *claim {
+	t.Helper()
 	c := &claim{messages: make(chan *sarama.ConsumerMessage), done: make(chan struct{})}
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
-	r := &run{Source: New(options("t")), next: next, log: zap.NewNop().Sugar()}
+	r := &run{Source: New(options("t")), next: next, log: log.Sugar()}
 	p := newPartition(r, func(offset int64) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -138,9 +145,9 @@ func TestMarkStaysBeforeWhatIsNotDone(t *testing.T) {
 
 func TestAFailingRecordIsTriedUntilItIsTaken(t *testing.T) {
 	for name, err := range map[string]error{
-		"an error":             errors.New("boom"),
-		"a permanent error":    event.Permanent(errors.New("boom")),
-		"a stage that is away": &event.Unavailable{What: "bus"},
+		"an error":                            errors.New("boom"),
+		"a stage that is away":                &event.Unavailable{What: "bus"},
+		"a dead letter that is not taken now": errors.Join(&event.Unavailable{What: "bus"}, event.Permanent(errors.New("boom"))),
 	} {
 		t.Run(name, func(t *testing.T) {
 			var mu sync.Mutex
@@ -169,6 +176,30 @@ func TestAFailingRecordIsTriedUntilItIsTaken(t *testing.T) {
 				t.Errorf("order of the key = %v, want %v", got, want)
 			}
 		})
+	}
+}
+
+// What nobody will ever take holds up neither its key nor the commit. It is still where it was, and the log says where.
+func TestARecordThatIsRefusedForGoodIsLeftBehind(t *testing.T) {
+	core, logs := observer.New(zapcore.ErrorLevel)
+	s := &sink{refuse: func(data string) error {
+		if data == "bad" {
+			return event.Permanent(errors.New("boom"))
+		}
+		return nil
+	}}
+	c := readWith(t, zap.New(core), s)
+	c.send(0, "k", "bad")
+	c.send(1, "k", "same key")
+	c.send(2, "other", "other key")
+	s.await(t, "same key", "other key")
+	eventually(t, "all are marked", func() bool { return c.mark() == 3 })
+	if s.count("bad") != 0 {
+		t.Error("the record was taken")
+	}
+	all := logs.All()
+	if len(all) != 1 || all[0].ContextMap()["offset"] != int64(0) || all[0].ContextMap()["error"] != "boom" {
+		t.Errorf("log has %v, want one error that says which record and why", all)
 	}
 }
 
