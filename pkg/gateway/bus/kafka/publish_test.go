@@ -139,6 +139,19 @@ func TestABatchThatIsTooLargeCostsNoEvent(t *testing.T) {
 	wg.Wait()
 }
 
+func TestTopicNames(t *testing.T) {
+	k := connect(t, config("127.0.0.1:1")) // no broker needs to be asked
+	for _, topic := range []string{"", ".", "..", "a b", "a/b", "ü", strings.Repeat("x", 250)} {
+		err := k.Topic(bus.Topic{Name: topic}).Handle(context.Background(), newEvent(t, "e", nil))
+		if !event.IsPermanent(err) {
+			t.Errorf("Handle on %q = %v, want a permanent error", topic, err)
+		}
+		if err := k.Subscribe(context.Background(), bus.Subscription{Name: "s", Topics: []string{topic}}, nil); err == nil {
+			t.Errorf("Subscribe to %q = nil, want an error", topic)
+		}
+	}
+}
+
 func TestReadySaysWhatIsWrong(t *testing.T) {
 	secured := startBroker(t, kfake.EnableSASL(), kfake.Superuser("PLAIN", "user", "secret"))
 	issued := servers.NewAuthority(t).Server()

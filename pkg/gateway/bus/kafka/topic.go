@@ -35,6 +35,9 @@ func (t *topic) publish(ctx context.Context, e *event.Event) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
+	if err := checkTopic(t.name); err != nil { // whether or not the brokers are there
+		return event.Permanent(err)
+	}
 	l, err := t.b.up(ctx)
 	if err != nil {
 		return err

@@ -9,8 +9,6 @@ import (
 
 	"github.com/IBM/sarama"
 	"knative.dev/pkg/logging"
-
-	"github.com/openfunction/events/pkg/event"
 )
 
 // appearTime bounds the wait for a topic that was made a moment ago.
@@ -25,11 +23,8 @@ type made struct {
 	err  error
 }
 
-// ensure returns nil once the topic exists, and makes it if it does not. All who ask at once share one answer; a bad one is not kept.
+// ensure returns nil once the topic, whose name was checked, exists, and makes it if it does not. All who ask at once share one answer; a bad one is not kept.
 func (l *link) ensure(ctx context.Context, topic string) error {
-	if err := checkTopic(topic); err != nil {
-		return event.Permanent(err)
-	}
 	m := l.ask(topic)
 	if m == nil {
 		return errLost
