@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -24,6 +25,9 @@ type member struct {
 	committed map[*partition]int // the change that was committed last
 	stop      chan struct{}
 	commits   sync.WaitGroup
+
+	ctx  context.Context // done when the session has ended, or is to
+	quit context.CancelCauseFunc
 }
 
 // Setup is called when the group has been balanced and before the session reads.
@@ -33,6 +37,8 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 	}
 	m.stop = make(chan struct{})
 	m.commits.Go(func() { m.commitRegularly(session) })
+	m.ctx, m.quit = context.WithCancelCause(session.Context())
+	m.commits.Go(func() { m.look(m.ctx, m.quit) })
 	// Also without a partition: whoever has it has done the same.
 	m.report(nil)
 	return nil
@@ -45,7 +51,7 @@ func (m *member) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.
 		m.warn("the topic does not go as far as the subscription was, and is read from its beginning", p)
 		p.restart()
 	}
-	p.read(session.Context(), claim.Messages())
+	p.read(m.ctx, claim.Messages())
 	return nil
 }
 
@@ -55,6 +61,7 @@ func (m *member) Cleanup(session sarama.ConsumerGroupSession) error {
 		return nil
 	}
 	close(m.stop)
+	m.quit(nil)
 	m.commits.Wait()
 	for range lastCommits {
 		err := m.commit(session)
@@ -123,6 +130,6 @@ func (m *member) commit(session sarama.ConsumerGroupSession) error {
 	return failed
 }
 
-func (m *member) warn(text string, p *partition, more ...any) {
-	logging.FromContext(m.b.ctx).With("bus", m.b.o.Name, "subscription", m.Name, "topic", p.topic, "partition", p.id).Warnw(text, more...)
+func (s *subscription) warn(text string, p *partition, more ...any) {
+	logging.FromContext(s.b.ctx).With("bus", s.b.o.Name, "subscription", s.Name, "topic", p.topic, "partition", p.id).Warnw(text, more...)
 }

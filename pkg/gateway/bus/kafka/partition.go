@@ -165,7 +165,7 @@ func (p *partition) retake(d *delivery) *delivery {
 func (p *partition) resume(c commit, oldest int64) (begin, missed int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if c.holder != p.s.holder {
+	if c.signature != p.s.signature(p.topic) {
 		p.become(c.progress)
 	}
 	p.unread = p.unread[:0]
@@ -233,7 +233,7 @@ func (p *partition) holds() bool {
 func (p *partition) snapshot() (offset int64, metadata string, change int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.progress.offset(), p.progress.metadata(p.s.holder), p.changes
+	return p.progress.offset(), p.progress.metadata(p.s.signature(p.topic)), p.changes
 }
 
 // message returns what is handed over. Sequence tells apart the partitions of a topic.

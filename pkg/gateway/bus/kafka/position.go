@@ -9,8 +9,8 @@ import (
 
 // commit is what a group has committed for a partition.
 type commit struct {
-	progress progress
-	holder   string
+	progress  progress
+	signature string
 }
 
 // positions finds out where the partitions that exist begin when they have no committed offset: at their end, if the group is new to
@@ -79,6 +79,9 @@ func (m *member) take(session sarama.ConsumerGroupSession) error {
 
 func (m *member) claim(session sarama.ConsumerGroupSession, p *partition, commits map[place]commit, oldest int64) {
 	c, ok := commits[p.place]
+	if ok && !m.counts(p.topic, c) {
+		c, ok = commit{}, false // of a topic that had this name before
+	}
 	if ok {
 		delete(m.start[p.topic], p.id) // should it lose its offset, its topic was created anew
 	} else if start, ok := m.start[p.topic][p.id]; ok {
@@ -120,8 +123,8 @@ func (s *subscription) committed(partitions map[string][]int32) (map[place]commi
 				continue
 			}
 			// What cannot be read is as if it were not there: then all that is not before the offset comes again.
-			progress, holder, _ := parseProgress(block.Offset, block.Metadata)
-			commits[place{topic, id}] = commit{progress, holder}
+			progress, signature, _ := parseProgress(block.Offset, block.Metadata)
+			commits[place{topic, id}] = commit{progress, signature}
 		}
 	}
 	return commits, nil

@@ -78,6 +78,21 @@ func TestATopicThatIsThereIsUsedAsItIs(t *testing.T) {
 	}
 }
 
+// The next event makes a topic again that someone has removed, and a subscription that runs gets it, although it had read as far before.
+func TestATopicThatIsRemovedIsMadeAgain(t *testing.T) { removedTopic(t, startBroker(t).addr()) }
+
+func removedTopic(t *testing.T, addr string) {
+	k := connect(t, config(addr))
+	in := subscribe(t, k, bus.Subscription{Name: "removed", Topics: []string{"removed"}}, nil)
+	publish(t, k, "removed", "e1")
+	in.wants(t, "e1")
+	if err := administrator(t, addr).DeleteTopic("removed"); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, k, "removed", "e2")
+	in.wants(t, "e1", "e2")
+}
+
 func TestPartitionKey(t *testing.T) {
 	b := startBroker(t)
 	k := connect(t, config(b.addr()))

@@ -27,7 +27,7 @@ type subscription struct {
 	bus.Subscription
 	b       *Bus
 	group   string
-	holder  string // names this Subscribe in what it commits
+	holder  string // names this Subscribe in what it commits, see signature
 	receive func(*bus.Message)
 	slots   chan struct{} // one in it for each message handed over and not Done
 	news    bool          // the last report was nil; used by run's goroutine only
@@ -39,6 +39,7 @@ type subscription struct {
 	client sarama.Client
 	admin  sarama.ClusterAdmin        // nil until the first session
 	start  map[string]map[int32]int64 // by topic, see positions
+	ids    map[string]string          // by topic, see identities; changes only between sessions
 
 	handing sync.Mutex // receive is called for one message after the other
 
@@ -190,6 +191,9 @@ func (s *subscription) session(l *link, group sarama.ConsumerGroup) error {
 			return err
 		}
 		s.admin = admin
+	}
+	if err := s.identify(); err != nil {
+		return err
 	}
 	if err := s.positions(); err != nil {
 		return err
