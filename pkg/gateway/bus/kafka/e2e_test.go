@@ -1,0 +1,233 @@
+//go:build e2e
+
+package kafka
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/bustest"
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
+)
+
+func fixture(c plan.KafkaBus) bustest.Fixture {
+	return bustest.Fixture{
+		New:     func(t testing.TB) bus.Bus { return connect(t, c) },
+		AckWait: time.Second,
+		PublishRaw: func(t testing.TB, topic string, data []byte) {
+			publishRaw(t, c.Brokers[0], &sarama.ProducerMessage{Topic: topic, Key: sarama.StringEncoder("bustest"), Value: sarama.ByteEncoder(data)})
+		},
+	}
+}
+
+// A real broker, which is killed with SIGKILL, also under load.
+func TestE2EBroker(t *testing.T) {
+	s := servers.Kafka(t)
+	t.Run("a plain consumer reads the binding", func(t *testing.T) { plainConsumer(t, s) })
+	t.Run("a topic that is removed is made again", func(t *testing.T) { removedTopic(t, s.Addr()) })
+	t.Run("a process that holds messages is killed", func(t *testing.T) { processKilled(t, s) })
+	t.Run("conformance", func(t *testing.T) {
+		f := fixture(config(s.Addr()))
+		f.Stop, f.Start = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }
+		bustest.Run(t, f)
+	})
+}
+
+func clusterConfig(c *servers.KafkaClusterServers) plan.KafkaBus {
+	all := config("")
+	all.Brokers, all.ReplicationFactor = c.Addrs(), 3
+	return all
+}
+
+func TestE2ECluster(t *testing.T) {
+	c := servers.KafkaCluster(t)
+	t.Run("conformance", func(t *testing.T) { bustest.Run(t, fixture(clusterConfig(c))) })
+	t.Run("each broker in turn is killed under load and nothing is lost", func(t *testing.T) { oneAfterTheOther(t, c) })
+}
+
+// oneAfterTheOther kills each of the brokers while many publish. A subscription must get all that was taken.
+func oneAfterTheOther(t *testing.T, c *servers.KafkaClusterServers) {
+	k := connect(t, clusterConfig(c))
+	in := subscribe(t, k, bus.Subscription{Name: "turns", Topics: []string{"turns"}}, nil)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	var mu sync.Mutex
+	var taken []string
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				id := fmt.Sprintf("%d-%d", w, i)
+				err := k.Topic(bus.Topic{Name: "turns"}).Handle(context.Background(), newEvent(t, id, nil))
+				var away *event.Unavailable
+				switch {
+				case err == nil:
+					mu.Lock()
+					taken = append(taken, id)
+					mu.Unlock()
+				case !errors.As(err, &away):
+					t.Errorf("Handle(%s) = %v, want nil or *event.Unavailable", id, err)
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		})
+	}
+	count := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(taken)
+	}
+	for i := range c.Addrs() {
+		c.Kill(i)
+		before := count()
+		eventually(t, "events are taken without one of the brokers", func() bool { return count() > before+200 })
+		c.Start(i)
+		c.Await()
+	}
+	stop()
+	wg.Wait()
+	got := map[string]bool{}
+	eventually(t, "every event that was taken is received", func() bool {
+		for _, id := range in.ids() {
+			got[id] = true
+		}
+		return !slices.ContainsFunc(taken, func(id string) bool { return !got[id] })
+	})
+	t.Logf("%d events were taken, %d messages received", len(taken), len(in.ids()))
+}
+
+// A plain consumer, such as that of a Dapr component, knows nothing of us but the binding.
+func plainConsumer(t *testing.T, s *servers.KafkaServer) {
+	k := connect(t, config(s.Addr()))
+	e := newEvent(t, "e1", []byte(`{"cpu":1}`), "partitionkey=node 7", "subject=é ☃")
+	if err := tryPublish(k, "metrics", e); err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := sarama.NewConsumerFromClient(client(t, s.Addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer consumer.Close()
+	partitions, err := consumer.Partitions("metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := make(chan *sarama.ConsumerMessage)
+	for _, p := range partitions {
+		pc, err := consumer.ConsumePartition("metrics", p, sarama.OffsetOldest)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pc.Close()
+		go func() {
+			for m := range pc.Messages() {
+				messages <- m
+			}
+		}()
+	}
+	m := <-messages
+	headers := map[string]string{}
+	for _, h := range m.Headers {
+		headers[string(h.Key)] = string(h.Value)
+	}
+	for name, want := range map[string]string{
+		"ce_specversion": "1.0", "ce_id": "e1", "ce_source": "/test", "ce_type": "test", "ce_subject": "é ☃", "content-type": "text/plain",
+	} {
+		if headers[name] != want {
+			t.Errorf("header %s = %q, want %q", name, headers[name], want)
+		}
+	}
+	if string(m.Key) != "node 7" || string(m.Value) != `{"cpu":1}` {
+		t.Errorf("key %q and value %s, want the partition key and the data", m.Key, m.Value)
+	}
+}
+
+// A process that holds messages is killed. Another one gets those again, what it had no time to commit, and the rest.
+func processKilled(t *testing.T, s *servers.KafkaServer) {
+	c := config(s.Addr())
+	k := connect(t, c)
+	file := t.TempDir() + "/received"
+	p := startSubscriber(t, s.Addr(), file)
+	publish(t, k, "topic", numbers(400)...)
+	eventually(t, "the process has received all", func() bool { return len(lines(t, file)) == 400 })
+	eventually(t, "what it has done is committed", func() bool {
+		var next int64
+		open := 0
+		for partition := range c.Partitions {
+			at := position(t, s.Addr(), "openfunction.s", "topic", partition)
+			next, open = next+at.next, open+len(at.open)
+		}
+		return next == 400 && open == len(heldBySubscriber)
+	})
+	p.Kill()
+	publish(t, k, "topic", "while nobody listens")
+	in := subscribe(t, connect(t, c), bus.Subscription{Name: "s", Topics: []string{"topic"}}, nil)
+	in.wants(t, append(heldBySubscriber, "while nobody listens")...)
+}
+
+// heldBySubscriber are the messages that the process does not acknowledge.
+var heldBySubscriber = []string{"0", "100", "200", "300"}
+
+func lines(t *testing.T, file string) []string {
+	t.Helper()
+	f, err := os.Open(file)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	var all []string
+	for scanner := bufio.NewScanner(f); scanner.Scan(); {
+		all = append(all, scanner.Text())
+	}
+	return all
+}
+
+func startSubscriber(t *testing.T, addr, file string) *servers.Process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "-test.run=^TestSubscriberProcess$")
+	ready := t.TempDir() + "/ready"
+	cmd.Env = append(os.Environ(), "SUBSCRIBER="+strings.Join([]string{addr, file, ready}, " "))
+	return servers.StartProcess(t, cmd, func() error {
+		_, err := os.Stat(ready)
+		return err
+	})
+}
+
+// TestSubscriberProcess is what startSubscriber runs; by itself it does nothing.
+func TestSubscriberProcess(t *testing.T) {
+	args := strings.Fields(os.Getenv("SUBSCRIBER"))
+	if len(args) == 0 {
+		return
+	}
+	f, err := os.Create(args[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := connect(t, config(args[0]))
+	err = k.Subscribe(context.Background(), bus.Subscription{Name: "s", Topics: []string{"topic"}, Ready: func(err error) {
+		if err == nil {
+			_ = os.WriteFile(args[2], nil, 0o600)
+		}
+	}}, func(m *bus.Message) {
+		if _, err := fmt.Fprintln(f, m.Event.ID()); err == nil && !slices.Contains(heldBySubscriber, m.Event.ID()) {
+			m.Done(nil)
+		}
+	})
+	t.Fatalf("Subscribe() = %v", err)
+}
+
+func BenchmarkE2EPublishConsume(b *testing.B) { publishConsume(b, servers.Kafka(b).Addr()) }
