@@ -65,8 +65,8 @@ func (b *Bus) connect() (*nats.Conn, error) {
 
 // explain says why the server and we do not trust each other, if that is what err means.
 func (b *Bus) explain(err error) error {
-	explained, ok := natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err)
-	if !ok {
+	explained := natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err)
+	if explained == nil {
 		return err
 	}
 	b.mu.Lock()
@@ -133,7 +133,7 @@ func reconnectDelay(attempts int) time.Duration {
 }
 
 func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
-	if _, ok := natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err); ok {
+	if natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err) != nil {
 		return // the connection ends, which is said once; this comes with every attempt
 	}
 	if errors.Is(err, nats.ErrPermissionViolation) {

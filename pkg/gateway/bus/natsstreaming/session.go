@@ -120,7 +120,9 @@ func (s *session) open(b *Bus) error {
 		if errors.Is(err, nats.ErrNoServers) {
 			return s.dial.failure(err)
 		}
-		err, _ = natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err)
+		if explained := natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err); explained != nil {
+			return explained
+		}
 		return err
 	}
 	sc, err := stan.Connect(b.o.Config.ClusterID, s.id,

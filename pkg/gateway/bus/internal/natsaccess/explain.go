@@ -12,14 +12,12 @@ import (
 )
 
 // Explain returns err, of a connection to one of urls with a, as a sentence that says why the server and we do not trust each other, and
-// what to do. Any other err it returns as it is, and false.
-func Explain(a plan.NATSAccess, urls string, err error) (error, bool) {
-	for _, explain := range []func(plan.NATSAccess, string, error) error{refused, untrusted} {
-		if explained := explain(a, urls, err); explained != nil {
-			return explained, true
-		}
+// what to do. It returns nil if err says something else.
+func Explain(a plan.NATSAccess, urls string, err error) error {
+	if explained := refused(a, urls, err); explained != nil {
+		return explained
 	}
-	return err, false
+	return untrusted(a, err)
 }
 
 // refused says why the server does not let us in; nil if that is not the reason.
@@ -62,7 +60,7 @@ func identity(a plan.NATSAccess, urls string) (who, cure string) {
 }
 
 // untrusted says why the connection cannot be secured; nil if that is not the reason.
-func untrusted(a plan.NATSAccess, _ string, err error) error {
+func untrusted(a plan.NATSAccess, err error) error {
 	var (
 		authority x509.UnknownAuthorityError
 		host      x509.HostnameError
