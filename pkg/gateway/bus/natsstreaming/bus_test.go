@@ -149,6 +149,21 @@ func TestPlainQueueSubscriberReadsStructuredJSON(t *testing.T) {
 	}
 }
 
+func TestServerThatHasNoRoomForAnotherChannel(t *testing.T) {
+	s := startBroker(t, "")
+	s.stop(t)
+	s.channels = 1
+	s.start(t)
+	b := connect(t, instance(), config(s.url()))
+	publish(t, b, "one", "e1")
+	err := b.Topic(bus.Topic{Name: "two"}).Handle(t.Context(), newEvent(t, "e2", "", nil))
+	var away *event.Unavailable
+	if !errors.As(err, &away) || !away.Full {
+		t.Errorf("Handle on one channel too many = %v, want *event.Unavailable that is full", err)
+	}
+	publish(t, b, "one", "e3")
+}
+
 func TestReceivesWhatOthersPublish(t *testing.T) {
 	const dapr = `{"id":"5929aaac","source":"producer","type":"com.dapr.event.sent","specversion":"1.0","datacontenttype":"text/plain",
 		"topic":"orders","pubsubname":"eventbus","traceid":"00-1-2-00","data":"hello"}`

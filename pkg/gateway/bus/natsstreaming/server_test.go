@@ -25,7 +25,9 @@ type broker struct {
 	port    int
 	dir     string
 	payload int32
-	server  *stand.StanServer
+	// channels is the most that the server has; 0 is its default.
+	channels int
+	server   *stand.StanServer
 }
 
 func startBroker(t testing.TB, dir string) *broker {
@@ -47,6 +49,9 @@ func (b *broker) start(t testing.TB) {
 	o.ID = "stan"
 	if b.dir != "" {
 		o.StoreType, o.FilestoreDir = stores.TypeFile, b.dir
+	}
+	if b.channels > 0 {
+		o.MaxChannels = b.channels
 	}
 	n := &natsd.Options{Host: "127.0.0.1", Port: b.port, MaxPayload: b.payload, NoLog: true, NoSigs: true}
 	var err error
