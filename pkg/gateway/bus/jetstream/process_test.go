@@ -16,18 +16,15 @@ import (
 	"github.com/openfunction/events/test/servers"
 )
 
-// A real server that is killed with SIGKILL.
-func TestE2EConformance(t *testing.T) {
-	s := servers.JetStream(t)
-	bustest.Run(t, bustest.Fixture{
+func processFixture(c plan.JetStream) bustest.Fixture {
+	c.AckWait = ackWait
+	return bustest.Fixture{
 		New: func(testing.TB) bus.Bus {
-			return jetstream.New(context.Background(), jetstream.Options{
-				Name: "EventBus test/test", Config: plan.JetStream{URL: s.URL(), AckWait: ackWait},
-			})
+			return jetstream.New(context.Background(), jetstream.Options{Name: "EventBus test/test", Config: c})
 		},
 		AckWait: ackWait,
 		PublishRaw: func(t testing.TB, topic string, data []byte) {
-			nc, err := nats.Connect(s.URL())
+			nc, err := nats.Connect(c.URL)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -37,7 +34,13 @@ func TestE2EConformance(t *testing.T) {
 			}
 		},
 		Dedup: true,
-		Stop:  func(testing.TB) { s.Kill() },
-		Start: func(testing.TB) { s.Start() },
-	})
+	}
+}
+
+// A real server that is killed with SIGKILL.
+func TestE2EConformance(t *testing.T) {
+	s := servers.JetStream(t)
+	f := processFixture(plan.JetStream{URL: s.URL()})
+	f.Stop, f.Start = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }
+	bustest.Run(t, f)
 }

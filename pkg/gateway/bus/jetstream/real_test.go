@@ -1,0 +1,166 @@
+//go:build e2e
+
+package jetstream_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/bustest"
+	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
+)
+
+func TestE2ECluster(t *testing.T) {
+	c := servers.JetStreamCluster(t)
+	config := plan.JetStream{URL: c.URL(), Replicas: 3, AckWait: ackWait}
+	t.Run("conformance", func(t *testing.T) { bustest.Run(t, processFixture(config)) })
+	t.Run("each server in turn is killed under load and nothing is lost", func(t *testing.T) { oneAfterTheOther(t, c, config) })
+}
+
+func oneAfterTheOther(t *testing.T, c *servers.JetStreamClusterServers, config plan.JetStream) {
+	b := open(t, jetstream.Options{Name: "EventBus a/b", Config: config})
+	l := newLoad(t)
+	l.attach(b)
+	l.begin(b, 500)
+	for _, node := range c.Nodes { // one of them is whom we are connected to, and one leads the stream
+		l.more(500)
+		node.Kill()
+		l.more(500)
+		node.Start()
+		c.Await()
+	}
+	l.more(500)
+	l.wantAll()
+}
+
+func TestE2EServerIsAwayFor20Seconds(t *testing.T) {
+	s := servers.JetStream(t)
+	b := open(t, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{URL: s.URL(), AckWait: ackWait}})
+	l := newLoad(t)
+	l.attach(b)
+	l.begin(b, 500)
+	l.more(500)
+	s.Kill()
+	eventually(t, "the bus says why it is away", func() bool {
+		err := b.Ready()
+		return err != nil && strings.Contains(err.Error(), "connection refused")
+	})
+	time.Sleep(20 * time.Second)
+	s.Start()
+	l.more(500)
+	l.wantAll()
+}
+
+// The gateway stops the bus of the old password and starts one with the new password; which side changes first is chance.
+func TestE2EPasswordChangesUnderLoad(t *testing.T) {
+	user := func(password string) string { return "authorization { user: events, password: " + password + " }" }
+	s := servers.JetStream(t, user("one"))
+	connect := func(password string) *jetstream.Bus {
+		return open(t, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{
+			URL: s.URL(), AckWait: ackWait, NATSAccess: plan.NATSAccess{Username: "events", Password: password},
+		}})
+	}
+	refused := func(b *jetstream.Bus) {
+		t.Helper()
+		eventually(t, "the bus says that its password is refused", func() bool {
+			err := b.Ready()
+			return err != nil && strings.Contains(err.Error(), `the server refuses the user "events" or the password`)
+		})
+	}
+	l := newLoad(t)
+	one := connect("one")
+	end := l.attach(one)
+	l.begin(one, 1000)
+	l.more(2000)
+
+	s.Reload(user("two"))
+	refused(one)
+	end()
+	_ = one.Close()
+	two := connect("two")
+	l.use(two)
+	end = l.attach(two)
+	l.more(2000)
+
+	end()
+	three := connect("three")
+	refused(three)
+	l.use(three)
+	_ = two.Close()
+	s.Reload(user("three"))
+	l.attach(three)
+	l.more(2000)
+	l.wantAll()
+}
+
+func TestE2EUnknownAuthority(t *testing.T) {
+	authority, stranger := servers.NewAuthority(t), servers.NewAuthority(t)
+	s := servers.JetStreamTLS(t, authority)
+	connect := func(ca string) *jetstream.Bus {
+		return open(t, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{
+			URL: s.URL(), NATSAccess: plan.NATSAccess{TLS: &plan.TLS{CACerts: ca}},
+		}})
+	}
+	wrong := connect(stranger.Cert)
+	want := "EventBus a/b is unavailable: nats " + strings.TrimPrefix(s.URL(), "tls://") +
+		": the server's certificate was signed by an authority that is not known: correct tls.caCertFrom"
+	var err error
+	eventually(t, want, func() bool {
+		err = wrong.Ready()
+		return err != nil && strings.HasPrefix(err.Error(), want)
+	})
+	right := connect(authority.Cert)
+	publish(t, right.Topic(bus.Topic{Name: "metrics"}), newEvent(t, "e1", nil))
+}
+
+// A client of NATS reads a subscriber's topic as the CloudEvents binding for NATS has it, in binary mode.
+func TestE2EPlainClientReadsATopic(t *testing.T) {
+	s := servers.JetStream(t)
+	b := open(t, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{URL: s.URL()}})
+	data := []byte(`{"cpu": 1.50}`)
+	publish(t, b.Topic(bus.Topic{Name: "metrics", Origin: "subscriber"}), newEvent(t, "e1", data))
+
+	nc, err := nats.Connect(s.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	stream, err := js.StreamNameBySubject(ctx, "metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	consumer, err := js.CreateConsumer(ctx, stream, natsjs.ConsumerConfig{FilterSubject: "metrics"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := consumer.Next(natsjs.FetchContext(ctx))
+	if err != nil {
+		t.Fatal(err)
+	}
+	header := m.Headers()
+	delete(header, natsjs.MsgIDHeader)
+	want := nats.Header{
+		"ce-specversion": {"1.0"}, "ce-id": {"e1"}, "ce-source": {"/test"}, "ce-type": {"test"}, "content-type": {"application/octet-stream"},
+	}
+	if diff := cmp.Diff(want, header); diff != "" {
+		t.Errorf("headers differ (-want +got):\n%s", diff)
+	}
+	if got := string(m.Data()); got != string(data) {
+		t.Errorf("data = %q, want %q: as it was published", got, data)
+	}
+}
