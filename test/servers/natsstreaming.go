@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -34,11 +35,13 @@ streaming {
   cluster_id: %q
   store: FILE
   dir: %q
+  %s
 }
 `
 
-// NATSStreaming starts a nats-streaming-server that lives until the test ends.
-func NATSStreaming(t testing.TB) *NATSStreamingServer {
+// NATSStreaming starts a nats-streaming-server that lives until the test ends. The directives are lines of the streaming block of its
+// configuration.
+func NATSStreaming(t testing.TB, directives ...string) *NATSStreamingServer {
 	t.Helper()
 	dir := t.TempDir()
 	s := &NATSStreamingServer{
@@ -49,7 +52,7 @@ func NATSStreaming(t testing.TB) *NATSStreamingServer {
 		monitor:   net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))),
 		config:    filepath.Join(dir, "server.conf"),
 	}
-	config := fmt.Sprintf(natsStreamingConfig, s.address, s.monitor, s.ClusterID, filepath.Join(dir, "store"))
+	config := fmt.Sprintf(natsStreamingConfig, s.address, s.monitor, s.ClusterID, filepath.Join(dir, "store"), strings.Join(directives, "\n  "))
 	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
