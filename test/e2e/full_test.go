@@ -79,8 +79,8 @@ func TestE2EOneChannelTooMany(t *testing.T) {
 func TestE2ETooLargeForTheBus(t *testing.T) {
 	js, st, kafka := servers.JetStream(t), servers.NATSStreaming(t), servers.Kafka(t)
 	for name, tt := range map[string]struct{ bus, want string }{
-		"embedded":       {"embedded: {}", "maximum payload exceeded"},
-		"jetStream":      {fmt.Sprintf("jetStream: {url: %q}", js.URL()), "maximum payload exceeded"},
+		"embedded":       {"embedded: {}", "the server's max_payload of 8388608"},
+		"jetStream":      {fmt.Sprintf("jetStream: {url: %q}", js.URL()), "the server's max_payload of 1048576"},
 		"nats streaming": {fmt.Sprintf("natsStreaming: {natsURL: %q, natsStreamingClusterID: stan}", st.URL()), "the server's max_payload of 8388608"},
 		"kafka":          {fmt.Sprintf("kafka: {brokers: %q}", kafka.Addr()), "the topic's max.message.bytes"},
 	} {

@@ -143,7 +143,7 @@ func TestLimitOfTheStreamOfEvents(t *testing.T) {
 	limit(1000) // as a person wants it
 	publish(t, topic, newEvent(t, "small", nil))
 	err = topic.Handle(t.Context(), newEvent(t, "large", make([]byte, 2000)))
-	if !event.IsPermanent(err) || !errors.Is(err, event.ErrTooLarge) {
+	if !event.IsPermanent(err) || !errors.Is(err, event.ErrTooLarge) || !strings.Contains(err.Error(), "the stream's max_msg_size") {
 		t.Errorf("Handle of an event that is larger than the stream's limit = %v, want a permanent error: too large", err)
 	}
 	publish(t, topic, newEvent(t, "small again", nil))

@@ -47,7 +47,8 @@ func (t *topic) publish(ctx context.Context, e *event.Event) error {
 		}
 		t.ready.Store(l)
 	}
-	if err = l.pub.publish(ctx, l.ctx.Done(), t.b.stopped, encode(t.Topic, e)); err == nil {
+	m := encode(t.Topic, e)
+	if err = l.pub.publish(ctx, l.ctx.Done(), t.b.stopped, m); err == nil {
 		return nil
 	}
 	closed := code(err) == jetstream.JSErrCodeStreamMessageExceedsMaximum && t.b.wasClosed(ctx, l, t.Name)
@@ -57,6 +58,12 @@ func (t *topic) publish(ctx context.Context, e *event.Event) error {
 	if closed || errors.Is(err, jetstream.ErrNoStreamResponse) { // someone removed the stream: the next event makes or opens it again
 		l.forget(t.Name)
 		t.ready.Store(nil)
+	}
+	switch {
+	case errors.Is(err, nats.ErrMaxPayload):
+		err = tooLarge(fmt.Errorf("its %d bytes are more than the server's max_payload of %d: %w", m.Size(), l.nc.MaxPayload(), err))
+	case code(err) == jetstream.JSErrCodeStreamMessageExceedsMaximum:
+		err = tooLarge(fmt.Errorf("its %d bytes are more than the stream's max_msg_size: %w", m.Size(), err))
 	}
 	return t.b.refusal(ctx, err)
 }
@@ -68,16 +75,11 @@ func (b *Bus) refusal(ctx context.Context, err error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if errors.Is(err, nats.ErrMaxPayload) {
-		return tooLarge(err)
-	}
 	if event.IsPermanent(err) {
 		return err
 	}
 	u := b.unavailable(err)
 	switch code(err) {
-	case jetstream.JSErrCodeStreamMessageExceedsMaximum:
-		return tooLarge(err)
 	case codeAccountExceeded, codeMemoryExceeded, codeStorageExceeded:
 		u.Full = true
 	case codeStoreFailed:
