@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,6 +34,7 @@ import (
 	rolebindings "knative.dev/pkg/client/injection/kube/informers/rbac/v1/rolebinding/filtered/fake"
 	"knative.dev/pkg/controller"
 	dynamicclient "knative.dev/pkg/injection/clients/dynamicclient/fake"
+	"knative.dev/pkg/logging"
 	pkgreconciler "knative.dev/pkg/reconciler"
 	rt "knative.dev/pkg/reconciler/testing"
 
@@ -66,6 +70,7 @@ type World struct {
 
 	t         testing.TB
 	recorder  *record.FakeRecorder
+	logs      *observer.ObservedLogs
 	informers []controller.Informer
 }
 
@@ -83,6 +88,8 @@ func NewWorld(t *testing.T, objects ...runtime.Object) *World {
 			t.Fatal(err)
 		}
 	}
+	core, logs := observer.New(zapcore.DebugLevel)
+	ctx = logging.WithLogger(ctx, logging.FromContext(ctx).WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, core) })))
 	ctx, client := dynamicclient.With(ctx, scheme(), unstructureds...)
 	client.PrependReactor("list", "nowheres", func(clientgotesting.Action) (bool, runtime.Object, error) {
 		return true, nil, apierrors.NewGenericServerResponse(http.StatusNotFound, "list", schema.GroupResource{}, "", "", 0, true)
@@ -91,6 +98,7 @@ func NewWorld(t *testing.T, objects ...runtime.Object) *World {
 		Ctx:       addressable.WithDuck(ctx),
 		t:         t,
 		informers: informers,
+		logs:      logs,
 		recorder:  controller.GetEventRecorder(ctx).(*record.FakeRecorder),
 	}
 	w.Gateways = newGateways(t, w)
@@ -195,7 +203,7 @@ func again(after time.Duration) string {
 	return after.String()
 }
 
-// Reconcile calls r, as the leader, for key, and syncs.
+// Reconcile calls r, as the leader, for key, and syncs. It fails the test if the value of a Secret shows anywhere but in a Secret.
 func (w *World) Reconcile(r controller.Reconciler, key string) Pass {
 	w.t.Helper()
 	if err := r.(pkgreconciler.LeaderAware).Promote(pkgreconciler.UniversalBucket(), func(pkgreconciler.Bucket, types.NamespacedName) {}); err != nil {
@@ -211,7 +219,8 @@ func (w *World) Reconcile(r controller.Reconciler, key string) Pass {
 	} else {
 		p.Err = err
 	}
-	p.Writes = writes(slices.Concat(kubeclient.Get(w.Ctx).Actions(), dynamicclient.Get(w.Ctx).Actions(), eventsclient.Get(w.Ctx).Actions()))
+	actions := slices.Concat(kubeclient.Get(w.Ctx).Actions(), dynamicclient.Get(w.Ctx).Actions(), eventsclient.Get(w.Ctx).Actions())
+	p.Writes = writes(actions)
 	for {
 		select {
 		case e := <-w.recorder.Events:
@@ -220,6 +229,9 @@ func (w *World) Reconcile(r controller.Reconciler, key string) Pass {
 		default:
 		}
 		break
+	}
+	for _, leak := range leaks(actions, p, w.logs.TakeAll()) {
+		w.t.Errorf("it shows the value of a Secret: %s", leak)
 	}
 	w.Sync()
 	return p
