@@ -46,6 +46,8 @@ type Fixture struct {
 
 	// Refusal is what ready's error contains when a process has wrong credentials: what to correct. Empty if Process.Wrong means nothing.
 	Refusal []string
+	// Company says that other tests run in this process meanwhile: its goroutines are not counted.
+	Company bool
 	// MaxData is the size of the largest message that is tried. Zero means 1 MiB.
 	MaxData int
 }
@@ -119,7 +121,10 @@ func together(f Fixture) []testCase {
 }
 
 func alone(f Fixture) []testCase {
-	list := []testCase{{"nothing is left running", noLeak}}
+	var list []testCase
+	if !f.Company {
+		list = append(list, testCase{"nothing is left running", noLeak})
+	}
 	if f.Stop != nil {
 		list = append(list,
 			testCase{"a server that goes away and comes back loses nothing", outage},
