@@ -98,6 +98,9 @@ func (s *RedisSpec) validate(r report) {
 	if s.RedisType != nil {
 		r.field("redisType").oneOf(*s.RedisType, "node", "cluster")
 	}
+	if s.IdleCheckFrequency != nil {
+		r.field("idleCheckFrequency").warnf("is accepted and not used: a connection that was idle too long is closed when it would be used, leave it out")
+	}
 	atLeast(r.field("redisDB"), s.RedisDB, 0)
 	atLeast(r.field("redisMaxRetries"), s.RedisMaxRetries, -1)
 	atLeast(r.field("poolSize"), s.PoolSize, 0)

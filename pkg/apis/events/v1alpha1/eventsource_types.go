@@ -341,10 +341,10 @@ type RedisSpec struct {
 	// SentinelPasswordFrom reads the Sentinels' password from a Secret.
 	// +optional
 	SentinelPasswordFrom *SecretKeyRef `json:"sentinelPasswordFrom,omitempty"`
-	// Stream to read with a consumer group. Default, without a channel, pattern or list: the event's name.
+	// Stream to read with a consumer group; at least once. Default, without a channel, pattern or list: the event's name.
 	// +optional
 	Stream string `json:"stream,omitempty"`
-	// ConsumerGroup of the stream. Default: derived from the event.
+	// ConsumerGroup of the stream. One that does not exist begins at the end of the stream. Default: derived from the event.
 	// +optional
 	ConsumerGroup string `json:"consumerGroup,omitempty"`
 	// Channel to subscribe to; at most once, as Redis delivers it.
@@ -353,7 +353,7 @@ type RedisSpec struct {
 	// Pattern of channels to subscribe to; at most once, as Redis delivers it.
 	// +optional
 	Pattern string `json:"pattern,omitempty"`
-	// List to take entries from.
+	// List to take elements from, at its left end; at least once. Needs keys of its own that begin with the list's name.
 	// +optional
 	List string `json:"list,omitempty"`
 	// EnableTLS connects with TLS. Default false, or true where tls is set.
@@ -368,10 +368,10 @@ type RedisSpec struct {
 	// SentinelMasterName is the name of the server that Sentinel watches; failover needs it.
 	// +optional
 	SentinelMasterName *string `json:"sentinelMasterName,omitempty"`
-	// RedeliverInterval is how often the stream is searched for entries that nobody has acknowledged, for example 15s.
+	// RedeliverInterval is how often it is looked for what other processes have received and not handled in time. Default 15s; -1 is never.
 	// +optional
 	RedeliverInterval *string `json:"redeliverInterval,omitempty"`
-	// ProcessingTimeout is how long an entry may stay unacknowledged before another consumer takes it over, for example 15s.
+	// ProcessingTimeout is how long a process may be silent before others take over what it has received and not acknowledged. Default 60s.
 	// +optional
 	ProcessingTimeout *string `json:"processingTimeout,omitempty"`
 	// RedisType is node (the default) or cluster.
@@ -380,40 +380,40 @@ type RedisSpec struct {
 	// RedisDB is the number of the database. Default 0.
 	// +optional
 	RedisDB *int64 `json:"redisDB,omitempty"`
-	// RedisMaxRetries is how often a command is tried again after a failure of the network.
+	// RedisMaxRetries is how often a command is tried again at once after a failure of the network. Default 3; -1 is never.
 	// +optional
 	RedisMaxRetries *int64 `json:"redisMaxRetries,omitempty"`
-	// RedisMinRetryInterval is the shortest wait between such retries, for example 8ms.
+	// RedisMinRetryInterval is the shortest wait between such retries. Default 10ms; -1 is none.
 	// +optional
 	RedisMinRetryInterval *string `json:"redisMinRetryInterval,omitempty"`
-	// RedisMaxRetryInterval is the longest wait between such retries, for example 512ms.
+	// RedisMaxRetryInterval is the longest wait between such retries. Default 1s; -1 is none.
 	// +optional
 	RedisMaxRetryInterval *string `json:"redisMaxRetryInterval,omitempty"`
-	// DialTimeout bounds connecting, for example 5s.
+	// DialTimeout bounds connecting. Default 5s.
 	// +optional
 	DialTimeout *string `json:"dialTimeout,omitempty"`
-	// ReadTimeout bounds the wait for an answer, for example 3s.
+	// ReadTimeout bounds the wait for an answer. Default 5s; -1 is without end.
 	// +optional
 	ReadTimeout *string `json:"readTimeout,omitempty"`
-	// WriteTimeout bounds the sending of a command, for example 3s.
+	// WriteTimeout bounds the sending of a command. Default readTimeout; -1 is without end.
 	// +optional
 	WriteTimeout *string `json:"writeTimeout,omitempty"`
-	// PoolSize is the most connections that are open at once.
+	// PoolSize is the most connections that are open at once, besides the one that waits for what is new. Default 10 for each CPU.
 	// +optional
 	PoolSize *int64 `json:"poolSize,omitempty"`
-	// PoolTimeout is how long a command waits for a free connection, for example 4s.
+	// PoolTimeout is how long a command waits for a free connection. Default readTimeout and 1s.
 	// +optional
 	PoolTimeout *string `json:"poolTimeout,omitempty"`
-	// MaxConnAge is the age at which a connection is closed and replaced, for example 30m.
+	// MaxConnAge is the age at which a connection is closed and replaced, for example 30m. Default: none.
 	// +optional
 	MaxConnAge *string `json:"maxConnAge,omitempty"`
-	// MinIdleConns is how many connections are kept open without use.
+	// MinIdleConns is how many connections are kept open without use. Default 0.
 	// +optional
 	MinIdleConns *int64 `json:"minIdleConns,omitempty"`
-	// IdleCheckFrequency is how often idle connections are looked for, for example 1m.
+	// IdleCheckFrequency is accepted for compatibility; a connection that was idle too long is closed when it would be used.
 	// +optional
 	IdleCheckFrequency *string `json:"idleCheckFrequency,omitempty"`
-	// IdleTimeout is how long a connection may be idle before it is closed, for example 5m.
+	// IdleTimeout is how long a connection may be idle before it is not used again. Default 30m; -1 is for ever.
 	// +optional
 	IdleTimeout *string `json:"idleTimeout,omitempty"`
 }

@@ -1,0 +1,140 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// client returns a client of the server, the Sentinels or the cluster of the plan. It connects when it is used.
+func (s *Source) client(d *dialer) redis.UniversalClient {
+	p := s.redis
+	o := &redis.UniversalOptions{
+		Addrs:            p.Addresses,
+		MasterName:       p.MasterName,
+		IsClusterMode:    p.Cluster,
+		Username:         p.Username,
+		Password:         p.Password,
+		SentinelUsername: p.SentinelUsername,
+		SentinelPassword: p.SentinelPassword,
+		DB:               p.DB,
+		Dialer:           d.dial,
+		DialerRetries:    1, // commands are tried again, and so are we
+		Protocol:         2,
+		DisableIdentity:  true,
+		MaxRetries:       max(p.MaxRetries, -1),
+		MinRetryBackoff:  atLeastOff(p.MinRetryInterval),
+		MaxRetryBackoff:  atLeastOff(p.MaxRetryInterval),
+		DialTimeout:      atLeastOff(p.DialTimeout),
+		ReadTimeout:      atLeastOff(p.ReadTimeout),
+		WriteTimeout:     atLeastOff(p.WriteTimeout),
+		PoolTimeout:      p.PoolTimeout,
+		PipelinePoolSize: -1, // it would be beyond PoolSize
+		MinIdleConns:     max(p.MinIdleConns, 0),
+		ConnMaxLifetime:  p.MaxConnAge,
+		ConnMaxIdleTime:  p.IdleTimeout,
+
+		MaintNotificationsConfig: &maintnotifications.Config{Mode: maintnotifications.ModeDisabled},
+	}
+	if p.PoolSize > 0 {
+		o.PoolSize = p.PoolSize + 1 // a read that waits has one to itself
+	}
+	if p.PoolTimeout < 0 {
+		o.PoolTimeout = time.Hour // the client knows no end of waiting
+	}
+	switch {
+	case p.MasterName != "":
+		return redis.NewFailoverClient(o.Failover())
+	case p.Cluster:
+		c := o.Cluster()
+		c.DisableRoutingPolicies = true // they need the server's list of commands, and every command here has its key
+		return redis.NewClusterClient(c)
+	}
+	return redis.NewClient(o.Simple())
+}
+
+// atLeastOff makes all that is switched off the client's -1: its -2 means something else.
+func atLeastOff(d time.Duration) time.Duration { return max(d, -1) }
+
+// clientLogger keeps what the client complains about while it recovers by itself; it would write that to standard error. The client has
+// one logger for all of a process, so it is the context that knows whose complaint it is.
+type clientLogger struct{}
+
+// Printf implements the client's logging.
+func (clientLogger) Printf(ctx context.Context, format string, args ...any) {
+	logging.FromContext(ctx).Debugf("redis client: "+format, args...)
+}
+
+// dialer makes the connections of a run, with TLS where the plan has it: the client leaves that to whoever brings a dialer.
+type dialer struct {
+	plain func(ctx context.Context, network, address string) (net.Conn, error)
+	tls   *tls.Config
+
+	// lost counts the connections that failed. The client tries again by itself, but what an answer that never came had delivered has
+	// to be asked for.
+	lost atomic.Int64
+}
+
+func newDialer(plain func(ctx context.Context, network, address string) (net.Conn, error), t *plan.TLS) (*dialer, error) {
+	config, err := t.Config()
+	if err != nil {
+		return nil, err
+	}
+	if plain == nil {
+		plain = new(net.Dialer).DialContext
+	}
+	return &dialer{plain: plain, tls: config}, nil
+}
+
+func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	c, err := d.plain(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	if d.tls != nil {
+		if c, err = d.secure(ctx, c, address); err != nil {
+			return nil, err
+		}
+	}
+	return &conn{Conn: c, lost: &d.lost}, nil
+}
+
+func (d *dialer) secure(ctx context.Context, c net.Conn, address string) (net.Conn, error) {
+	config := d.tls
+	if config.ServerName == "" {
+		host, _, err := net.SplitHostPort(address)
+		if err != nil {
+			host = address
+		}
+		config = config.Clone()
+		config.ServerName = host
+	}
+	secured := tls.Client(c, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return secured, nil
+}
+
+type conn struct {
+	net.Conn
+	lost *atomic.Int64
+}
+
+// Read counts a failure.
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err != nil {
+		c.lost.Add(1)
+	}
+	return n, err
+}

@@ -1,0 +1,93 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/openfunction/events/pkg/event"
+)
+
+// maxInFlight bounds the entries that are being handled: that is what a crash may repeat.
+const maxInFlight = 64
+
+// hands hand on events, several at once.
+type hands struct {
+	ending context.Context // Run's
+	ctx    context.Context // when it is done, nothing is begun or tried again: Run's, or later where nobody else keeps the event
+	work   context.Context // when it is done, handlers shall give up
+	next   event.Handler
+	log    *zap.SugaredLogger
+
+	slots   chan struct{} // holds one for each event that is being handled
+	workers sync.WaitGroup
+	failing atomic.Int64 // events that the handler did not take
+}
+
+func (h *hands) free() int { return cap(h.slots) - len(h.slots) }
+
+// take hands on e and then calls settled, with whether e was taken. It waits for a free slot first. Only one goroutine may call it.
+func (h *hands) take(e *event.Event, settled func(taken bool)) {
+	h.slots <- struct{}{}
+	h.workers.Go(func() {
+		defer func() { <-h.slots }()
+		settled(h.handle(e))
+	})
+}
+
+// handle hands on e until it is taken. It is false when ctx was done before.
+//
+// What becomes of an event that is refused for good is the handler's affair: a dead letter. An error that is permanent all the same says
+// that there is no place for it now; it is kept and tried again, but the end does not wait for it.
+func (h *hands) handle(e *event.Event) bool {
+	if h.ctx.Err() != nil {
+		return false
+	}
+	refused := false
+	for wait := firstWait; ; wait = min(2*wait, maxEventWait) {
+		err := h.next.Handle(h.work, e)
+		if err == nil {
+			h.taken(refused)
+			return true
+		}
+		if !refused {
+			refused = true
+			h.refused(e, err)
+		}
+		until := h.ctx
+		if event.IsPermanent(err) {
+			until = h.ending
+		}
+		sleep(until, max(wait, after(err)))
+		if until.Err() != nil {
+			h.failing.Add(-1)
+			return false
+		}
+	}
+}
+
+// after is how long the stage that did not take an event asks to be left alone.
+func after(err error) time.Duration {
+	var u *event.Unavailable
+	if !errors.As(err, &u) {
+		return 0
+	}
+	return min(u.After, maxEventWait)
+}
+
+// refused and taken log when the first of all events is not taken, and when the last of them was.
+func (h *hands) refused(e *event.Event, err error) {
+	if h.failing.Add(1) == 1 {
+		h.log.Warnw("event is not taken, trying again", "id", e.ID(), "error", err)
+	}
+}
+
+func (h *hands) taken(wasRefused bool) {
+	if wasRefused && h.failing.Add(-1) == 0 {
+		h.log.Infow("events are taken again")
+	}
+}

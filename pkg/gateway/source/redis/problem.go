@@ -1,0 +1,117 @@
+package redis
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// groupGone is the problem of a stream or group that was removed while it was read. It is cured at once.
+const groupGone = "NOGROUP"
+
+// explain returns the name of a problem, and a sentence with what is wrong, why and what to do. Errors of one name are one problem,
+// however their texts differ.
+func (r *run) explain(err error) (problem string, sentence error) {
+	problem, why := r.reason(err)
+	return problem, fmt.Errorf("redis %s: %s", r.where(), r.redact(why))
+}
+
+func (r *run) reason(err error) (problem, why string) {
+	var reply redis.Error
+	switch {
+	case strings.Contains(err.Error(), "all sentinels specified"):
+		return sentinelReason(err)
+	case errors.As(err, &reply):
+		return r.replyReason(reply.Error())
+	}
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &authority):
+		return "authority", "the server's certificate is signed by an authority that is not trusted: set tls.caCertFrom"
+	case errors.As(err, &host):
+		return "host", fmt.Sprintf("the server's certificate is not for %s: correct redisHost, or set tls.serverName", host.Host)
+	case errors.As(err, &record):
+		return "record", "the server does not speak TLS: set enableTLS to false, or name its port for TLS in redisHost"
+	case strings.Contains(err.Error(), "certificate required"):
+		return "client certificate", "the server wants a client certificate, set tls.clientCertFrom and tls.clientKeyFrom"
+	}
+	if r.wasRead {
+		return "away", err.Error()
+	}
+	var network *net.OpError
+	ended := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	switch {
+	case ended && r.redis.TLS == nil:
+		return "away", "the server ended the connection; if it wants TLS, set enableTLS to true"
+	case ended && r.redis.TLS.Cert == "": // its reason may not have come through
+		return "client certificate", "the server ended the connection; if it wants a client certificate, set tls.clientCertFrom and tls.clientKeyFrom"
+	case errors.As(err, &network) && network.Op == "dial":
+		return "away", err.Error() + ": start the server, or correct redisHost"
+	}
+	return "away", err.Error()
+}
+
+// replyReason explains an error that the server answered. Its first word names it.
+func (s *Source) replyReason(reply string) (problem, why string) {
+	reply, _, _ = strings.Cut(reply, ", with args beginning with") // they may be a password
+	problem, text, _ := strings.Cut(reply, " ")
+	switch {
+	case problem == "WRONGPASS":
+		return problem, "the server refuses the user name or password (WRONGPASS): correct redisUsername and redisPasswordFrom"
+	case problem == "NOAUTH":
+		return problem, "the server wants a password (NOAUTH): set redisPasswordFrom"
+	case problem == "NOPERM":
+		return problem, fmt.Sprintf("%s (NOPERM): grant it with ACL SETUSER", text)
+	case problem == "WRONGTYPE":
+		return problem, fmt.Sprintf("the key %s is not a %s (WRONGTYPE): set %[2]s to another one", s.name(), s.what())
+	case problem == "READONLY":
+		return problem, "the server is a replica (READONLY): name the one that takes writes in redisHost"
+	case problem == "MOVED" || problem == "CROSSSLOT" && !s.redis.Cluster:
+		return problem, fmt.Sprintf("the server is one of a cluster (%s): set redisType to cluster", problem)
+	case strings.Contains(text, "cluster support disabled"):
+		return "no cluster", "the server is not one of a cluster: set redisType to node"
+	case strings.HasPrefix(text, "unknown command"):
+		return "unknown command", fmt.Sprintf("the server answers %q: Redis 6.2 or later is needed", text)
+	case problem == "UNBLOCKED":
+		return groupGone, reply
+	}
+	return problem, "the server answers: " + reply
+}
+
+// sentinelReason explains why no Sentinel tells where the server is. The causes are joined, so that only their text is looked at.
+func sentinelReason(err error) (problem, why string) {
+	text := err.Error()
+	switch {
+	case strings.Contains(text, "unknown command"):
+		return "no sentinel", "these are not Sentinels: name Sentinels in redisHost, or set failover to false"
+	case strings.Contains(text, "WRONGPASS"):
+		return "sentinel WRONGPASS", "the Sentinels refuse the user name or password (WRONGPASS): correct sentinelUsername and sentinelPasswordFrom"
+	case strings.Contains(text, "NOAUTH"):
+		return "sentinel NOAUTH", "the Sentinels want a password (NOAUTH): set sentinelPasswordFrom"
+	case strings.Contains(text, "signed by unknown authority"):
+		return "sentinel authority", "the Sentinels' certificates are signed by an authority that is not trusted: set tls.caCertFrom"
+	case strings.Contains(text, redis.Nil.Error()):
+		return "no master", "the Sentinels know no server of that name: correct sentinelMasterName"
+	}
+	text, _, _ = strings.Cut(text, ", with args beginning with")
+	return "sentinel", text
+}
+
+// redact takes the passwords out of a text, should a server repeat them.
+func (s *Source) redact(text string) string {
+	for _, secret := range []string{s.redis.Password, s.redis.SentinelPassword} {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "***")
+		}
+	}
+	return text
+}

@@ -1,0 +1,163 @@
+package redis
+
+import (
+	"crypto/tls"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
+)
+
+// TestProblems has servers refuse a source. Each answer says what to do.
+func TestProblems(t *testing.T) {
+	ours, other := servers.NewAuthority(t), servers.NewAuthority(t)
+	secured := func(t *testing.T, name string) *miniredis.Miniredis {
+		m := miniredis.NewMiniRedis()
+		if err := m.StartTLS(&tls.Config{Certificates: []tls.Certificate{ours.ServerOf(name).Pair(t)}}); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(m.Close)
+		return m
+	}
+	tests := []struct {
+		name   string
+		server func(*testing.T) *miniredis.Miniredis
+		way    string
+		plan   func(*plan.Redis)
+		want   string
+	}{{
+		name: "a wrong password",
+		server: func(t *testing.T) *miniredis.Miniredis {
+			m := miniredis.RunT(t)
+			m.RequireUserAuth("events", "right")
+			return m
+		},
+		plan: func(p *plan.Redis) { p.Username, p.Password = "events", "wr0ng" },
+		want: "the server refuses the user name or password (WRONGPASS): correct redisUsername and redisPasswordFrom",
+	}, {
+		name: "no password",
+		server: func(t *testing.T) *miniredis.Miniredis {
+			m := miniredis.RunT(t)
+			m.RequireAuth("right")
+			return m
+		},
+		want: "the server wants a password (NOAUTH): set redisPasswordFrom",
+	}, {
+		name: "a stream that is a string",
+		server: func(t *testing.T) *miniredis.Miniredis {
+			m := miniredis.RunT(t)
+			_ = m.Set("key", "x")
+			return m
+		},
+		want: "the key key is not a stream (WRONGTYPE): set stream to another one",
+	}, {
+		name: "a list that is a string",
+		server: func(t *testing.T) *miniredis.Miniredis {
+			m := miniredis.RunT(t)
+			_ = m.Set("key", "x")
+			return m
+		},
+		way:  "list",
+		want: "the key key is not a list (WRONGTYPE): set list to another one",
+	}, {
+		name:   "a certificate of a stranger",
+		server: func(t *testing.T) *miniredis.Miniredis { return secured(t, "localhost") },
+		plan:   func(p *plan.Redis) { p.TLS = &plan.TLS{CACerts: other.Cert} },
+		want:   "the server's certificate is signed by an authority that is not trusted: set tls.caCertFrom",
+	}, {
+		name:   "a certificate of another host",
+		server: func(t *testing.T) *miniredis.Miniredis { return secured(t, "elsewhere") },
+		plan:   func(p *plan.Redis) { p.TLS = &plan.TLS{CACerts: ours.Cert} },
+		want:   "the server's certificate is not for 127.0.0.1: correct redisHost, or set tls.serverName",
+	}, {
+		name:   "a server that wants TLS",
+		server: func(t *testing.T) *miniredis.Miniredis { return secured(t, "localhost") },
+		want:   "set enableTLS to true",
+	}, {
+		name:   "a server that is no Sentinel",
+		server: func(t *testing.T) *miniredis.Miniredis { return miniredis.RunT(t) },
+		plan:   func(p *plan.Redis) { p.MasterName, p.Password = "main", "s3cret" },
+		want:   "these are not Sentinels: name Sentinels in redisHost, or set failover to false",
+	}}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			m := tt.server(t)
+			way := tt.way
+			if way == "" {
+				way = "stream"
+			}
+			o := options(way, "key", m.Addr())
+			if tt.plan != nil {
+				tt.plan(o.Source.Redis)
+			}
+			r := start(t, o, &sink{})
+			got := r.awaitReady(false).Error()
+			if !strings.HasPrefix(got, "redis ") || !strings.Contains(got, m.Addr()) || !strings.Contains(got, tt.want) {
+				t.Errorf("ready(%q), want %q of %s in it", got, tt.want, m.Addr())
+			}
+			for _, secret := range []string{"wr0ng", "s3cret"} {
+				if strings.Contains(got, secret) {
+					t.Errorf("ready(%q) holds a password", got)
+				}
+			}
+		})
+	}
+}
+
+func TestCertificatesOfThePlanAreUsed(t *testing.T) {
+	ours := servers.NewAuthority(t)
+	m := miniredis.NewMiniRedis()
+	if err := m.StartTLS(&tls.Config{Certificates: []tls.Certificate{ours.ServerOf("redis.example").Pair(t)}}); err != nil {
+		t.Fatal(err)
+	}
+	defer m.Close()
+	o := options("stream", "key", m.Addr())
+	o.Source.Redis.TLS = &plan.TLS{CACerts: ours.Cert, ServerName: "redis.example"}
+	start(t, o, &sink{}).awaitReady(true)
+
+	o.Source.Redis.TLS = &plan.TLS{CACerts: "no PEM"}
+	err := New(o).Run(t.Context(), &sink{}, func(error) {})
+	if want := "redis " + m.Addr() + ": tls: the CA certificates hold no PEM certificate"; err == nil || err.Error() != want {
+		t.Errorf("Run() = %v, want %s", err, want)
+	}
+}
+
+func TestTheClientHasThePlansOptions(t *testing.T) {
+	o := options("stream", "key", "127.0.0.1:1")
+	p := o.Source.Redis
+	p.DB, p.MaxRetries, p.MinRetryInterval, p.MaxRetryInterval = 3, -1, -time.Second, 2*time.Second
+	p.DialTimeout, p.ReadTimeout, p.WriteTimeout = time.Second, -time.Hour, 4*time.Second
+	p.PoolSize, p.PoolTimeout, p.MinIdleConns = 7, 5*time.Second, 2
+	p.MaxConnAge, p.IdleTimeout = time.Minute, -1
+	d, err := newDialer(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := New(o).client(d).(*redis.Client)
+	defer c.Close()
+	got := c.Options()
+	for name, pair := range map[string][2]any{
+		"DB":           {got.DB, 3},
+		"MaxRetries":   {got.MaxRetries, 0}, // the client's own way to say none
+		"min interval": {got.MinRetryBackoff, time.Duration(0)},
+		"max interval": {got.MaxRetryBackoff, 2 * time.Second},
+		"dial":         {got.DialTimeout, time.Second},
+		"read":         {got.ReadTimeout, time.Duration(0)},
+		"write":        {got.WriteTimeout, 4 * time.Second},
+		"pool":         {got.PoolSize, 8},
+		"pool timeout": {got.PoolTimeout, 5 * time.Second},
+		"idle":         {got.MinIdleConns, 2},
+		"age":          {got.ConnMaxLifetime, time.Minute},
+		"idle timeout": {got.ConnMaxIdleTime, time.Duration(-1)},
+	} {
+		if pair[0] != pair[1] {
+			t.Errorf("%s: %v, want %v", name, pair[0], pair[1])
+		}
+	}
+}

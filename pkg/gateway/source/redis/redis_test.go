@@ -1,0 +1,244 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/maintnotifications"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source/sourcetest"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+var noNotifications = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
+
+// server starts a miniredis whose clock goes: by itself it lets no key expire.
+func server(t *testing.T) (*miniredis.Miniredis, *redis.Client) {
+	t.Helper()
+	m := miniredis.RunT(t)
+	stop := make(chan struct{})
+	var clock sync.WaitGroup
+	clock.Go(func() {
+		const tick = 50 * time.Millisecond
+		ticker := time.NewTicker(tick)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				m.FastForward(tick)
+			case <-stop:
+				return
+			}
+		}
+	})
+	t.Cleanup(func() {
+		close(stop)
+		clock.Wait()
+	})
+	c := redis.NewClient(&redis.Options{Addr: m.Addr(), MaintNotificationsConfig: noNotifications})
+	t.Cleanup(func() { _ = c.Close() })
+	return m, c
+}
+
+// restart brings a closed server back. Commands that wait would never be answered without a new context.
+func restart(t testing.TB, m *miniredis.Miniredis) {
+	t.Helper()
+	m.Ctx, m.CtxCancel = context.WithCancel(context.Background())
+	if err := m.Restart(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestConformance(t *testing.T) {
+	for _, way := range []string{"stream", "list", "channel"} { // a pattern is like a channel: see the suite against real servers
+		t.Run(way, func(t *testing.T) {
+			m, _ := server(t)
+			m.RequireAuth("s3cret")
+			c := redis.NewClient(&redis.Options{Addr: m.Addr(), Password: "s3cret", MaintNotificationsConfig: noNotifications})
+			t.Cleanup(func() { _ = c.Close() })
+			f := fixture(way, c, plan.Redis{
+				Addresses: []string{m.Addr()}, Password: "s3cret", RedeliverInterval: 200 * time.Millisecond, ProcessingTimeout: 3 * time.Second,
+			})
+			f.Stop = func(testing.TB) { m.Close() }
+			f.Start = func(t testing.TB) { restart(t, m) }
+			sourcetest.Run(t, f)
+		})
+	}
+}
+
+func TestAGroupThatGoesAwayIsCreatedWhereItWas(t *testing.T) {
+	m, c := server(t)
+	groupGoes(t, c, m.Addr())
+}
+
+func TestAnEntryThatWasDeletedHoldsUpNothing(t *testing.T) {
+	m, c := server(t)
+	o := options("stream", "orders", m.Addr())
+	r := start(t, o, &sink{})
+	r.awaitReady(true)
+	r.end()
+	id, err := c.XAdd(t.Context(), &redis.XAddArgs{Stream: "orders", Values: []string{"data", "x"}}).Result()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// What a process leaves that dies.
+	err = c.XReadGroup(t.Context(), &redis.XReadGroupArgs{Group: "group", Consumer: New(o).consumer(), Streams: []string{"orders", ">"}}).Err()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.XDel(t.Context(), "orders", id).Err(); err != nil {
+		t.Fatal(err)
+	}
+	start(t, o, &sink{}).awaitReady(true)
+	eventually(t, "nothing is pending", func() bool { return c.XPending(t.Context(), "orders", "group").Val().Count == 0 })
+}
+
+func TestEqualElementsAreDifferentEvents(t *testing.T) {
+	m, c := server(t)
+	var mu sync.Mutex
+	ids := map[string]bool{}
+	next := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+		mu.Lock()
+		defer mu.Unlock()
+		ids[e.ID()] = true
+		return nil
+	})
+	start(t, options("list", "orders", m.Addr()), next).awaitReady(true)
+	if err := c.RPush(t.Context(), "orders", "same", "same", "same").Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "three events", func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(ids) == 3
+	})
+	eventually(t, "nothing is being processed", func() bool { return len(m.Keys()) == 2 }) // the registry and the sign of life
+	for _, key := range m.Keys() {
+		if !strings.HasPrefix(key, "{orders}:") {
+			t.Errorf("there is a key %s", key)
+		}
+	}
+}
+
+func TestAListLeavesNothingBehind(t *testing.T) {
+	m, c := server(t)
+	r := start(t, options("list", "orders", m.Addr()), event.HandlerFunc(func(context.Context, *event.Event) error { return errors.New("not now") }))
+	r.awaitReady(true)
+	if err := c.RPush(t.Context(), "orders", "a", "b", "c").Err(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the elements are being processed", func() bool { return !m.Exists("orders") })
+	r.end()
+	if got := m.Keys(); !slices.Equal(got, []string{"orders"}) {
+		t.Fatalf("keys %v, want only the list", got)
+	}
+	if got, _ := m.List("orders"); !slices.Equal(got, []string{"a", "b", "c"}) {
+		t.Errorf("the list has %v, want a, b, c", got)
+	}
+}
+
+func TestARemovalOfUnknownOutcomeIsNotTriedAgain(t *testing.T) {
+	for _, tt := range []struct {
+		err  error
+		want bool
+	}{
+		{redis.ErrCrossSlot, true},
+		{&net.OpError{Op: "dial", Err: errors.New("refused")}, true},
+		{&net.OpError{Op: "read", Err: errors.New("reset")}, false},
+		{io.EOF, false},
+	} {
+		if got := notExecuted(tt.err); got != tt.want {
+			t.Errorf("notExecuted(%v) = %t, want %t", tt.err, got, tt.want)
+		}
+	}
+	if !(once{}).NoRetry() {
+		t.Error("the client tries it again")
+	}
+}
+
+func TestMessagesBeyondTheQueueAreLostAndCounted(t *testing.T) {
+	m, _ := server(t)
+	core, logs := observer.New(zap.InfoLevel)
+	release := make(chan struct{})
+	s := &sink{refuse: func(string) error { <-release; return nil }}
+	r := startLogged(t, options("channel", "news", m.Addr()), s, zap.New(core).Sugar())
+	r.awaitReady(true)
+	const n = maxInFlight + 1 + maxQueued + 500 // one is between the queue and the hands
+	for i := range n {
+		m.Publish("news", fmt.Sprint(i))
+	}
+	eventually(t, "the queue is full", func() bool { return logs.FilterMessageSnippet("messages are lost").Len() == 1 })
+	close(release)
+	eventually(t, "what was lost is counted", func() bool { return logs.FilterMessage("messages were lost").Len() > 0 })
+	eventually(t, "every message is taken or counted", func() bool {
+		taken, _ := total(s)
+		return taken+lost(logs) == n
+	})
+}
+
+// lost is how many messages the log says were lost.
+func lost(logs *observer.ObservedLogs) (n int) {
+	for _, e := range logs.FilterMessage("messages were lost").All() {
+		n += int(e.ContextMap()["count"].(int64))
+	}
+	return n
+}
+
+func TestWhatIsQueuedIsHandedOnAtTheEnd(t *testing.T) {
+	m, _ := server(t)
+	core, logs := observer.New(zap.InfoLevel)
+	release := make(chan struct{})
+	s := &sink{refuse: func(string) error { <-release; return nil }}
+	r := startLogged(t, options("pattern", "news", m.Addr()), s, zap.New(core).Sugar())
+	r.awaitReady(true)
+	for i := range maxInFlight + 1 + maxQueued + 1 { // at least one is lost, more if they come faster than they are begun
+		m.Publish("news.of.today", fmt.Sprint(i))
+	}
+	eventually(t, "the queue is full", func() bool { return logs.FilterMessageSnippet("messages are lost").Len() == 1 })
+	r.stop()
+	close(release)
+	r.end()
+	if taken, _ := total(s); taken < maxQueued {
+		t.Errorf("%d messages were taken, want the %d that the queue held", taken, maxQueued)
+	}
+}
+
+func TestAnOutageIsSaidOnce(t *testing.T) {
+	m, _ := server(t)
+	core, logs := observer.New(zap.InfoLevel)
+	var dials atomic.Int64
+	o := options("stream", "orders", m.Addr())
+	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dials.Add(1)
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
+	r := startLogged(t, o, &sink{}, zap.New(core).Sugar())
+	r.awaitReady(true)
+	m.Close()
+	r.awaitReady(false)
+	before := dials.Load()
+	eventually(t, "it tries again", func() bool { return dials.Load() > before+8 }) // more than one session does
+	restart(t, m)
+	r.awaitReady(true)
+	var said []string
+	for _, e := range logs.All() {
+		said = append(said, e.Message)
+	}
+	if want := []string{"redis is not read, trying again", "redis is read again"}; !slices.Equal(said, want) {
+		t.Errorf("log lines %q, want %q", said, want)
+	}
+}

@@ -1,0 +1,170 @@
+package servers
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// RedisServer is a redis-server process on loopback. It keeps its port and its data when it is killed and started again.
+// Its methods fail the test that started it.
+type RedisServer struct {
+	t       testing.TB
+	config  string
+	args    []string
+	address string
+	tls     string // the certificate of the authority that it shows one of, or empty
+	process *Process
+}
+
+// Redis starts a redis-server that lives until the test ends. It has on disk what it has acknowledged. The directives are lines of its
+// configuration.
+func Redis(t testing.TB, directives ...string) *RedisServer {
+	t.Helper()
+	r := newRedis(t)
+	r.write(append([]string{
+		"port " + r.port(), "appendonly yes", "appendfsync always", `save ""`,
+	}, directives...))
+	r.Start()
+	return r
+}
+
+// RedisTLS is Redis that speaks TLS only, with a certificate of the authority.
+func RedisTLS(t testing.TB, a *Authority, directives ...string) *RedisServer {
+	t.Helper()
+	r := newRedis(t)
+	r.tls = a.Cert
+	dir, c := filepath.Dir(r.config), a.Server()
+	for name, pem := range map[string]string{"ca.pem": a.Cert, "cert.pem": c.Cert, "key.pem": c.Key} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(pem), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.write(append([]string{
+		"port 0", "tls-port " + r.port(), "tls-ca-cert-file " + filepath.Join(dir, "ca.pem"),
+		"tls-cert-file " + filepath.Join(dir, "cert.pem"), "tls-key-file " + filepath.Join(dir, "key.pem"), `save ""`,
+	}, directives...))
+	r.Start()
+	return r
+}
+
+// RedisCluster starts a cluster of one server, which has all slots.
+func RedisCluster(t testing.TB) *RedisServer {
+	t.Helper()
+	r := Redis(t, "cluster-enabled yes", "cluster-port "+strconv.Itoa(FreePort(t)))
+	r.Do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+	r.eventually("the cluster is up", func(c *redis.Client) error {
+		if info := c.ClusterInfo(context.Background()).Val(); !strings.Contains(info, "cluster_state:ok") {
+			return fmt.Errorf("cluster info: %s", info)
+		}
+		return nil
+	})
+	return r
+}
+
+// RedisSentinel starts a Sentinel that watches a server under the name "main". It takes a server that has been silent for a second for gone.
+func RedisSentinel(t testing.TB, master *RedisServer, directives ...string) *RedisServer {
+	t.Helper()
+	s := newRedis(t)
+	host, port, _ := net.SplitHostPort(master.Addr())
+	s.args = []string{"--sentinel"}
+	s.write(append([]string{
+		"port " + s.port(),
+		fmt.Sprintf("sentinel monitor main %s %s 1", host, port),
+		"sentinel down-after-milliseconds main 1000",
+		"sentinel failover-timeout main 5000",
+	}, directives...))
+	s.Start()
+	return s
+}
+
+func newRedis(t testing.TB) *RedisServer {
+	t.Helper()
+	return &RedisServer{
+		t: t, config: filepath.Join(t.TempDir(), "redis.conf"),
+		address: net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))),
+	}
+}
+
+func (r *RedisServer) write(directives []string) {
+	r.t.Helper()
+	lines := append([]string{"bind 127.0.0.1", "dir " + filepath.Dir(r.config), "daemonize no"}, directives...)
+	if err := os.WriteFile(r.config, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *RedisServer) port() string {
+	_, port, _ := net.SplitHostPort(r.address)
+	return port
+}
+
+// Addr is the server's address, host:port.
+func (r *RedisServer) Addr() string { return r.address }
+
+// Start starts the server again after Kill and returns once it answers.
+func (r *RedisServer) Start() {
+	r.t.Helper()
+	r.process = StartProcess(r.t, exec.Command("redis-server", append([]string{r.config}, r.args...)...), r.ready)
+}
+
+// Kill ends the server with SIGKILL.
+func (r *RedisServer) Kill() { r.process.Kill() }
+
+// ready speaks no Redis: the server may want a password, and a certificate. What it has on disk it reads before it listens, or says
+// that it is loading, which clients wait for.
+func (r *RedisServer) ready() error { return Listening(r.address)() }
+
+// Client is a client of the server for the test, without a password.
+func (r *RedisServer) Client() *redis.Client { return r.ClientOf("", "") }
+
+// ClientOf is a client of the server for the test, as a user; an empty name is the default user.
+func (r *RedisServer) ClientOf(username, password string) *redis.Client {
+	r.t.Helper()
+	o := &redis.Options{Addr: r.address, Username: username, Password: password, MaxRetries: 10, MaxRetryBackoff: 2 * time.Second}
+	if r.tls != "" {
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM([]byte(r.tls))
+		o.TLSConfig = &tls.Config{RootCAs: roots}
+	}
+	c := redis.NewClient(o)
+	r.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// Do runs a command as the default user and returns its answer.
+func (r *RedisServer) Do(args ...any) any {
+	r.t.Helper()
+	c := r.Client()
+	defer c.Close()
+	answer, err := c.Do(context.Background(), args...).Result()
+	if err != nil {
+		r.t.Fatalf("redis %v: %v", args, err)
+	}
+	return answer
+}
+
+func (r *RedisServer) eventually(what string, try func(*redis.Client) error) {
+	r.t.Helper()
+	c := r.Client()
+	for deadline := time.Now().Add(startTimeout); ; time.Sleep(50 * time.Millisecond) {
+		err := try(c)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			r.t.Fatalf("%s: %v", what, err)
+		}
+	}
+}
