@@ -13,6 +13,7 @@ import (
 
 	"github.com/IBM/sarama"
 	"github.com/nats-io/stan.go"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/test/servers"
@@ -20,9 +21,45 @@ import (
 
 // world is where the samples' addresses lead.
 type world struct {
-	args  []string
-	kafka func(p *process) string
-	nats  func(p *process) string
+	args []string
+	// kind of the events that are produced. The samples say kafka; file rewrites them where that is not it.
+	kind    string
+	file    func(t *testing.T, name string) string
+	produce func(t *testing.T, p *process, values ...string)
+	nats    func(p *process) string
+}
+
+func asTheyAre(_ *testing.T, name string) string { return samples + name }
+
+// inRedis writes a sample whose Kafka events are entries of a Redis stream.
+func inRedis(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(samples + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	redis := strings.NewReplacer("  kafka:\n", "  redis:\n", "brokers: dapr-kafka.kafka:9092", "redisHost: redis.redis:6379", " topic: sample\n", " stream: sample\n", "      authRequired: false\n", "")
+	return write(t, name, redis.Replace(string(text)))
+}
+
+func toKafka(address func(p *process) string) func(*testing.T, *process, ...string) {
+	return func(t *testing.T, p *process, values ...string) {
+		t.Helper()
+		produce(t, address(p), values...)
+	}
+}
+
+func toRedis(address func(p *process) string) func(*testing.T, *process, ...string) {
+	return func(t *testing.T, p *process, values ...string) {
+		t.Helper()
+		client := redis.NewClient(&redis.Options{Addr: address(p)})
+		defer client.Close()
+		for _, v := range values {
+			if err := client.XAdd(t.Context(), &redis.XAddArgs{Stream: "sample", Values: []string{"data", v}}).Err(); err != nil {
+				t.Fatalf("add %q: %v", v, err)
+			}
+		}
+	}
 }
 
 func worlds(t *testing.T) map[string]world {
@@ -31,18 +68,42 @@ func worlds(t *testing.T) map[string]world {
 			kafka, nats := servers.Kafka(t), servers.NATSStreaming(t)
 			address := strings.TrimPrefix(nats.URL(), "nats://")
 			return world{
-				args:  []string{"--address", "dapr-kafka.kafka:9092=" + kafka.Addr(), "--address", "nats.default:4222=" + address},
-				kafka: func(*process) string { return kafka.Addr() },
-				nats:  func(*process) string { return address },
+				args:    []string{"--address", "dapr-kafka.kafka:9092=" + kafka.Addr(), "--address", "nats.default:4222=" + address},
+				kind:    "kafka",
+				file:    asTheyAre,
+				produce: toKafka(func(*process) string { return kafka.Addr() }),
+				nats:    func(*process) string { return address },
 			}
 		}(),
 		"embedded": {
-			args:  []string{"--embedded"},
-			kafka: func(p *process) string { return p.find(`stands for dapr-kafka\.kafka:9092 at (\S+)`) },
-			nats:  func(p *process) string { return p.find(`stands for nats\.default:4222 at (\S+)`) },
+			args:    []string{"--embedded"},
+			kind:    "kafka",
+			file:    asTheyAre,
+			produce: toKafka(func(p *process) string { return p.find(`stands for dapr-kafka\.kafka:9092 at (\S+)`) }),
+			nats:    embeddedNATS,
+		},
+		"real redis": func() world {
+			server, nats := servers.Redis(t), servers.NATSStreaming(t)
+			address := strings.TrimPrefix(nats.URL(), "nats://")
+			return world{
+				args:    []string{"--address", "redis.redis:6379=" + server.Addr(), "--address", "nats.default:4222=" + address},
+				kind:    "redis",
+				file:    inRedis,
+				produce: toRedis(func(*process) string { return server.Addr() }),
+				nats:    func(*process) string { return address },
+			}
+		}(),
+		"embedded redis": {
+			args:    []string{"--embedded"},
+			kind:    "redis",
+			file:    inRedis,
+			produce: toRedis(func(p *process) string { return p.find(`stands for redis\.redis:6379 at (\S+)`) }),
+			nats:    embeddedNATS,
 		},
 	}
 }
+
+func embeddedNATS(p *process) string { return p.find(`stands for nats\.default:4222 at (\S+)`) }
 
 // produce sends values to the samples' topic.
 func produce(t *testing.T, broker string, values ...string) {
@@ -127,10 +188,10 @@ func TestE2ESamples(t *testing.T) {
 	for name, w := range worlds(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Run("1 kafka to a sink", func(t *testing.T) { sample1(t, w) })
-			t.Run("2 kafka to a bus to a sink and a topic", func(t *testing.T) { sample2(t, w, samples+"sample-2-bus-and-trigger.yaml") })
+			t.Run("2 kafka to a bus to a sink and a topic", func(t *testing.T) { sample2(t, w, w.file(t, "sample-2-bus-and-trigger.yaml")) })
 			t.Run("3 kafka and cron to a sink", func(t *testing.T) { sample3(t, w) })
 			t.Run("4 a cluster bus in place of the bus", func(t *testing.T) {
-				text, err := os.ReadFile(samples + "sample-2-bus-and-trigger.yaml")
+				text, err := os.ReadFile(w.file(t, "sample-2-bus-and-trigger.yaml"))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -147,12 +208,12 @@ func TestE2ESamples(t *testing.T) {
 
 func sample1(t *testing.T, w world) {
 	s := newSink(t)
-	p := run(t, append(w.args, "-f", samples+"sample-1-sink.yaml", "--sink", function+"="+s.URL)...)
+	p := run(t, append(w.args, "-f", w.file(t, "sample-1-sink.yaml"), "--sink", function+"="+s.URL)...)
 	values := []string{unique("one"), unique("two"), unique("three")}
-	produce(t, w.kafka(p), values...)
+	w.produce(t, p, values...)
 	wantBodies(t, 30*time.Second, "the sink", s.received, values...)
 	for _, e := range s.received() {
-		if e.Type() != "io.openfunction.events.kafka" || e.Source() != "/namespaces/default/eventsources/my-eventsource/sample-one" {
+		if e.Type() != "io.openfunction.events."+w.kind || e.Source() != "/namespaces/default/eventsources/my-eventsource/sample-one" {
 			t.Errorf("event has type %q and source %q", e.Type(), e.Source())
 		}
 	}
@@ -170,7 +231,7 @@ func sample2(t *testing.T, w world, files ...string) {
 	p := run(t, append(args, "--sink", function+"="+s.URL)...)
 	topic := metrics(t, w.nats(p))
 	values := []string{unique("a"), unique("b")}
-	produce(t, w.kafka(p), values...)
+	w.produce(t, p, values...)
 	wantBodies(t, 30*time.Second, "the sink", s.received, values...)
 	wantBodies(t, 30*time.Second, "the topic metrics", topic, values...)
 	eventually(t, 10*time.Second, "the lines for the topic", func() error {
@@ -194,9 +255,9 @@ func sample2(t *testing.T, w world, files ...string) {
 
 func sample3(t *testing.T, w world) {
 	s := newSink(t)
-	p := run(t, append(w.args, "-f", samples+"sample-3-multi.yaml", "--sink", "default/function-sample-serving-x6qjw-ksvc-x72j7="+s.URL)...)
+	p := run(t, append(w.args, "-f", w.file(t, "sample-3-multi.yaml"), "--sink", "default/function-sample-serving-x6qjw-ksvc-x72j7="+s.URL)...)
 	value := unique("three")
-	produce(t, w.kafka(p), value)
+	w.produce(t, p, value)
 	wantBodies(t, 30*time.Second, "the sink", s.received, value)
 	eventually(t, 15*time.Second, "two ticks", func() error {
 		ticks := map[string]bool{}
@@ -219,7 +280,7 @@ func sample3(t *testing.T, w world) {
 // part in one match and the arriving one is sent.
 func sample5(t *testing.T, w world) {
 	s := newSink(t)
-	p := run(t, append(w.args, "-f", samples+"sample-5-conditions.yaml", "-f", samples+"sample-4-clustereventbus.yaml", "--sink", function+"="+s.URL)...)
+	p := run(t, append(w.args, "-f", w.file(t, "sample-5-conditions.yaml"), "-f", samples+"sample-4-clustereventbus.yaml", "--sink", function+"="+s.URL)...)
 	topic := metrics(t, w.nats(p))
 	wantTopic := func(n int) {
 		t.Helper()
@@ -243,12 +304,12 @@ func sample5(t *testing.T, w world) {
 	}
 	a1, a2, a3 := unique("a1"), unique("a2"), unique("a3")
 	tick()
-	produce(t, w.kafka(p), a1) // eventB has arrived: a1 completes the match
+	w.produce(t, p, a1) // eventB has arrived: a1 completes the match
 	wantTopic(1)
 	tick() // alone again: the eventA before was used
-	produce(t, w.kafka(p), a2)
+	w.produce(t, p, a2)
 	wantTopic(2)
-	produce(t, w.kafka(p), a3) // waits for an eventB
+	w.produce(t, p, a3) // waits for an eventB
 	b := tick()
 	wantTopic(3)
 	tick() // nothing is left for it

@@ -26,7 +26,7 @@ const (
 
 // Server is one in-process broker.
 type Server struct {
-	// Kind is kafka, natsStreaming or jetStream.
+	// Kind is kafka, natsStreaming, jetStream or redis.
 	Kind string
 	// For are the addresses it stands for, host:port, as the plan names them.
 	For []string
@@ -41,7 +41,7 @@ func (s Server) String() string {
 
 // Options are what Servers need from outside.
 type Options struct {
-	// Dir is where servers keep their data; empty means in memory, or in a folder that Close removes.
+	// Dir is where servers keep their data; empty means in memory, or in a folder that Close removes. Redis is in memory always.
 	Dir string
 	// Dial tells whether an address is served; nil means a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -188,8 +188,10 @@ func (s *Servers) start(n Need) (*running, error) {
 			return nil, err
 		}
 		return startJetStream(n, dir)
+	case Redis:
+		return startRedis(n)
 	}
-	return nil, fmt.Errorf("kind %q: want %s, %s or %s", n.Kind, Kafka, NATSStreaming, JetStream)
+	return nil, fmt.Errorf("kind %q: want %s, %s, %s or %s", n.Kind, Kafka, NATSStreaming, JetStream, Redis)
 }
 
 // keepIn is the folder for the data of n, or empty when nothing is kept.

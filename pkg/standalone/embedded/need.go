@@ -15,6 +15,7 @@ const (
 	Kafka         = "kafka"
 	NATSStreaming = "natsStreaming"
 	JetStream     = "jetStream"
+	Redis         = "redis"
 )
 
 const natsPort = "4222"
@@ -30,11 +31,20 @@ type Need struct {
 	Topics []string
 	// Mechanism, Username, Password and Token are what clients show.
 	Mechanism, Username, Password, Token string
+	// Sentinel, when set, wants Redis Sentinels at the addresses, which know a server.
+	Sentinel *Sentinel
 }
+
+// Sentinel is what clients ask a Redis Sentinel for, and what they show it.
+type Sentinel struct{ Master, Username, Password string }
 
 // identity is what two needs must have in common to share a server.
 func (n Need) identity() string {
-	return strings.Join([]string{n.ClusterID, n.Mechanism, n.Username, n.Password, n.Token}, "\x00")
+	parts := []string{n.ClusterID, n.Mechanism, n.Username, n.Password, n.Token}
+	if n.Sentinel != nil {
+		parts = append(parts, n.Sentinel.Master, n.Sentinel.Username, n.Sentinel.Password)
+	}
+	return strings.Join(parts, "\x00")
 }
 
 // Normal returns a host:port in the form in which addresses are compared.
@@ -63,19 +73,37 @@ func Needs(p *plan.Plan) ([]Need, error) {
 		}
 	}
 	for _, s := range p.Sources {
-		k := s.Kafka
-		if k == nil {
-			continue
-		}
-		n := Need{Kind: Kafka, Topics: []string{k.Topic}, Mechanism: k.SASLMechanism, Username: k.Username, Password: k.Password}
-		for _, b := range k.Brokers {
-			n.Addresses = append(n.Addresses, Normal(b))
+		var n Need
+		switch {
+		case s.Kafka != nil:
+			n = kafkaNeed(s.Kafka)
+		case s.Redis != nil:
+			n = redisNeed(s.Redis)
 		}
 		if len(n.Addresses) > 0 {
 			needs = append(needs, n)
 		}
 	}
 	return needs, nil
+}
+
+func kafkaNeed(k *plan.Kafka) Need {
+	n := Need{Kind: Kafka, Topics: []string{k.Topic}, Mechanism: k.SASLMechanism, Username: k.Username, Password: k.Password}
+	for _, b := range k.Brokers {
+		n.Addresses = append(n.Addresses, Normal(b))
+	}
+	return n
+}
+
+func redisNeed(r *plan.Redis) Need {
+	n := Need{Kind: Redis, Username: r.Username, Password: r.Password}
+	for _, a := range r.Addresses {
+		n.Addresses = append(n.Addresses, Normal(a))
+	}
+	if r.MasterName != "" {
+		n.Sentinel = &Sentinel{Master: r.MasterName, Username: r.SentinelUsername, Password: r.SentinelPassword}
+	}
+	return n
 }
 
 func natsAddresses(urls string) ([]string, error) {

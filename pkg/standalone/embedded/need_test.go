@@ -18,6 +18,8 @@ func TestNeeds(t *testing.T) {
 		Sources: []plan.Source{
 			{Kafka: &plan.Kafka{KafkaAccess: plan.KafkaAccess{Brokers: []string{"k1:9092", "k2:9092"}}, Topic: "sample"}},
 			{Cron: &plan.Cron{Schedule: "@hourly"}},
+			{Redis: &plan.Redis{Addresses: []string{"redis:6379"}, Username: "u", Password: "p", Stream: "orders"}},
+			{Redis: &plan.Redis{Addresses: []string{"sentinel:26379"}, MasterName: "main", SentinelUsername: "su", SentinelPassword: "sp", List: "jobs"}},
 		},
 	})
 	if err != nil {
@@ -27,6 +29,8 @@ func TestNeeds(t *testing.T) {
 		{Kind: NATSStreaming, Addresses: []string{"nats.default:4222", "other:4222"}, ClusterID: "stan"},
 		{Kind: JetStream, Addresses: []string{"js:4333"}, Username: "u", Password: "p"},
 		{Kind: Kafka, Addresses: []string{"k1:9092", "k2:9092"}, Topics: []string{"sample"}},
+		{Kind: Redis, Addresses: []string{"redis:6379"}, Username: "u", Password: "p"},
+		{Kind: Redis, Addresses: []string{"sentinel:26379"}, Sentinel: &Sentinel{Master: "main", Username: "su", Password: "sp"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Needs() (-want +got):\n%s", diff)
