@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -15,6 +16,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/source/sourcetest"
@@ -43,6 +46,7 @@ func TestE2ERedis(t *testing.T) {
 		"a process that is killed loses nothing":                        processKilled,
 		"a password that is changed under load loses nothing":           rotation,
 		"a right that is missing is named once, until it is granted":    rights,
+		"the rights that the documentation names are enough":            documentedRights,
 		"an entry that takes long is not taken over":                    func(t *testing.T, s *servers.RedisServer) { slow(t, "stream", s) },
 		"an element that takes long is not taken over":                  func(t *testing.T, s *servers.RedisServer) { slow(t, "list", s) },
 		"the names of consumers that are gone do not pile up":           namesGo,
@@ -222,6 +226,46 @@ func rights(t *testing.T, s *servers.RedisServer) {
 				}
 			})
 		}
+	}
+}
+
+// documentedRights has a user with the commands of docs/spec/eventsource.md and no others. Nothing is refused, from beginning to end.
+func documentedRights(t *testing.T, s *servers.RedisServer) {
+	docs, err := os.ReadFile("../../../../docs/spec/eventsource.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for way := range ways {
+		t.Run(way, func(t *testing.T) {
+			row := regexp.MustCompile("(?m)^\\| .*`" + way + "`.* \\| (`[a-z]+`.*) \\|$").FindSubmatch(docs)
+			if row == nil {
+				t.Fatal("the documentation has no row with the commands")
+			}
+			user, key := "least-"+way, "least-"+way
+			rule := []any{"ACL", "SETUSER", user, "on", ">pw", "resetchannels", "~" + key, "~{" + key + "}:*", "&" + key}
+			if way == "pattern" {
+				rule = append(rule, "&"+key+"*")
+			}
+			for _, command := range regexp.MustCompile("`([a-z]+)`").FindAllSubmatch(row[1], -1) {
+				rule = append(rule, "+"+string(command[1]))
+			}
+			s.Do(rule...)
+			o := options(way, key, s.Addr())
+			o.Source.Redis.Username, o.Source.Redis.Password = user, "pw"
+			core, logs := observer.New(zap.DebugLevel)
+			taken := &sink{}
+			r := startLogged(t, o, taken, zap.New(core).Sugar())
+			r.awaitReady(true)
+			if err := push(s.Client(), way, key, "x"); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "an event", func() bool { return taken.count("x") == 1 })
+			time.Sleep(4 * o.Source.Redis.RedeliverInterval) // for what is done from time to time
+			r.end()
+			for _, e := range logs.All() {
+				t.Errorf("%s %v", e.Message, e.ContextMap())
+			}
+		})
 	}
 }
 

@@ -27,6 +27,15 @@ type stream struct {
 
 	mu   sync.Mutex
 	held map[string]bool // the entries that this process works on, by id
+	acks *acks           // to be sent next, if there are any
+	send sync.Mutex      // held while acknowledgements are sent
+}
+
+// acks are the ids of entries that are acknowledged with one command.
+type acks struct {
+	ids  []string
+	sent chan struct{} // closed once err is valid
+	err  error
 }
 
 var _ reader = (*stream)(nil)
@@ -165,15 +174,38 @@ func (s *stream) hold(m redis.XMessage) {
 	s.held[m.ID] = true
 	s.mu.Unlock()
 	s.hands.take(s.entry(m), func(taken bool) {
-		if !taken || !s.acknowledge(func(ctx context.Context) error {
-			return s.client.XAck(ctx, s.redis.Stream, s.redis.ConsumerGroup, m.ID).Err()
-		}) {
+		if !taken || !s.acknowledge(func(ctx context.Context) error { return s.ack(ctx, m.ID) }) {
 			return // see leave
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		delete(s.held, m.ID)
 	})
+}
+
+// ack acknowledges an entry, together with all that are to be acknowledged by the time that the command before has been answered.
+func (s *stream) ack(ctx context.Context, id string) error {
+	s.mu.Lock()
+	a := s.acks
+	first := a == nil
+	if first {
+		a = &acks{sent: make(chan struct{})}
+		s.acks = a
+	}
+	a.ids = append(a.ids, id)
+	s.mu.Unlock()
+	if !first {
+		<-a.sent
+		return a.err
+	}
+	s.send.Lock()
+	defer s.send.Unlock()
+	s.mu.Lock()
+	s.acks = nil
+	s.mu.Unlock()
+	a.err = s.client.XAck(ctx, s.redis.Stream, s.redis.ConsumerGroup, a.ids...).Err()
+	close(a.sent)
+	return a.err
 }
 
 func (s *stream) holding() map[string]bool {
@@ -245,23 +277,36 @@ func (s *stream) forget(ctx context.Context, silent time.Duration, name string) 
 	}
 }
 
-// leave makes what is still held old, so that others take it over at once, or else forgets the consumer.
+// leave makes what is still pending old, so that others take it over at once, or else forgets the consumer.
 func (s *stream) leave(ctx context.Context) {
 	s.hands.workers.Wait()
 	if s.position == "" {
 		return // never connected
 	}
-	held := s.holding()
-	if len(held) == 0 {
-		s.forget(ctx, math.MaxInt64, s.consumer())
+	if err := s.giveBack(ctx); err != nil {
+		s.log.Debugw("entries that were not taken wait for the processing timeout", "error", err)
 		return
 	}
-	args := []any{"XCLAIM", s.redis.Stream, s.redis.ConsumerGroup, s.consumer(), 0}
-	for id := range held {
-		args = append(args, id)
-	}
-	args = append(args, "IDLE", s.redis.ProcessingTimeout.Milliseconds(), "JUSTID")
-	if err := s.client.Do(ctx, args...).Err(); err != nil && err != redis.Nil {
-		s.log.Debugw("entries that were not taken wait for the processing timeout", "count", len(held), "error", err)
+	s.forget(ctx, math.MaxInt64, s.consumer())
+}
+
+// giveBack takes in what was read and never begun too.
+func (s *stream) giveBack(ctx context.Context) error {
+	for from := "-"; ; {
+		pending, err := s.client.XPendingExt(ctx, &redis.XPendingExtArgs{
+			Stream: s.redis.Stream, Group: s.redis.ConsumerGroup, Consumer: s.consumer(), Start: from, End: "+", Count: maxInFlight,
+		}).Result()
+		if err != nil || len(pending) == 0 {
+			return err
+		}
+		args := []any{"XCLAIM", s.redis.Stream, s.redis.ConsumerGroup, s.consumer(), 0}
+		for _, p := range pending {
+			args = append(args, p.ID)
+			from = "(" + p.ID
+		}
+		args = append(args, "IDLE", s.redis.ProcessingTimeout.Milliseconds(), "JUSTID")
+		if err := s.client.Do(ctx, args...).Err(); err != nil && err != redis.Nil {
+			return err
+		}
 	}
 }
