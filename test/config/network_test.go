@@ -20,9 +20,12 @@ func TestWhoMayConnect(t *testing.T) {
 		// Those of EventSources and Triggers in our namespace, which the controller makes.
 		"eventsource": {"8081 from controller"},
 		"trigger":     {"8081 from controller"},
+		// The servers of buses in our namespace, which the controller makes.
+		"clustereventbus": {"4222 from everywhere", "6222 from clustereventbus"},
+		"eventbus":        {"4222 from everywhere", "6222 from eventbus"},
 	}
 	pods := list[appsv1.Deployment](t)
-	for _, component := range []string{"eventsource", "trigger"} {
+	for _, component := range []string{"eventsource", "trigger", "eventbus", "clustereventbus"} {
 		d := &appsv1.Deployment{}
 		d.Spec.Template.Labels = map[string]string{"app.kubernetes.io/name": "openfunction-events", "app.kubernetes.io/component": component}
 		pods[component] = d

@@ -181,6 +181,7 @@ func TestController(t *testing.T) {
 	want := map[string]string{
 		"POD_NAME": "metadata.name", "SYSTEM_NAMESPACE": "metadata.namespace",
 		"GATEWAY_IMAGE": deployments["events-gateway"].Spec.Template.Spec.Containers[0].Image,
+		"BUS_IMAGE":     "ko://github.com/openfunction/events/cmd/bus",
 	}
 	if diff := cmp.Diff(got, want); diff != "" {
 		t.Errorf("environment (-got +want):\n%s", diff)

@@ -10,7 +10,7 @@ import (
 	"github.com/openfunction/events/pkg/reconciler/eventbus"
 )
 
-// Reconciler keeps the status of ClusterEventBuses.
+// Reconciler keeps the status of ClusterEventBuses, and the servers of those with spec.embedded.
 type Reconciler struct{ observer *eventbus.Observer }
 
 var _ clustereventbus.Interface = (*Reconciler)(nil)
@@ -18,7 +18,10 @@ var _ clustereventbus.Interface = (*Reconciler)(nil)
 // ReconcileKind says in o's status whether it answers and who uses it.
 func (r *Reconciler) ReconcileKind(ctx context.Context, o *v1alpha1.ClusterEventBus) pkgreconciler.Event {
 	b := eventbus.Bus{Object: o, Status: &o.Status, Name: "ClusterEventBus " + o.Name}
+	declared := o.DeepCopy()
 	var err error
-	b.Plan, b.Problems, err = r.observer.Objects.ClusterEventBus(ctx, o)
+	if b.Servers, err = r.observer.Serve(ctx, declared, &declared.Spec); err == nil {
+		b.Plan, b.Problems, err = r.observer.Objects.ClusterEventBus(ctx, o)
+	}
 	return r.observer.Observe(ctx, b, err)
 }

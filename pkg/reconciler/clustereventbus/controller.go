@@ -1,4 +1,4 @@
-// Package clustereventbus reconciles the status of ClusterEventBuses.
+// Package clustereventbus reconciles ClusterEventBuses.
 package clustereventbus
 
 import (
@@ -13,6 +13,7 @@ import (
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
 	buses "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
 	reconciler "github.com/openfunction/events/pkg/client/injection/reconciler/events/v1alpha1/clustereventbus"
+	"github.com/openfunction/events/pkg/reconciler/broker"
 	"github.com/openfunction/events/pkg/reconciler/eventbus"
 )
 
@@ -23,6 +24,7 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 	r.observer = eventbus.NewObserver(ctx, impl.Tracker)
 
 	_, _ = clustereventbus.Get(ctx).Informer().AddEventHandler(controller.HandleAll(impl.Enqueue))
+	broker.Watch(ctx, "ClusterEventBus", impl)
 	changed := func(_, bus string) { impl.EnqueueKey(types.NamespacedName{Name: bus}) }
 	eventbus.OnUse(ctx, changed)
 	// An EventBus takes its namespace's users from the ClusterEventBus of its name, and gives them back when it goes.

@@ -1,4 +1,4 @@
-// Package eventbus reconciles the status of EventBuses, and holds what ClusterEventBuses have in common with them.
+// Package eventbus reconciles EventBuses, and holds what ClusterEventBuses have in common with them.
 package eventbus
 
 import (
@@ -10,6 +10,7 @@ import (
 
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
 	reconciler "github.com/openfunction/events/pkg/client/injection/reconciler/events/v1alpha1/eventbus"
+	"github.com/openfunction/events/pkg/reconciler/broker"
 )
 
 // NewController returns the controller of EventBuses.
@@ -19,6 +20,7 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 	r.observer = NewObserver(ctx, impl.Tracker)
 
 	_, _ = eventbus.Get(ctx).Informer().AddEventHandler(controller.HandleAll(impl.Enqueue))
+	broker.Watch(ctx, "EventBus", impl)
 	OnUse(ctx, func(namespace, bus string) { impl.EnqueueKey(types.NamespacedName{Namespace: namespace, Name: bus}) })
 	return impl
 }

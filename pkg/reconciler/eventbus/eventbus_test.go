@@ -15,6 +15,7 @@ import (
 	"knative.dev/pkg/apis"
 	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
 	"knative.dev/pkg/controller"
+	"knative.dev/pkg/kmeta"
 	"knative.dev/pkg/logging"
 	pkgreconciler "knative.dev/pkg/reconciler"
 	rt "knative.dev/pkg/reconciler/testing"
@@ -24,6 +25,7 @@ import (
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
 	reconciler "github.com/openfunction/events/pkg/client/injection/reconciler/events/v1alpha1/eventbus"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/reconciler/broker"
 	"github.com/openfunction/events/pkg/reconciler/objects"
 	. "github.com/openfunction/events/pkg/reconciler/testing"
 	"github.com/openfunction/events/pkg/reconciler/workload"
@@ -46,6 +48,10 @@ func unreachable(reason, why string) option {
 
 func seen(generation int64) option {
 	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.ObservedGeneration = generation }
+}
+
+func servers(v v1alpha1.Verdict) option {
+	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkServers(v) }
 }
 
 func usedBy(eventSources, triggers []string) option {
@@ -80,6 +86,13 @@ func after(d time.Duration, data map[string]any) map[string]any {
 func TestEventBus(t *testing.T) {
 	answers := workload.State{Ready: true}
 	away := workload.State{Reason: workload.ReasonUnreachable, Message: "dial nats.nats:4222: connection refused"}
+	starting := workload.State{Reason: "Starting", Message: "0 of 1 servers are ready: there is no pod eventbus-b-0"}
+	notRunning := workload.State{Reason: "NotRunning", Message: "2 of 3 servers are ready: pod eventbus-b-1: CrashLoopBackOff"}
+	refused := workload.State{Reason: "Refused", Message: "exceeded quota"}
+	embedded, err := broker.PlaceOf("EventBus", "default", "b").Connect(bus(Embedded).Spec.Embedded, Servers("default", "eventbus-b").Data)
+	if err != nil {
+		t.Fatal(err)
+	}
 	const notApplied = "the gateway runs another plan"
 	const noBackendMessage = "spec: has no backend: set exactly one of natsStreaming, jetStream, kafka or embedded (embedded: {} needs no server)"
 	eleven := []runtime.Object{bus(seen(1))}
@@ -159,14 +172,41 @@ func TestEventBus(t *testing.T) {
 		WantStatusUpdates: update(generation(2, bus(WithURL("nats://other:4222"), waiting(notApplied), seen(2)))),
 		WantEvents:        []string{"Normal Waiting " + notApplied},
 	}, {
-		Name:          "an embedded bus is not supported, which only an edit cures",
+		Name:          "an embedded bus waits for its servers",
 		Key:           "default/b",
-		Objects:       []runtime.Object{bus(Embedded, fresh)},
-		OtherTestData: running(answers),
-		WantStatusUpdates: update(bus(Embedded, fresh, unreachable(plan.ReasonNotSupported,
-			"spec.embedded: an embedded bus lives within one process, so there is none in a cluster yet; use natsStreaming or jetStream"), seen(1))),
-		WantEvents: []string{"Warning NotSupported spec.embedded: an embedded bus lives within one process, so there is none in a cluster yet; " +
-			"use natsStreaming or jetStream"},
+		Objects:       []runtime.Object{bus(Embedded, fresh), Servers("default", "eventbus-b")},
+		OtherTestData: after(pollMin, map[string]any{"servers": starting}),
+		WantStatusUpdates: update(bus(Embedded, fresh, waiting("0 of 1 servers are ready: there is no pod eventbus-b-0"),
+			servers(v1alpha1.Pending("Starting", starting.Message)), seen(1))),
+	}, {
+		Name:          "a server that cannot run says why, which is more than that nobody answers",
+		Key:           "default/b",
+		Objects:       []runtime.Object{bus(Embedded, seen(1)), Servers("default", "eventbus-b")},
+		OtherTestData: after(pollMin, map[string]any{"servers": notRunning}),
+		WantStatusUpdates: update(bus(Embedded, unreachable("NotRunning", notRunning.Message),
+			servers(v1alpha1.Bad("NotRunning", notRunning.Message)), seen(1))),
+		WantEvents: []string{"Warning NotRunning " + notRunning.Message},
+	}, {
+		Name:          "servers that cannot be made say why",
+		Key:           "default/b",
+		Objects:       []runtime.Object{bus(Embedded, seen(1))},
+		OtherTestData: after(pollMin, map[string]any{"servers": refused}),
+		WantStatusUpdates: update(bus(Embedded, unreachable("Refused", refused.Message),
+			servers(v1alpha1.Bad("Refused", refused.Message)), seen(1))),
+		WantEvents: []string{"Warning Refused exceeded quota"},
+	}, {
+		Name:    "one of the servers may be away",
+		Key:     "default/b",
+		Objects: []runtime.Object{bus(Embedded, servers(v1alpha1.Good()), seen(1)), Servers("default", "eventbus-b")},
+		OtherTestData: after(pollReachable, map[string]any{
+			"servers": notRunning, "state": answers, "hashes": (&plan.Plan{Buses: []plan.Bus{{Name: "EventBus default/b", JetStream: embedded}}}).Hashes(),
+		}),
+		WantStatusUpdates: update(bus(Embedded, servers(v1alpha1.Bad("NotRunning", notRunning.Message)), seen(1))),
+	}, {
+		Name:          "while the servers cannot be looked at the status stays",
+		Key:           "default/b",
+		Objects:       []runtime.Object{bus(Embedded, seen(1))},
+		OtherTestData: after(pollMax, map[string]any{"error": errors.New("connection refused")}),
 	}, {
 		Name:              "a bus that is invalid since an upgrade says so, and is no error",
 		Key:               "default/b",
@@ -206,10 +246,15 @@ func newReconciler(t *testing.T, row *rt.TableRow) (controller.Reconciler, rt.Ac
 		}
 		return state
 	}
+	made := func(context.Context, kmeta.OwnerRefable, *v1alpha1.EmbeddedSpec) (workload.State, error) {
+		state, _ := row.OtherTestData["servers"].(workload.State)
+		err, _ := row.OtherTestData["error"].(error)
+		return state, err
+	}
 	recorder := record.NewFakeRecorder(10)
 	client := eventsclient.Get(ctx)
 	r := reconciler.NewReconciler(ctx, logging.FromContext(ctx), client, eventbus.Get(ctx).Lister(), recorder,
-		&Reconciler{observer: &Observer{Objects: objects.NewReader(ctx, &rt.FakeTracker{}), Shared: shared}})
+		&Reconciler{observer: &Observer{Objects: objects.NewReader(ctx, &rt.FakeTracker{}), Shared: shared, Servers: made}})
 	if err := r.(pkgreconciler.LeaderAware).Promote(pkgreconciler.UniversalBucket(), func(pkgreconciler.Bucket, types.NamespacedName) {}); err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/reconciler/broker"
 	"github.com/openfunction/events/pkg/reconciler/objects"
 	"github.com/openfunction/events/pkg/reconciler/workload"
 )
@@ -35,13 +36,36 @@ type Observer struct {
 	Objects *objects.Reader
 	// Shared says whether the shared gateway runs what hash says for the object of that name. See workload.Clients.
 	Shared func(ctx context.Context, object, hash string) workload.State
+	// Servers makes the servers of a bus with spec.embedded. See broker.Clients.
+	Servers func(ctx context.Context, bus kmeta.OwnerRefable, spec *v1alpha1.EmbeddedSpec) (workload.State, error)
 
 	told objects.Told
 }
 
 // NewObserver returns an Observer with the listers and clients of ctx.
 func NewObserver(ctx context.Context, t tracker.Interface) *Observer {
-	return &Observer{Objects: objects.NewReader(ctx, t), Shared: workload.NewClients(ctx).Shared}
+	return &Observer{Objects: objects.NewReader(ctx, t), Shared: workload.NewClients(ctx).Shared, Servers: broker.NewClients(ctx).Apply}
+}
+
+// Declared is an EventBus or a ClusterEventBus.
+type Declared interface {
+	kmeta.OwnerRefable
+	apis.Defaultable
+	apis.Validatable
+}
+
+// Serve makes the servers of a bus, of which it is given a copy and the spec of that, if it is valid and to have some. Their state is nil if
+// not.
+func (o *Observer) Serve(ctx context.Context, bus Declared, spec *v1alpha1.EventBusSpec) (*workload.State, error) {
+	bus.SetDefaults(ctx)
+	if spec.Embedded == nil || bus.Validate(ctx).Filter(apis.ErrorLevel) != nil {
+		return nil, nil
+	}
+	s, err := o.Servers(ctx, bus, spec.Embedded)
+	if err != nil {
+		return nil, err
+	}
+	return &s, nil
 }
 
 // Bus is an EventBus or a ClusterEventBus that is being reconciled.
@@ -51,6 +75,8 @@ type Bus struct {
 	Status *v1alpha1.EventBusStatus
 	// Name is what plans call it: "EventBus ns/name" or "ClusterEventBus name".
 	Name string
+	// Servers is the state of its servers, nil when it has none.
+	Servers *workload.State
 	// Plan is its part of a plan, nil when there are Problems.
 	Plan     *plan.Bus
 	Problems []plan.Problem
@@ -67,12 +93,16 @@ func (o *Observer) Observe(ctx context.Context, b Bus, err error) pkgreconciler.
 	b.Status.MarkUsers(names(eventSources), names(triggers))
 
 	before := b.reachable().Status
-	if len(b.Problems) > 0 {
+	switch {
+	case b.refused():
+		b.Status.MarkUnreachable(b.Servers.Reason, "%s", b.Servers.Message)
+	case len(b.Problems) > 0:
 		p := b.Problems[0]
 		b.Status.MarkUnreachable(p.Reason, "%s: %s", p.Path, p.Message)
-	} else {
+	default:
 		b.mark(o.Shared(ctx, b.Name, hash(b.Plan)))
 	}
+	b.markServers()
 	now := b.reachable()
 	if o.told.News(b.Object.(metav1.Object).GetUID(), now.Status) && now.Status != before {
 		tell(ctx, &b, now)
@@ -88,10 +118,31 @@ func (b *Bus) mark(s workload.State) {
 	switch {
 	case s.Ready:
 		b.Status.MarkReachable()
+	case b.Servers != nil && b.Servers.Reason == broker.ReasonNotRunning: // which says more than that nobody is there
+		b.Status.MarkUnreachable(b.Servers.Reason, "%s", b.Servers.Message)
+	case b.Servers != nil && !b.Servers.Ready:
+		b.Status.MarkWaiting("%s", b.Servers.Message)
 	case s.Reason == workload.ReasonUnreachable, s.Reason == workload.ReasonNotApplied: // Waiting alone does not help.
 		b.Status.MarkUnreachable(s.Reason, "%s", s.Message)
 	default:
 		b.Status.MarkWaiting("%s", s.Message)
+	}
+}
+
+// refused tells whether servers cannot be made.
+func (b *Bus) refused() bool {
+	return b.Servers != nil && (b.Servers.Reason == workload.ReasonNotOwned || b.Servers.Reason == workload.ReasonRefused)
+}
+
+func (b *Bus) markServers() {
+	switch s := b.Servers; {
+	case s == nil:
+	case s.Ready:
+		b.Status.MarkServers(v1alpha1.Good())
+	case s.Reason == broker.ReasonStarting:
+		b.Status.MarkServers(v1alpha1.Pending(s.Reason, s.Message))
+	default:
+		b.Status.MarkServers(v1alpha1.Bad(s.Reason, s.Message))
 	}
 }
 

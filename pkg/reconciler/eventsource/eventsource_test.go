@@ -97,7 +97,7 @@ SourcesReady True
 `},
 		{"no bus", tick(), nil, `
 Error components 0/2 workloads 0/1
-BusReady False BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are no others either); add an EventBus named b
+BusReady False BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are no others either); add an EventBus named b, for example with spec.embedded: {}
 SinkResolved True NotUsed: spec.sink is not set
 SourcesReady Unknown BusNotFound: no event is received until the bus can be used
 `},
@@ -125,9 +125,9 @@ BusReady Unknown Waiting: EventBus shop/b: the shared gateway has no pod
 SinkResolved True NotUsed: spec.sink is not set
 SourcesReady True
 `},
-		{"an embedded bus", tick(), []runtime.Object{EventBus("shop", "b", Embedded)}, `
+		{"an embedded bus without servers", tick(), []runtime.Object{EventBus("shop", "b", Embedded)}, `
 Error components 0/2 workloads 0/1
-BusReady False BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.embedded: an embedded bus lives within one process, so there is none in a cluster yet; use natsStreaming or jetStream
+BusReady False BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.embedded: its servers are not made yet
 SinkResolved True NotUsed: spec.sink is not set
 SourcesReady Unknown BusNotReady: no event is received until the bus can be used
 `},
@@ -269,7 +269,7 @@ func TestStory(t *testing.T) {
 		}, "Running"},
 		{"the bus goes, and the workloads stay", func() { must(events.EventBuses("shop").Delete(w.Ctx, "b", metav1.DeleteOptions{})) }, Pass{
 			Writes: []string{"update es: eventsources/status"},
-			Events: []string{`Warning BusNotFound spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are no others either); add an EventBus named b`},
+			Events: []string{`Warning BusNotFound spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are no others either); add an EventBus named b, for example with spec.embedded: {}`},
 			Again:  "later",
 		}, "Error"},
 		{"an event goes while there is no bus", func() { edit(func(es *v1alpha1.EventSource) { es.Spec.Kafka = nil }) }, Pass{

@@ -26,6 +26,7 @@ import (
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventsource"
+	"github.com/openfunction/events/pkg/reconciler/broker"
 	"github.com/openfunction/events/pkg/reconciler/objects"
 	"github.com/openfunction/events/pkg/reconciler/workload"
 )
@@ -77,6 +78,10 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 		_, _ = informer.AddEventHandler(specChanged(soon))
 	}
 	for _, selector := range ctx.Value(filtered.LabelKey{}).([]string) {
+		_, _ = secret.Get(ctx, selector).Informer().AddEventHandler(cache.FilteringResourceEventHandler{
+			FilterFunc: broker.IsPart, // of a bus, which says how to connect
+			Handler:    controller.HandleAll(soon),
+		})
 		_, _ = secret.Get(ctx, selector).Informer().AddEventHandler(cache.FilteringResourceEventHandler{
 			FilterFunc: controller.FilterWithNameAndNamespace(key.Namespace, key.Name),
 			Handler:    controller.HandleAll(soon),

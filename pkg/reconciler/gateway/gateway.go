@@ -120,7 +120,9 @@ func (p *pass) addBus(b *plan.Bus, problems []plan.Problem, err error) {
 	if b != nil {
 		p.plan.Buses = append(p.plan.Buses, *b)
 	}
-	p.waits = p.waits || slices.ContainsFunc(problems, func(problem plan.Problem) bool { return problem.Reason == plan.ReasonSecretNotFound })
+	p.waits = p.waits || slices.ContainsFunc(problems, func(problem plan.Problem) bool {
+		return problem.Reason == plan.ReasonSecretNotFound || problem.Reason == plan.ReasonBusNotReady
+	})
 	p.unread = errors.Join(p.unread, err)
 }
 

@@ -140,11 +140,12 @@ EventBus a/default
 		},
 		{
 			name:  "buses that nobody uses are there, for their status, but not those that cannot be used",
-			there: all(Secret("a", "s")),
-			after: all(EventBus("a", "one", WithToken("s")), EventBus("a", "two", Embedded), EventBus("a", "three", WithToken("missing")), ClusterEventBus("four")),
+			there: all(Secret("a", "s"), Servers("a", "eventbus-two")),
+			after: all(EventBus("a", "one", WithToken("s")), EventBus("a", "two", Embedded), EventBus("b", "two", Embedded), EventBus("a", "three", WithToken("missing")), ClusterEventBus("four")),
 			want: `
 ClusterEventBus four
-EventBus a/one t0ken`,
+EventBus a/one t0ken
+EventBus a/two`,
 		},
 		{
 			name:  "the sinks of EventSources that have a bus are served here",
@@ -258,7 +259,8 @@ func TestWhenToLookAgain(t *testing.T) {
 		{"all is well", []runtime.Object{EventBus("a", "default"), EventSource("a", "es", WithHTTP("e"))}, "later"},
 		{"a bus lacks its Secret", []runtime.Object{EventBus("a", "default", WithToken("s"))}, "soon"},
 		{"an EventSource lacks its sink", []runtime.Object{EventSource("a", "es", WithHTTP("e"), WithSink(Service("", "missing")))}, "soon"},
-		{"only an edit helps", []runtime.Object{EventBus("a", "default", Embedded)}, "later"},
+		{"a bus lacks its servers", []runtime.Object{EventBus("a", "default", Embedded)}, "soon"},
+		{"only an edit helps", []runtime.Object{EventBus("a", "default", WithURL(""))}, "later"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := newWorld(t, tt.objects...)

@@ -17,9 +17,6 @@ import (
 // defaultBus is what carries the events of objects that name no bus.
 const defaultBus = "default"
 
-// notEmbedded says why a bus with spec.embedded is none in a cluster.
-const notEmbedded = "an embedded bus lives within one process, so there is none in a cluster yet; use natsStreaming or jetStream"
-
 // declared is an EventBus or, without a namespace, a ClusterEventBus.
 type declared struct {
 	namespace, name string
@@ -76,9 +73,6 @@ func (d *declared) check(ctx context.Context) (v1alpha1.EventBusSpec, []plan.Pro
 	var problems []plan.Problem
 	for _, p := range v1alpha1.Flatten(b.Validate(ctx).Filter(apis.ErrorLevel)) {
 		problems = append(problems, d.problem(p.Path, plan.ReasonInvalid, p.Message))
-	}
-	if problems == nil && b.Spec.Embedded != nil {
-		problems = append(problems, d.problem("spec.embedded", plan.ReasonNotSupported, notEmbedded))
 	}
 	return b.Spec, problems
 }
@@ -145,7 +139,7 @@ func (s *scope) addAll() {
 
 // addName adds a bus of which only the name matters: it compiles whatever it is, and reads no Secrets.
 func (s *scope) addName(d *declared) {
-	s.addBus(d, v1alpha1.EventBusSpec{Embedded: &v1alpha1.EmbeddedSpec{}})
+	s.addBus(d, v1alpha1.EventBusSpec{JetStream: &v1alpha1.JetStreamSpec{}})
 }
 
 // addBus adds d with a spec, unless it was added before.

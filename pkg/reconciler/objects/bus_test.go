@@ -22,13 +22,14 @@ func TestBus(t *testing.T) {
 		{"a ClusterEventBus reads the Secrets of the system", ClusterEventBus("b", WithToken("nats")), "ClusterEventBus b t0ken", ""},
 		{"a Secret is missing", EventBus("shop", "b", WithToken("x")), "",
 			`SecretNotFound EventBus shop/b: spec.jetStream.tokenFrom: key "token" of Secret shop/x: there is no such Secret`},
-		{"an embedded one", ClusterEventBus("b", Embedded), "",
-			"NotSupported ClusterEventBus b: spec.embedded: an embedded bus lives within one process, so there is none in a cluster yet; use natsStreaming or jetStream"},
+		{"an embedded one whose servers are not made yet", ClusterEventBus("b", Embedded), "",
+			"BusNotReady ClusterEventBus b: spec.embedded: its servers are not made yet"},
+		{"an embedded one", EventBus("shop", "e", Embedded), "EventBus shop/e tls://eventbus-e-0.eventbus-e.shop.svc:4222 hunter2", ""},
 		{"an invalid one", EventBus("shop", "b", WithURL("")), "",
 			"Invalid EventBus shop/b: spec.jetStream.url: is empty: write a URL such as nats://host:port, several separated by commas"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			ctx := NewWorld(t, tt.bus, Secret("shop", "nats"), Secret("", "nats")).Ctx
+			ctx := NewWorld(t, tt.bus, Secret("shop", "nats"), Secret("", "nats"), Servers("shop", "eventbus-e")).Ctx
 			r := objects.NewReader(ctx, noTracker())
 			var b *plan.Bus
 			var problems []plan.Problem
@@ -45,6 +46,9 @@ func TestBus(t *testing.T) {
 			got, said := "", ""
 			if b != nil {
 				got = b.Name + " " + b.JetStream.Token
+				if b.JetStream.Password != "" {
+					got = b.Name + " " + b.JetStream.URL + " " + b.JetStream.Password
+				}
 			}
 			for _, p := range problems {
 				said += p.Reason + " " + p.Error()

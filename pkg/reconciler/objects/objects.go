@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"slices"
-	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/labels"
@@ -211,8 +210,6 @@ func (s *scope) compile() {
 	p, problems := plan.Compile(s.objects, s.options())
 	for _, problem := range problems {
 		if problem.Kind == s.kind && problem.Namespace == s.namespace && problem.Name == s.name {
-			// The hint is for one process: nobody runs an embedded bus in a cluster.
-			problem.Message = strings.TrimSuffix(problem.Message, ", for example with spec.embedded: {}")
 			s.compiled.Problems = append(s.compiled.Problems, problem)
 		}
 	}

@@ -80,18 +80,18 @@ bus "" True NotUsed
 `},
 		{"a bus that is missing passes, and those that exist are listed", EventSource("shop", "es", WithBus("b"), WithCron("tick")),
 			[]runtime.Object{EventBus("shop", "c", WithToken("missing")), EventBus("other", "b")}, `
-BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are: EventBus shop/c); add an EventBus named b
+BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are: EventBus shop/c); add an EventBus named b, for example with spec.embedded: {}
 bus "" False BusNotFound
 keep
 `},
 		{"the sink is looked at even without its bus", EventSource("shop", "es", WithBus("b"), WithCron("tick"), WithSink(Service("shop", "display"))), nil, `
-BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are no others either); add an EventBus named b
+BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are no others either); add an EventBus named b, for example with spec.embedded: {}
 SinkNotResolved: spec.sink: Service shop/display (serving.knative.dev/v1) does not exist: create it, or correct the ref
 bus "" False BusNotFound
 keep
 `},
-		{"an embedded bus is none", EventSource("shop", "es", WithBus("b"), WithCron("tick")), []runtime.Object{EventBus("shop", "b", Embedded)}, `
-BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.embedded: an embedded bus lives within one process, so there is none in a cluster yet; use natsStreaming or jetStream
+		{"an embedded bus has no servers yet", EventSource("shop", "es", WithBus("b"), WithCron("tick")), []runtime.Object{EventBus("shop", "b", Embedded)}, `
+BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.embedded: its servers are not made yet
 bus "EventBus shop/b" False BusNotReady
 keep
 `},

@@ -12,7 +12,9 @@ import (
 	duckv1 "knative.dev/pkg/apis/duck/v1"
 	"knative.dev/pkg/tracker"
 
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/reconciler/broker"
 )
 
 // scope is one object while it is being compiled.
@@ -47,10 +49,36 @@ func (s *scope) fail(err error) {
 	}
 }
 
-func (s *scope) options() plan.Options { return plan.Options{Resolve: s.resolve, Secret: s.secret} }
+func (s *scope) options() plan.Options {
+	return plan.Options{Resolve: s.resolve, Secret: s.value, Embedded: s.embedded}
+}
 
-// secret reads from the API server: a controller that watched Secrets would hold all those of the cluster in memory.
-func (s *scope) secret(namespace, name, key string) (string, error) {
+// value is that of a key of a Secret.
+func (s *scope) value(namespace, name, key string) (string, error) {
+	secret := s.secret(namespace, name)
+	if secret == nil {
+		return "", errors.New("there is no such Secret")
+	}
+	value, ok := secret.Data[key]
+	if !ok {
+		return "", errors.New("the Secret has no such key")
+	}
+	return string(value), nil
+}
+
+// embedded says where the servers of a bus are, once they have a Secret.
+func (s *scope) embedded(kind, namespace, name string, spec *v1alpha1.EmbeddedSpec) (*plan.JetStream, error) {
+	place := broker.PlaceOf(kind, namespace, name)
+	var data map[string][]byte
+	if secret := s.secret(place.Namespace, place.Name); secret != nil {
+		data = secret.Data
+	}
+	return place.Connect(spec, data)
+}
+
+// secret reads from the API server: a controller that watched Secrets would hold all those of the cluster in memory. It is nil when there
+// is none.
+func (s *scope) secret(namespace, name string) *corev1.Secret {
 	at := types.NamespacedName{Namespace: namespace, Name: name}
 	secret, ok := s.secrets[at]
 	if !ok {
@@ -67,14 +95,7 @@ func (s *scope) secret(namespace, name, key string) (string, error) {
 		}
 		s.secrets[at] = secret
 	}
-	if secret == nil {
-		return "", errors.New("there is no such Secret")
-	}
-	value, ok := secret.Data[key]
-	if !ok {
-		return "", errors.New("the Secret has no such key")
-	}
-	return string(value), nil
+	return secret
 }
 
 // target is where a destination leads, or why that is not known.

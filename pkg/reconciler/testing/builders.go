@@ -142,7 +142,7 @@ func jetStream(spec *v1alpha1.EventBusSpec, status *v1alpha1.EventBusStatus, opt
 	}
 }
 
-// Embedded makes the bus one that is none in a cluster.
+// Embedded makes the bus one that brings its servers.
 func Embedded(spec *v1alpha1.EventBusSpec, _ *v1alpha1.EventBusStatus) {
 	*spec = v1alpha1.EventBusSpec{Embedded: &v1alpha1.EmbeddedSpec{}}
 }
@@ -189,6 +189,13 @@ func Secret(namespace, name string) *corev1.Secret {
 		ObjectMeta: objectMeta(cmp.Or(namespace, "openfunction"), name),
 		Data:       map[string][]byte{"password": []byte("hunter2"), "token": []byte("t0ken")},
 	}
+}
+
+// Servers is the Secret of the servers of a bus with spec.embedded.
+func Servers(namespace, name string) *corev1.Secret {
+	s := Secret(namespace, name)
+	s.Data = map[string][]byte{"username": []byte("user"), "password": []byte("hunter2"), "ca.crt": []byte("CA")}
+	return s
 }
 
 // Addressable is a Knative Service of which the URL is known. Without a URL it is not.

@@ -26,10 +26,13 @@ import (
 	_ "knative.dev/pkg/client/injection/ducks/duck/v1/addressable/fake" // The informers of whatever events are sent to.
 	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
 	deployments "knative.dev/pkg/client/injection/kube/informers/apps/v1/deployment/filtered/fake"
+	statefulsets "knative.dev/pkg/client/injection/kube/informers/apps/v1/statefulset/filtered/fake"
 	pods "knative.dev/pkg/client/injection/kube/informers/core/v1/pod/filtered/fake"
 	secrets "knative.dev/pkg/client/injection/kube/informers/core/v1/secret/filtered/fake"
+	services "knative.dev/pkg/client/injection/kube/informers/core/v1/service/filtered/fake"
 	serviceaccounts "knative.dev/pkg/client/injection/kube/informers/core/v1/serviceaccount/filtered/fake"
 	_ "knative.dev/pkg/client/injection/kube/informers/factory/filtered/fake" // The informers above.
+	budgets "knative.dev/pkg/client/injection/kube/informers/policy/v1/poddisruptionbudget/filtered/fake"
 	roles "knative.dev/pkg/client/injection/kube/informers/rbac/v1/role/filtered/fake"
 	rolebindings "knative.dev/pkg/client/injection/kube/informers/rbac/v1/rolebinding/filtered/fake"
 	"knative.dev/pkg/controller"
@@ -79,6 +82,7 @@ type World struct {
 func NewWorld(t *testing.T, objects ...runtime.Object) *World {
 	t.Helper()
 	t.Setenv("GATEWAY_IMAGE", "gateway:test")
+	t.Setenv("BUS_IMAGE", "bus:test")
 	ctx, informers := rt.SetupFakeContext(t, workload.WithSelectors)
 	var unstructureds []runtime.Object
 	for _, o := range objects {
@@ -151,6 +155,9 @@ func (w *World) Sync() {
 	ctx, kube, events := w.Ctx, kubeclient.Get(w.Ctx), eventsclient.Get(w.Ctx).EventsV1alpha1()
 	ours := metav1.ListOptions{LabelSelector: selector}
 	w.fill(deployments.Get(ctx, selector).Informer(), must(kube.AppsV1().Deployments("").List(ctx, ours)))
+	w.fill(statefulsets.Get(ctx, selector).Informer(), must(kube.AppsV1().StatefulSets("").List(ctx, ours)))
+	w.fill(services.Get(ctx, selector).Informer(), must(kube.CoreV1().Services("").List(ctx, ours)))
+	w.fill(budgets.Get(ctx, selector).Informer(), must(kube.PolicyV1().PodDisruptionBudgets("").List(ctx, ours)))
 	w.fill(secrets.Get(ctx, selector).Informer(), must(kube.CoreV1().Secrets("").List(ctx, ours)))
 	w.fill(serviceaccounts.Get(ctx, selector).Informer(), must(kube.CoreV1().ServiceAccounts("").List(ctx, ours)))
 	w.fill(roles.Get(ctx, selector).Informer(), must(kube.RbacV1().Roles("").List(ctx, ours)))

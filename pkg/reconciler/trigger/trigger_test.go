@@ -77,7 +77,7 @@ SubscribersReady True
 `},
 		{"no bus", Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", sink)), []runtime.Object{orders}, `
 Error components 1/2 workloads 0/1
-BusReady False BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are no others either); add an EventBus named b
+BusReady False BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are no others either); add an EventBus named b, for example with spec.embedded: {}
 InputsResolved True
 SubscribersReady Unknown BusNotFound: no subscriber runs until the bus can be used
 `},

@@ -47,7 +47,7 @@ type environment struct {
 // WithSelectors returns a context that lets injection make the informers of NewClients. They see nothing but what has our labels: the
 // controller neither holds nor follows the Secrets of a cluster.
 func WithSelectors(ctx context.Context) context.Context {
-	return filteredfactory.WithSelectors(ctx, selector)
+	return filteredfactory.WithSelectors(ctx, Selector)
 }
 
 // NewClients returns the clients and listers of ctx, for the image that the environment names. It panics when there is none.
@@ -58,12 +58,12 @@ func NewClients(ctx context.Context) *Clients {
 	}
 	return &Clients{
 		Kube:            kubeclient.Get(ctx),
-		Deployments:     filtered.Get(ctx, selector).Lister(),
-		Secrets:         secretinformer.Get(ctx, selector).Lister(),
-		ServiceAccounts: serviceaccountinformer.Get(ctx, selector).Lister(),
-		Roles:           roleinformer.Get(ctx, selector).Lister(),
-		RoleBindings:    rolebindinginformer.Get(ctx, selector).Lister(),
-		Pods:            podinformer.Get(ctx, selector).Lister(),
+		Deployments:     filtered.Get(ctx, Selector).Lister(),
+		Secrets:         secretinformer.Get(ctx, Selector).Lister(),
+		ServiceAccounts: serviceaccountinformer.Get(ctx, Selector).Lister(),
+		Roles:           roleinformer.Get(ctx, Selector).Lister(),
+		RoleBindings:    rolebindinginformer.Get(ctx, Selector).Lister(),
+		Pods:            podinformer.Get(ctx, Selector).Lister(),
 		Reports:         NewReports(),
 		Image:           env.GatewayImage,
 	}
@@ -81,13 +81,13 @@ func (c *Clients) Watch(ctx context.Context, component string, impl *controller.
 			Handler: controller.HandleAll(enqueue),
 		})
 	}
-	add(filtered.Get(ctx, selector).Informer(), impl.EnqueueControllerOf)
-	add(secretinformer.Get(ctx, selector).Informer(), impl.EnqueueControllerOf)
-	add(serviceaccountinformer.Get(ctx, selector).Informer(), impl.EnqueueControllerOf)
-	add(roleinformer.Get(ctx, selector).Informer(), impl.EnqueueControllerOf)
-	add(rolebindinginformer.Get(ctx, selector).Informer(), impl.EnqueueControllerOf)
+	add(filtered.Get(ctx, Selector).Informer(), impl.EnqueueControllerOf)
+	add(secretinformer.Get(ctx, Selector).Informer(), impl.EnqueueControllerOf)
+	add(serviceaccountinformer.Get(ctx, Selector).Informer(), impl.EnqueueControllerOf)
+	add(roleinformer.Get(ctx, Selector).Informer(), impl.EnqueueControllerOf)
+	add(rolebindinginformer.Get(ctx, Selector).Informer(), impl.EnqueueControllerOf)
 	// A ReplicaSet controls a pod, and the label of the owner may be shortened: the Deployment knows who it is.
-	add(podinformer.Get(ctx, selector).Informer(), func(o any) {
+	add(podinformer.Get(ctx, Selector).Informer(), func(o any) {
 		pod, err := kmeta.DeletionHandlingAccessor(o)
 		if err != nil {
 			return

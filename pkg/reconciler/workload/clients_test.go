@@ -21,6 +21,8 @@ import (
 	"knative.dev/pkg/controller"
 	"knative.dev/pkg/logging"
 	rt "knative.dev/pkg/reconciler/testing"
+
+	"github.com/openfunction/events/pkg/reconciler/child"
 )
 
 // nothing reconciles nothing.
@@ -91,7 +93,7 @@ func TestWatch(t *testing.T) {
 }
 
 // comes creates an object of others, of which nothing must be heard, and then one of ours.
-func comes[T any, P object[T]](ctx context.Context, t *testing.T, api client[T], ours, others Workload, queued func(string)) {
+func comes[T any, P child.Object[T]](ctx context.Context, t *testing.T, api child.Client[T], ours, others Workload, queued func(string)) {
 	t.Helper()
 	for _, w := range []Workload{others, ours} {
 		o := P(new(T))

@@ -95,7 +95,7 @@ func (c *Clients) state(ctx context.Context, pods []*corev1.Pod, hashes map[stri
 				return s
 			}
 		}
-		why = cmp.Or(why, notRunning(pods[i]))
+		why = cmp.Or(why, NotRunning(pods[i]))
 	}
 	if why == "" && len(pods) > 0 {
 		why = fmt.Sprintf("pod %s is not ready yet", pods[0].Name)

@@ -17,8 +17,8 @@ const (
 
 	product   = "openfunction-events"
 	managedBy = "events-controller"
-	// selector finds everything of ours, the pods of the shared gateway included.
-	selector = labelName + "=" + product
+	// Selector finds everything of ours, the pods of the shared gateway included.
+	Selector = labelName + "=" + product
 )
 
 // labels are those of every child of w, and of its pods.

@@ -9,6 +9,7 @@ import (
 	"knative.dev/pkg/system"
 
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/reconciler/child"
 )
 
 // SharedSecret has the plan of the shared gateway. It is in the system namespace.
@@ -60,9 +61,9 @@ func (c *Clients) SharedPlan(ctx context.Context, next *plan.Plan, keep func(own
 		}
 		return c.removed(ctx, pods)
 	}}.follow
-	id := identity{kind: "Secret", namespace: ns, name: SharedSecret}
+	id := child.ID{Kind: "Secret", Namespace: ns, Name: SharedSecret}
 	var large *TooLargeError
-	_, err := ensure(ctx, id, c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
+	_, err := child.Ensure(ctx, id, c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
 		s.Labels = merged(s.Labels, map[string]string{labelName: product, labelManagedBy: managedBy, labelComponent: "gateway"})
 		delete(s.Annotations, annotationTooLarge)
 		last := storedPlan(s)

@@ -26,8 +26,8 @@ func notStarted(d *appsv1.Deployment) string {
 	return "no pod yet"
 }
 
-// notRunning says what keeps p from running, if something does.
-func notRunning(p *corev1.Pod) string {
+// NotRunning says what keeps p from running, if something does.
+func NotRunning(p *corev1.Pod) string {
 	for _, s := range slices.Concat(p.Status.InitContainerStatuses, p.Status.ContainerStatuses) {
 		if why := notRunningContainer(s); why != "" {
 			return fmt.Sprintf("pod %s: %s", p.Name, why)

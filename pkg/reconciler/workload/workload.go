@@ -22,6 +22,7 @@ import (
 	"knative.dev/pkg/kmeta"
 
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/reconciler/child"
 )
 
 // Workload is a plan that runs in a Deployment of its own.
@@ -103,7 +104,7 @@ func (c *Clients) Apply(ctx context.Context, w Workload) (State, error) {
 		}
 	}
 	state, err := c.apply(ctx, w)
-	if taken, ok := errors.AsType[*takenError](err); ok {
+	if taken, ok := errors.AsType[*child.TakenError](err); ok {
 		return State{Reason: ReasonNotOwned, Message: taken.Error()}, nil
 	}
 	if large, ok := errors.AsType[*TooLargeError](err); ok {
@@ -120,18 +121,18 @@ func isEmpty(p *plan.Plan) bool { return len(p.Sources)+len(p.Subscribers) == 0 
 // apply goes from what a pod needs to what starts it.
 func (c *Clients) apply(ctx context.Context, w Workload) (State, error) {
 	ns := w.namespace()
-	account, err := ensure(ctx, w.owned("ServiceAccount"), c.ServiceAccounts.ServiceAccounts(ns), c.Kube.CoreV1().ServiceAccounts(ns), w.fillServiceAccount)
+	account, err := child.Ensure(ctx, w.owned("ServiceAccount"), c.ServiceAccounts.ServiceAccounts(ns), c.Kube.CoreV1().ServiceAccounts(ns), w.fillServiceAccount)
 	if err != nil {
 		return State{}, err
 	}
-	if _, err := ensure(ctx, w.owned("Role"), c.Roles.Roles(ns), c.Kube.RbacV1().Roles(ns), w.fillRole); err != nil {
+	if _, err := child.Ensure(ctx, w.owned("Role"), c.Roles.Roles(ns), c.Kube.RbacV1().Roles(ns), w.fillRole); err != nil {
 		return State{}, err
 	}
-	if _, err := ensure(ctx, w.owned("RoleBinding"), c.RoleBindings.RoleBindings(ns), c.Kube.RbacV1().RoleBindings(ns), w.fillRoleBinding); err != nil {
+	if _, err := child.Ensure(ctx, w.owned("RoleBinding"), c.RoleBindings.RoleBindings(ns), c.Kube.RbacV1().RoleBindings(ns), w.fillRoleBinding); err != nil {
 		return State{}, err
 	}
 	var running *plan.Plan
-	_, err = ensure(ctx, w.owned("Secret"), c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
+	_, err = child.Ensure(ctx, w.owned("Secret"), c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
 		last := storedPlan(s)
 		running = c.succeed(ctx, w, last)
 		w.fillMeta(s)
@@ -141,7 +142,7 @@ func (c *Clients) apply(ctx context.Context, w Workload) (State, error) {
 		return State{}, err
 	}
 	w.alone = Alone(running)
-	d, err := ensure(ctx, w.owned("Deployment"), c.Deployments.Deployments(ns), c.Kube.AppsV1().Deployments(ns), c.fillDeployment(w, account.UID))
+	d, err := child.Ensure(ctx, w.owned("Deployment"), c.Deployments.Deployments(ns), c.Kube.AppsV1().Deployments(ns), c.fillDeployment(w, account.UID))
 	if err != nil {
 		return State{}, err
 	}
@@ -213,14 +214,6 @@ func Name(parts ...string) string { return kmeta.ChildName(strings.Join(parts, "
 
 func (w Workload) namespace() string { return w.Owner.GetObjectMeta().GetNamespace() }
 
-func (w Workload) owned(kind string) identity {
-	return identity{kind: kind, namespace: w.namespace(), name: w.Name, owner: w.Owner}
-}
-
-// takenError says that an object is in the way.
-type takenError struct{ identity }
-
-func (e *takenError) Error() string {
-	kind := e.owner.GetGroupVersionKind().Kind
-	return fmt.Sprintf("%s is in the way: it does not belong to this %s; delete it, or give the %s another name", e.identity, kind, kind)
+func (w Workload) owned(kind string) child.ID {
+	return child.ID{Kind: kind, Namespace: w.namespace(), Name: w.Name, Owner: w.Owner}
 }

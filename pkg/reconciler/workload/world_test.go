@@ -65,7 +65,7 @@ func newWorld(t *testing.T, objects ...runtime.Object) *world {
 // sync is what informers do: the listers know what is there and has our labels.
 func (w *world) sync() {
 	w.t.Helper()
-	ours, err := labels.Parse(selector)
+	ours, err := labels.Parse(Selector)
 	if err != nil {
 		w.t.Fatal(err)
 	}

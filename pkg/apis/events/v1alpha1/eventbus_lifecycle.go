@@ -3,6 +3,7 @@ package v1alpha1
 import (
 	"slices"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"knative.dev/pkg/apis"
 	duckv1 "knative.dev/pkg/apis/duck/v1"
@@ -10,6 +11,9 @@ import (
 
 // EventBusReachable says that the bus answers. It is what Ready of an EventBus and a ClusterEventBus is made of.
 const EventBusReachable apis.ConditionType = "Reachable"
+
+// EventBusServersReady says whether all servers of a bus with spec.embedded are ready. Ready is not made of it: one of three may be away.
+const EventBusServersReady apis.ConditionType = "ServersReady"
 
 var eventBusConditions = apis.NewLivingConditionSet(EventBusReachable)
 
@@ -56,6 +60,19 @@ func (s *EventBusStatus) MarkUnreachable(reason, format string, args ...any) {
 func (s *EventBusStatus) MarkWaiting(format string, args ...any) {
 	s.State = "Pending"
 	eventBusConditions.Manage(s).MarkUnknown(EventBusReachable, "Waiting", format, args...)
+}
+
+// MarkServers says what is known of the servers of a bus with spec.embedded.
+func (s *EventBusStatus) MarkServers(v Verdict) {
+	m := eventBusConditions.Manage(s)
+	switch {
+	case v.IsGood():
+		m.MarkTrue(EventBusServersReady)
+	case v.Status == corev1.ConditionFalse:
+		m.MarkFalse(EventBusServersReady, v.Reason, "%s", v.Message)
+	default:
+		m.MarkUnknown(EventBusServersReady, v.Reason, "%s", v.Message)
+	}
 }
 
 // maxUsedBy bounds the names in a status.
