@@ -67,7 +67,7 @@ func install(t *testing.T) *installation {
 	t.Helper()
 	i := &installation{KubernetesCluster: servers.Kubernetes(t), t: t}
 	images := map[string]string{}
-	for _, name := range []string{"controller", "webhook", "gateway"} {
+	for _, name := range []string{"controller", "webhook", "gateway", "bus"} {
 		images["images.example/events-"+name] = servers.Build(t, ".", "./cmd/"+name, name)
 	}
 	self, err := os.Executable()
@@ -100,7 +100,7 @@ func (i *installation) explain() {
 		return
 	}
 	for _, args := range [][]string{
-		{"get", "eb,ceb,es,tg", "-A"}, {"get", "pods,deploy", "-A"},
+		{"get", "eb,ceb,es,tg", "-A"}, {"get", "pods,deploy,sts,pvc", "-A"},
 		{"-n", "openfunction", "logs", "deployment/events-controller", "--tail=60"}, {"-n", "openfunction", "logs", "deployment/events-gateway", "--tail=30"},
 	} {
 		out, err := i.Try(args...)

@@ -47,7 +47,7 @@ func newCluster(dir string) (*cluster, error) {
 		return nil, fmt.Errorf("cluster: another one runs on this machine: %w", err)
 	}
 	_ = l.Close()
-	for _, old := range []string{"etcd", "pods"} {
+	for _, old := range []string{"etcd", "pods", "claims"} {
 		if err := os.RemoveAll(filepath.Join(dir, old)); err != nil {
 			return nil, fmt.Errorf("cluster: remove the earlier one: %w", err)
 		}

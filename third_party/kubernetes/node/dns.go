@@ -14,7 +14,7 @@ const dnsIP = "127.77.255.53"
 // DNSAddress is where pods ask for names. It is also what keeps two clusters off one machine.
 const DNSAddress = dnsIP + ":53"
 
-// serveDNS answers for <service>.<namespace>.svc.cluster.local until ctx ends; every other name does not exist.
+// serveDNS answers for <service>.<namespace>.svc.cluster.local and <host>.<service>.<namespace>.svc.cluster.local until ctx ends; every other name does not exist.
 func (n *node) serveDNS(ctx context.Context, conn net.PacketConn) {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
@@ -70,11 +70,15 @@ func (n *node) resolve(query []byte) ([]byte, error) {
 	return b.Finish()
 }
 
-// addresses are the Service's own, or those of its ready pods if it is headless.
+// addresses are the Service's own, or those of its ready pods if it is headless. A pod of such a Service may have a name of its own there.
 func (n *node) addresses(name string) (ips []string, exists bool) {
 	rest, ok := strings.CutSuffix(name, ".svc.cluster.local.")
 	if !ok {
 		return nil, false
+	}
+	host := ""
+	if strings.Count(rest, ".") == 2 {
+		host, rest, _ = strings.Cut(rest, ".")
 	}
 	service, namespace, _ := strings.Cut(rest, ".")
 	s, err := n.services.Services(namespace).Get(service)
@@ -82,10 +86,12 @@ func (n *node) addresses(name string) (ips []string, exists bool) {
 		return nil, false
 	}
 	if s.Spec.ClusterIP != corev1.ClusterIPNone {
-		return s.Spec.ClusterIPs, true
+		return s.Spec.ClusterIPs, host == ""
 	}
 	for _, pod := range n.readyPods(s) {
-		ips = append(ips, pod.Status.PodIP)
+		if host == "" || pod.Spec.Hostname == host && pod.Spec.Subdomain == service {
+			ips = append(ips, pod.Status.PodIP)
+		}
 	}
-	return ips, true
+	return ips, host == "" || ips != nil
 }

@@ -41,7 +41,7 @@ func newPodRunner(n *node, pod *corev1.Pod, ip [4]byte) *podRunner {
 	r := &podRunner{node: n, pod: pod.DeepCopy(), ip: ip, wake: make(chan struct{}, 1), kill: make(chan struct{})}
 	r.pod.Status.PodIP = net.IP(ip[:]).String()
 	r.dir = filepath.Join(n.dir, "pods", pod.Namespace+"_"+pod.Name)
-	r.volumes = &volumes{node: n, pod: r.pod, dir: filepath.Join(r.dir, "volumes"), tokens: map[string]token{}}
+	r.volumes = &volumes{node: n, pod: r.pod, dir: filepath.Join(r.dir, "volumes"), tokens: map[string]token{}, claims: map[string]string{}}
 	for i := range pod.Spec.InitContainers {
 		c := newContainer(r, &r.pod.Spec.InitContainers[i], pod.Status.InitContainerStatuses)
 		if c.spec.RestartPolicy == nil && c.policy == corev1.RestartPolicyAlways {

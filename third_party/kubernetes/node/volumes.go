@@ -9,6 +9,7 @@ import (
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -17,7 +18,8 @@ type volumes struct {
 	node   *node
 	pod    *corev1.Pod
 	dir    string
-	tokens map[string]token // by audience
+	tokens map[string]token  // by audience
+	claims map[string]string // folders of claims, by name
 }
 
 type token struct {
@@ -29,6 +31,9 @@ type token struct {
 func (v *volumes) path(volume corev1.Volume) string {
 	if volume.HostPath != nil {
 		return volume.HostPath.Path
+	}
+	if claim := volume.PersistentVolumeClaim; claim != nil {
+		return v.claims[claim.ClaimName]
 	}
 	return filepath.Join(v.dir, volume.Name)
 }
@@ -48,6 +53,8 @@ func (v *volumes) writeVolume(ctx context.Context, volume corev1.Volume) error {
 	switch {
 	case volume.HostPath != nil:
 		return nil
+	case volume.PersistentVolumeClaim != nil:
+		return v.claim(ctx, volume.PersistentVolumeClaim.ClaimName)
 	case volume.EmptyDir != nil:
 		return os.MkdirAll(v.path(volume), 0o777)
 	case volume.Secret != nil:
@@ -74,6 +81,39 @@ func (v *volumes) writeVolume(ctx context.Context, volume corev1.Volume) error {
 		}
 	}
 	return writeAtomically(v.path(volume), files)
+}
+
+// claim finds the folder of a claim, which stays as long as the claim does. A claim without a volume gets one.
+func (v *volumes) claim(ctx context.Context, name string) error {
+	if v.claims[name] != "" {
+		return nil
+	}
+	core := v.node.client.CoreV1()
+	claim, err := core.PersistentVolumeClaims(v.pod.Namespace).Get(ctx, name, metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(v.node.dir, "claims", string(claim.UID))
+	if err := os.MkdirAll(dir, 0o777); err != nil {
+		return err
+	}
+	if claim.Status.Phase == corev1.ClaimBound {
+		v.claims[name] = dir
+		return nil
+	}
+	volume := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "local-" + string(claim.UID)}}
+	volume.Spec = corev1.PersistentVolumeSpec{
+		Capacity: claim.Spec.Resources.Requests, AccessModes: claim.Spec.AccessModes, PersistentVolumeReclaimPolicy: corev1.PersistentVolumeReclaimRetain,
+		ClaimRef:               &corev1.ObjectReference{Kind: "PersistentVolumeClaim", APIVersion: "v1", Namespace: claim.Namespace, Name: name, UID: claim.UID},
+		PersistentVolumeSource: corev1.PersistentVolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: dir}},
+	}
+	if claim.Spec.StorageClassName != nil {
+		volume.Spec.StorageClassName = *claim.Spec.StorageClassName
+	}
+	if _, err := core.PersistentVolumes().Create(ctx, volume, metav1.CreateOptions{}); err != nil && !apierrors.IsAlreadyExists(err) {
+		return err
+	}
+	return fmt.Errorf("claim %s is not bound yet", name)
 }
 
 // project adds source's files to files.

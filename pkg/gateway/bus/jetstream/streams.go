@@ -29,6 +29,7 @@ const (
 // Error codes of the server that nats.go has no name for.
 const (
 	codeAccountExceeded jetstream.ErrorCode = 10002
+	codeServerExceeded  jetstream.ErrorCode = 10023
 	codeMemoryExceeded  jetstream.ErrorCode = 10028
 	codeStorageExceeded jetstream.ErrorCode = 10047
 	codeSubjectsOverlap jetstream.ErrorCode = 10065

@@ -80,7 +80,7 @@ func (b *Bus) refusal(ctx context.Context, err error) error {
 	}
 	u := b.unavailable(err)
 	switch code(err) {
-	case codeAccountExceeded, codeMemoryExceeded, codeStorageExceeded:
+	case codeAccountExceeded, codeServerExceeded, codeMemoryExceeded, codeStorageExceeded:
 		u.Full = true
 	case codeStoreFailed:
 		u.Full = strings.Contains(err.Error(), "maximum") || strings.Contains(err.Error(), "no space")

@@ -1,10 +1,17 @@
 package embedded
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
+	"github.com/openfunction/events/pkg/plan"
 )
 
 func TestADirectoryThatCannotBeUsedIsSaidAtOnce(t *testing.T) {
@@ -27,4 +34,50 @@ func TestATemporaryDirectoryIsRemoved(t *testing.T) {
 	if _, err := os.Stat(dir); !os.IsNotExist(err) {
 		t.Errorf("after Close, Stat(%s) = %v, want that it does not exist", dir, err)
 	}
+}
+
+func newEvent(t testing.TB, id string, data []byte) *event.Event {
+	t.Helper()
+	var b event.Binary
+	for name, value := range map[string]string{"specversion": "1.0", "id": id, "source": "/test", "type": "test"} {
+		if err := b.Set(name, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	e, err := b.Event("text/plain", data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// TestAServerWhoseRoomIsFullRefuses wants what is published to be refused as too much for the bus, and not as a mistake of the publisher.
+func TestAServerWhoseRoomIsFullRefuses(t *testing.T) {
+	s, err := Start(Options{Dir: t.TempDir(), SyncInterval: time.Minute, MaxBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b := jetstream.New(t.Context(), jetstream.Options{Name: "b", InProcess: s, Config: plan.JetStream{Replicas: 1, AckWait: time.Second}})
+	defer b.Close()
+	letters := b.Topic(bus.Topic{Name: "openfunction.test.trigger.t.deadletter"}) // which are kept, whoever subscribes
+	data := make([]byte, 200<<10)
+	var away *event.Unavailable
+	for n, deadline := 0, time.Now().Add(30*time.Second); time.Now().Before(deadline) && n < 100; {
+		err := letters.Handle(t.Context(), newEvent(t, strings.Repeat("x", n+1), data))
+		switch {
+		case err == nil:
+			n++
+		case !errors.As(err, &away):
+			t.Fatalf("Handle() = %v, want *event.Unavailable", err)
+		case away.Full:
+			if n == 0 {
+				t.Error("full before the first event")
+			}
+			return
+		default:
+			time.Sleep(10 * time.Millisecond) // not connected yet
+		}
+	}
+	t.Errorf("never full; the last refusal is %v", away)
 }
