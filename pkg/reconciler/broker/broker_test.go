@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -20,7 +21,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgotesting "k8s.io/client-go/testing"
 	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
+	"knative.dev/pkg/controller"
 	"knative.dev/pkg/kmeta"
+	"knative.dev/pkg/logging"
 	"knative.dev/pkg/system"
 	"sigs.k8s.io/yaml"
 
@@ -332,4 +335,56 @@ func TestConnect(t *testing.T) {
 			t.Errorf("Connect() = %v, want %s", err, want)
 		}
 	}
+}
+
+// nothing reconciles nothing.
+type nothing struct{}
+
+func (nothing) Reconcile(context.Context, string) error { return nil }
+
+// TestWatch wants a bus in the queue whose server comes or whose Secret goes, and not one of another kind.
+func TestWatch(t *testing.T) {
+	for kind, want := range map[string]string{"EventBus": "shop/b", "ClusterEventBus": "/c"} {
+		t.Run(kind, func(t *testing.T) {
+			w := NewWorld(t)
+			impl := controller.NewContext(w.Ctx, nothing{}, controller.ControllerOptions{WorkQueueName: "test", Logger: logging.FromContext(w.Ctx)})
+			broker.Watch(w.Ctx, kind, impl)
+			w.Run()
+			eb, ceb := EventBus("shop", "b", Embedded), ClusterEventBus("c", Embedded)
+			clients := broker.NewClients(w.Ctx)
+			for range 2 { // which makes the first ones and then looks at them again
+				for _, b := range []struct {
+					kmeta.OwnerRefable
+					spec *v1alpha1.EmbeddedSpec
+				}{{eb, eb.Spec.Embedded}, {ceb, ceb.Spec.Embedded}} {
+					if _, err := clients.Apply(w.Ctx, b, b.spec); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			if got := w.Next(impl); got != want {
+				t.Errorf("queued is %s, want %s", got, want)
+			}
+			place := broker.PlaceOf(kind, "shop", want[len(want)-1:])
+			if err := kubeclient.Get(w.Ctx).CoreV1().Secrets(place.Namespace).Delete(w.Ctx, place.Name, metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if got := w.Next(impl); got != want {
+				t.Errorf("after a Secret went, queued is %s, want %s", got, want)
+			}
+		})
+	}
+}
+
+func TestNewClientsNeedsAnImage(t *testing.T) {
+	w := NewWorld(t)
+	if err := os.Unsetenv("BUS_IMAGE"); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if recover() == nil {
+			t.Error("there are clients without an image")
+		}
+	}()
+	broker.NewClients(w.Ctx)
 }

@@ -45,3 +45,19 @@ func TestMarkUsersNamesTheFirstTen(t *testing.T) {
 		t.Errorf("without users (-got +want):\n%s", diff)
 	}
 }
+
+// TestServersDoNotDecide wants Ready to be about whether the bus answers: one of three servers may be away.
+func TestServersDoNotDecide(t *testing.T) {
+	b := &EventBus{}
+	b.Status.MarkReachable()
+	for _, v := range []Verdict{Pending("Starting", "2 of 3"), Bad("NotRunning", "2 of 3"), Good()} {
+		b.Status.MarkServers(v)
+		c := b.Status.GetCondition(EventBusServersReady)
+		if c == nil || c.Status != v.Status || c.Reason != v.Reason || c.Message != v.Message {
+			t.Errorf("ServersReady = %+v, want %+v", c, v)
+		}
+		if r := ready(b); r[0] != "True" || b.Status.State != "Running" {
+			t.Errorf("with servers %+v, Ready = %v and the state %s", v, r, b.Status.State)
+		}
+	}
+}
