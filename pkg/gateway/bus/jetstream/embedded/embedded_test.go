@@ -71,6 +71,7 @@ func TestAServerWhoseRoomIsFullRefuses(t *testing.T) {
 		case !errors.As(err, &away):
 			t.Fatalf("Handle() = %v, want *event.Unavailable", err)
 		case away.Full:
+			t.Logf("refused: %v", away)
 			if n == 0 {
 				t.Error("full before the first event")
 			}
