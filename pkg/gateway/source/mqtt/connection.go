@@ -1,0 +1,139 @@
+package mqtt
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+)
+
+const (
+	// connectTimeout bounds an attempt to connect, and the wait for the answer to the subscription.
+	connectTimeout = 10 * time.Second
+	// writeTimeout bounds how long a server may refuse to take an answer.
+	writeTimeout = 10 * time.Second
+	// keepAlive is how long a server may hear nothing until it gives us up. We say something twice as often.
+	keepAlive = 40 * time.Second
+	// closeTimeout is how long the server may take to close the connection once it was asked to.
+	closeTimeout = 2 * time.Second
+)
+
+// connection carries packets. Any goroutine may send, one may receive.
+type connection struct {
+	conn     net.Conn
+	protocol protocol
+	reader   *bufio.Reader
+
+	sending sync.Mutex
+	writer  *bufio.Writer
+
+	mu       sync.Mutex
+	patience time.Duration // how long the server may be silent
+	closeBy  time.Time     // when set, patience does not count any more
+}
+
+// open connects and returns the server's answer, which may be a refusal.
+func open(ctx context.Context, e *endpoint, dial dialFunc, p protocol, hello connect) (*connection, connack, error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	conn, err := e.dial(ctx, dial)
+	if err != nil {
+		return nil, connack{}, err
+	}
+	c := &connection{conn: conn, protocol: p, patience: connectTimeout}
+	c.reader, c.writer = bufio.NewReader(silenceLimit{c}), bufio.NewWriter(conn)
+	stop := context.AfterFunc(ctx, c.close)
+	answer, err := c.greet(hello)
+	if !stop() {
+		err = fmt.Errorf("connect: %w", ctx.Err())
+	}
+	if err != nil {
+		c.close()
+		return nil, connack{}, err
+	}
+	c.patience = keepAlive
+	return c, answer, nil
+}
+
+func (c *connection) greet(hello connect) (connack, error) {
+	if err := c.send(hello); err != nil {
+		return connack{}, fmt.Errorf("connect: %w", err)
+	}
+	p, err := c.receive()
+	if err != nil {
+		return connack{}, &hungUp{error: err}
+	}
+	answer, ok := p.(connack)
+	if !ok {
+		return connack{}, fmt.Errorf("connect: the server answered with %T", p)
+	}
+	return answer, nil
+}
+
+// hungUp is the error of a server that did not answer the first thing that was said to it: CONNECT, or in a handshake the first of TLS.
+type hungUp struct {
+	error
+	handshake bool
+}
+
+func (e *hungUp) Unwrap() error { return e.error }
+
+// send writes packets. If that fails, the connection is closed and receive returns.
+func (c *connection) send(packets ...any) error {
+	c.sending.Lock()
+	defer c.sending.Unlock()
+	_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+	for _, p := range packets {
+		if err := c.protocol.write(c.writer, p); err != nil {
+			c.close()
+			return err
+		}
+	}
+	if err := c.writer.Flush(); err != nil {
+		c.close()
+		return err
+	}
+	return nil
+}
+
+func (c *connection) receive() (any, error) { return c.protocol.read(c.reader) }
+
+func (c *connection) close() { _ = c.conn.Close() }
+
+// leave tells the server that we go, and lets receive go on until the server has closed the connection: what is closed while
+// something is unread is reset, and the server might lose our last acknowledgements.
+func (c *connection) leave() {
+	c.mu.Lock()
+	c.closeBy = time.Now().Add(closeTimeout)
+	_ = c.conn.SetReadDeadline(c.closeBy)
+	c.mu.Unlock()
+	_ = c.send(disconnect{})
+}
+
+// silenceLimit ends a connection on which nothing comes, not even the answer to a ping. A pause in reading does not count.
+type silenceLimit struct{ *connection }
+
+func (s silenceLimit) Read(b []byte) (int, error) {
+	s.mu.Lock()
+	if s.closeBy.IsZero() {
+		_ = s.conn.SetReadDeadline(time.Now().Add(s.patience))
+	}
+	s.mu.Unlock()
+	return s.conn.Read(b)
+}
+
+// ping keeps the connection alive until ended is closed.
+func (c *connection) ping(ended <-chan struct{}, every time.Duration) {
+	t := time.NewTicker(every)
+	defer t.Stop()
+	for {
+		select {
+		case <-ended:
+			return
+		case <-t.C:
+			_ = c.send(pingreq{})
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package mqtt
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/gorilla/websocket"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// endpoint is where a broker is and how it is reached.
+type endpoint struct {
+	address            string      // host:port
+	tls                *tls.Config // nil: none
+	websocket          string      // the URL; empty: none
+	username, password string
+}
+
+// schemes are those that a URL may have: the usual port, and what the connection is wrapped in.
+var schemes = map[string]struct {
+	port           string
+	tls, websocket bool
+}{
+	"tcp":   {port: "1883"},
+	"mqtt":  {port: "1883"},
+	"ssl":   {port: "8883", tls: true},
+	"tls":   {port: "8883", tls: true},
+	"mqtts": {port: "8883", tls: true},
+	"ws":    {port: "80", websocket: true},
+	"wss":   {port: "443", tls: true, websocket: true},
+}
+
+func newEndpoint(m *plan.MQTT) (*endpoint, error) {
+	u, err := url.Parse(m.URL)
+	if err != nil {
+		return nil, fmt.Errorf("its url cannot be read: want for example tcp://host:1883") // the error holds the URL, and that a password
+	}
+	scheme, ok := schemes[u.Scheme]
+	if !ok || u.Hostname() == "" {
+		return nil, fmt.Errorf("url %s: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883", u.Redacted())
+	}
+	port := u.Port()
+	if port == "" {
+		port = scheme.port
+	}
+	e := &endpoint{address: net.JoinHostPort(u.Hostname(), port), username: m.Username, password: m.Password}
+	if e.username == "" && u.User != nil {
+		e.username = u.User.Username()
+		e.password, _ = u.User.Password()
+	}
+	if e.tls, err = m.TLS.Config(); err != nil {
+		return nil, err
+	}
+	if e.tls == nil && scheme.tls {
+		e.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	if e.tls != nil && e.tls.ServerName == "" {
+		e.tls.ServerName = u.Hostname()
+	}
+	if scheme.websocket {
+		e.websocket = websocketURL(u, e)
+	}
+	return e, nil
+}
+
+// websocketURL has the path that most brokers serve MQTT at, unless it has one.
+func websocketURL(u *url.URL, e *endpoint) string {
+	w := url.URL{Scheme: "ws", Host: e.address, Path: u.Path, RawQuery: u.RawQuery}
+	if e.tls != nil {
+		w.Scheme = "wss"
+	}
+	if w.Path == "" {
+		w.Path = "/mqtt"
+	}
+	return w.String()
+}
+
+type dialFunc func(ctx context.Context, network, address string) (net.Conn, error)
+
+// dial returns a connection that packets can be written to.
+func (e *endpoint) dial(ctx context.Context, dial dialFunc) (net.Conn, error) {
+	if e.tls != nil {
+		dial = e.secured(dial)
+	}
+	if e.websocket == "" {
+		return dial(ctx, "tcp", e.address)
+	}
+	d := websocket.Dialer{NetDialContext: dial, NetDialTLSContext: dial, Subprotocols: []string{"mqtt"}}
+	conn, answer, err := d.DialContext(ctx, e.websocket, nil)
+	if err != nil && answer != nil {
+		return nil, fmt.Errorf("no websocket at %s: HTTP %d %s", e.websocket, answer.StatusCode, http.StatusText(answer.StatusCode))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &websocketConn{Conn: conn}, nil
+}
+
+func (e *endpoint) secured(dial dialFunc) dialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		secured := tls.Client(conn, e.tls)
+		if err := secured.HandshakeContext(ctx); err != nil {
+			_ = conn.Close()
+			return nil, &hungUp{error: err, handshake: true}
+		}
+		return secured, nil
+	}
+}
+
+// websocketConn is a stream of bytes over the binary messages of a websocket.
+type websocketConn struct {
+	*websocket.Conn
+	rest []byte
+}
+
+func (c *websocketConn) Read(b []byte) (int, error) {
+	for len(c.rest) == 0 {
+		_, data, err := c.ReadMessage()
+		if err != nil {
+			return 0, err
+		}
+		c.rest = data
+	}
+	n := copy(b, c.rest)
+	c.rest = c.rest[n:]
+	return n, nil
+}
+
+func (c *websocketConn) Write(b []byte) (int, error) {
+	if err := c.WriteMessage(websocket.BinaryMessage, b); err != nil {
+		return 0, err
+	}
+	return len(b), nil
+}
+
+func (c *websocketConn) SetDeadline(t time.Time) error {
+	if err := c.SetReadDeadline(t); err != nil {
+		return err
+	}
+	return c.SetWriteDeadline(t)
+}

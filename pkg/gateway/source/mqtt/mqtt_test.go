@@ -1,0 +1,345 @@
+package mqtt
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/mochi-mqtt/server/v2/packets"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
+)
+
+func each(t *testing.T, test func(t *testing.T, version int)) {
+	for name, version := range versions {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t, version)
+		})
+	}
+}
+
+func TestMessagesBecomeEvents(t *testing.T) {
+	each(t, func(t *testing.T, version int) {
+		for qos := range byte(3) {
+			b, s := newBroker(t, brokerOptions{}), &sink{}
+			start(t, b.options(version, qos), s).awaitReady(true)
+			const n = 300
+			for i := range n {
+				b.send(fmt.Sprint("t/", i%3), fmt.Sprint(i), qos)
+			}
+			eventually(t, fmt.Sprintf("every message of QoS %d", qos), func() bool { return s.distinct() == n })
+			last, ids := map[string]int{}, map[string]bool{}
+			for _, e := range s.list() {
+				var i int
+				_, _ = fmt.Sscan(string(e.Data()), &i)
+				if i < last[e.Subject()] {
+					t.Errorf("QoS %d, topic %s: %d comes after %d", qos, e.Subject(), i, last[e.Subject()])
+				}
+				last[e.Subject()] = i
+				ids[e.ID()] = true
+			}
+			if len(s.list()) != n || len(ids) != n {
+				t.Errorf("QoS %d: %d events with %d ids, want %d", qos, len(s.list()), len(ids), n)
+			}
+			eventually(t, "every acknowledgement", func() bool { return b.unacknowledged("client") == 0 })
+		}
+	})
+}
+
+func TestWhatComesWhileTheSourceIsAwayIsDelivered(t *testing.T) {
+	each(t, func(t *testing.T, version int) {
+		for _, clean := range []bool{false, true} {
+			b, s := newBroker(t, brokerOptions{}), &sink{}
+			o := b.options(version, 1)
+			o.Source.MQTT.CleanSession = clean
+			first := start(t, o, s)
+			first.awaitReady(true)
+			b.send("t/a", "before", 1)
+			s.await(t, "before")
+			first.end()
+			b.send("t/a", "away", 1)
+			start(t, o, s).awaitReady(true)
+			b.send("t/a", "after", 1)
+			s.await(t, "after")
+			if clean && s.count("away") > 0 {
+				t.Error("a clean session has kept a message")
+			}
+			if !clean {
+				s.await(t, "away")
+			}
+		}
+	})
+}
+
+func TestALostConnectionRepeatsNothingThatIsBeingHandled(t *testing.T) {
+	each(t, func(t *testing.T, version int) {
+		for qos := byte(1); qos <= 2; qos++ {
+			b, n := newBroker(t, brokerOptions{}), &network{}
+			free := make(chan struct{})
+			s := &sink{refuse: func(string) error { <-free; return nil }}
+			o := b.options(version, qos)
+			o.Dial = n.dial
+			r := start(t, o, s)
+			r.awaitReady(true)
+			for i := range 10 {
+				b.send(fmt.Sprint("t/", i), fmt.Sprint(i), qos)
+			}
+			eventually(t, "all messages under way", func() bool { return b.unacknowledged("client") == 10 })
+			for range 2 {
+				n.cut()
+				r.awaitReady(false)
+				r.awaitReady(true)
+			}
+			close(free)
+			eventually(t, "every acknowledgement", func() bool { return b.unacknowledged("client") == 0 })
+			if got := len(s.list()); got != 10 {
+				t.Errorf("QoS %d: %d events, want 10", qos, got)
+			}
+		}
+	})
+}
+
+func TestASourceThatStopsFinishesWhatItHas(t *testing.T) {
+	each(t, func(t *testing.T, version int) {
+		b := newBroker(t, brokerOptions{})
+		begun, free := make(chan struct{}, 100), make(chan struct{})
+		s := &sink{refuse: func(string) error { begun <- struct{}{}; <-free; return nil }}
+		r := start(t, b.options(version, 1), s)
+		r.awaitReady(true)
+		for i := range 20 {
+			b.send(fmt.Sprint("t/", i), fmt.Sprint(i), 1)
+		}
+		for range 20 {
+			<-begun
+		}
+		r.stop()
+		close(free)
+		r.end()
+		if got := len(s.list()); got != 20 {
+			t.Errorf("%d events, want 20", got)
+		}
+		if got := b.unacknowledged("client"); got != 0 {
+			t.Errorf("the broker would send %d messages again, want none", got)
+		}
+	})
+}
+
+func TestAMessageThatIsNotTakenIsTriedAgainAndHoldsUpOnlyItsTopic(t *testing.T) {
+	each(t, func(t *testing.T, version int) {
+		b := newBroker(t, brokerOptions{})
+		broken := make(chan struct{})
+		core, logs := observer.New(zapcore.WarnLevel)
+		s := &sink{refuse: func(data string) error {
+			select {
+			case <-broken:
+			default:
+				if data == "bad" {
+					return errors.New("away")
+				}
+			}
+			return nil
+		}}
+		startLogged(t, b.options(version, 1), s, zap.New(core).Sugar()).awaitReady(true)
+		b.send("t/a", "bad", 1)
+		b.send("t/a", "behind", 1)
+		b.send("t/b", "other", 1)
+		s.await(t, "other")
+		if s.count("behind") > 0 {
+			t.Error("a message overtook one of its topic")
+		}
+		close(broken)
+		s.await(t, "bad", "behind")
+		if got := logs.FilterMessage("event is not taken, trying again").Len(); got != 1 {
+			t.Errorf("it was said %d times, want 1", got)
+		}
+	})
+}
+
+func TestAMessageThatIsRefusedForGoodIsDropped(t *testing.T) {
+	each(t, func(t *testing.T, version int) {
+		b := newBroker(t, brokerOptions{})
+		core, logs := observer.New(zapcore.ErrorLevel)
+		s := &sink{refuse: func(data string) error {
+			if data == "large" {
+				return event.Permanent(event.ErrTooLarge)
+			}
+			return nil
+		}}
+		startLogged(t, b.options(version, 1), s, zap.New(core).Sugar()).awaitReady(true)
+		b.send("t/a", "large", 1)
+		b.send("t/a", "next", 1)
+		s.await(t, "next")
+		eventually(t, "every acknowledgement", func() bool { return b.unacknowledged("client") == 0 })
+		if logs.Len() != 1 {
+			t.Errorf("%d lines, want 1", logs.Len())
+		}
+	})
+}
+
+func TestAGroupSharesMessages(t *testing.T) {
+	each(t, func(t *testing.T, version int) {
+		b, s := newBroker(t, brokerOptions{}), [2]*sink{{}, {}}
+		for i := range s {
+			o := b.options(version, 1)
+			o.Source.MQTT.Group, o.Instance = "g", fmt.Sprint("replica-", i)
+			start(t, o, s[i]).awaitReady(true)
+		}
+		const n = 200
+		for i := range n {
+			b.send("t/a", fmt.Sprint(i), 1)
+		}
+		eventually(t, "every message", func() bool { return s[0].distinct()+s[1].distinct() == n })
+		if len(s[0].list()) == 0 || len(s[1].list()) == 0 {
+			t.Errorf("the two took %d and %d messages, want some each", len(s[0].list()), len(s[1].list()))
+		}
+		if got := len(s[0].list()) + len(s[1].list()); got != n {
+			t.Errorf("%d events, want %d", got, n)
+		}
+	})
+}
+
+func TestRetainedMessagesAreMarked(t *testing.T) {
+	each(t, func(t *testing.T, version int) {
+		b, s := newBroker(t, brokerOptions{}), &sink{}
+		b.publish(packets.Packet{FixedHeader: packets.FixedHeader{Qos: 1, Retain: true}, TopicName: "t/a", Payload: []byte("old")})
+		start(t, b.options(version, 1), s).awaitReady(true)
+		s.await(t, "old")
+		b.send("t/a", "new", 1)
+		s.await(t, "new")
+		for _, e := range s.list() {
+			want := any(nil)
+			if string(e.Data()) == "old" {
+				want = "true"
+			}
+			if got := e.Extensions()["mqttretained"]; got != want {
+				t.Errorf("%s: mqttretained = %v, want %v", e.Data(), got, want)
+			}
+		}
+	})
+}
+
+func TestConnections(t *testing.T) {
+	a := servers.NewAuthority(t)
+	secure := &tls.Config{Certificates: []tls.Certificate{a.Server().Pair(t)}}
+	clients := x509.NewCertPool()
+	clients.AppendCertsFromPEM([]byte(a.Cert))
+	mutual := &tls.Config{Certificates: secure.Certificates, ClientCAs: clients, ClientAuth: tls.RequireAndVerifyClientCert}
+	shown := a.Client("gateway")
+	stranger := servers.NewAuthority(t)
+	users := map[string]string{"user": "right"}
+	tests := []struct {
+		name   string
+		broker brokerOptions
+		scheme string
+		change func(*plan.MQTT)
+		want   string // the error; empty: none. BROKER stands for its address
+	}{
+		{"mqtt", brokerOptions{}, "mqtt", nil, ""},
+		{"websocket", brokerOptions{websocket: true}, "ws", nil, ""},
+		{"TLS", brokerOptions{tls: secure}, "ssl", func(m *plan.MQTT) { m.TLS = &plan.TLS{CACerts: a.Cert} }, ""},
+		{"TLS that only the plan asks for", brokerOptions{tls: secure}, "tcp", func(m *plan.MQTT) { m.TLS = &plan.TLS{CACerts: a.Cert} }, ""},
+		{"client certificate", brokerOptions{tls: mutual}, "mqtts", func(m *plan.MQTT) {
+			m.TLS = &plan.TLS{CACerts: a.Cert, Cert: shown.Cert, Key: shown.Key}
+		}, ""},
+		{"password", brokerOptions{users: users}, "tcp", func(m *plan.MQTT) { m.Username, m.Password = "user", "right" }, ""},
+		{"password in the URL", brokerOptions{users: users}, "tcp://user:right@", nil, ""},
+		{"unknown authority", brokerOptions{tls: secure}, "ssl", func(m *plan.MQTT) { m.TLS = &plan.TLS{CACerts: stranger.Cert} },
+			"mqtt BROKER: the server's certificate was signed by an authority that is not trusted here: set caCertFrom to its certificate"},
+		{"system's authorities", brokerOptions{tls: secure}, "tls", nil,
+			"mqtt BROKER: the server's certificate was signed by an authority that is not trusted here: set caCertFrom to its certificate"},
+		{"another name", brokerOptions{tls: secure}, "tls", func(m *plan.MQTT) { m.TLS = &plan.TLS{CACerts: a.Cert, ServerName: "example.com"} },
+			"mqtt BROKER: the server's certificate is for another name (x509: certificate is valid for localhost, not example.com): " +
+				"use a name in url that it holds"},
+		{"no client certificate", brokerOptions{tls: mutual}, "ssl", func(m *plan.MQTT) { m.TLS = &plan.TLS{CACerts: a.Cert} },
+			"mqtt BROKER: the server wants a client certificate (tls: certificate required): set clientCertFrom and clientKeyFrom"},
+		{"no TLS there", brokerOptions{}, "ssl", nil,
+			"mqtt BROKER: the server closes the connection without an answer: if it does not speak TLS there, use its port for TLS in url, or tcp://"},
+		{"wrong password", brokerOptions{users: users}, "tcp", func(m *plan.MQTT) { m.Username, m.Password = "user", "wrong" },
+			`mqtt BROKER: the server refuses the user name "user" or its password (it says: "bad username or password"): correct username and passwordFrom, or allow the user there`},
+		{"no password", brokerOptions{users: users}, "tcp", nil,
+			`mqtt BROKER: the server lets nobody in without a user name and password (it says: "bad username or password"): set username and passwordFrom, or allow the client id "client" there`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			b, s := newBroker(t, tt.broker), &sink{}
+			url := tt.scheme + "://" + b.addr
+			if strings.Contains(tt.scheme, "@") {
+				url = tt.scheme + b.addr
+			}
+			o := options(url, 5, 1)
+			if tt.change != nil {
+				tt.change(o.Source.MQTT)
+			}
+			r := start(t, o, s)
+			if tt.want == "" {
+				r.awaitReady(true)
+				b.send("t/a", "hello", 1)
+				s.await(t, "hello")
+				return
+			}
+			if got, want := r.awaitReady(false).Error(), strings.ReplaceAll(tt.want, "BROKER", b.addr); got != want {
+				t.Errorf("ready(%s)\nwant  %s", got, want)
+			}
+		})
+	}
+}
+
+func TestAnAbsentBrokerIsSaidOnce(t *testing.T) {
+	addr := freeAddress(t)
+	core, logs := observer.New(zapcore.InfoLevel)
+	r := startLogged(t, options("tcp://"+addr, 5, 1), &sink{}, zap.New(core).Sugar())
+	if err := r.awaitReady(false); !strings.HasPrefix(err.Error(), "mqtt "+addr+": dial tcp") {
+		t.Errorf("ready(%v)", err)
+	}
+	eventually(t, "a line", func() bool { return logs.Len() > 0 })
+	r.end()
+	if logs.Len() != 1 {
+		t.Errorf("%d lines, want 1: %v", logs.Len(), logs.All())
+	}
+}
+
+func TestAURLThatCannotBeIsAnError(t *testing.T) {
+	for url, want := range map[string]string{
+		"http://host":          "subscribe to t/#: url http://host: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883",
+		"tcp://":               "subscribe to t/#: url tcp:: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883",
+		"tcp://u:secret@h:x":   "subscribe to t/#: its url cannot be read: want for example tcp://host:1883",
+		"gopher://u:secret@h/": "subscribe to t/#: url gopher://u:xxxxx@h/: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883",
+	} {
+		if err := New(options(url, 5, 1)).Run(t.Context(), &sink{}, func(error) {}); err == nil || err.Error() != want {
+			t.Errorf("Run() = %v\nwant    %s", err, want)
+		}
+	}
+}
+
+func TestMatches(t *testing.T) {
+	for _, tt := range []struct {
+		filter, topic string
+		want          bool
+	}{
+		{"a/b", "a/b", true},
+		{"a/b", "a/b/c", false},
+		{"a/b/c", "a/b", false},
+		{"a/+/c", "a/b/c", true},
+		{"a/+", "a/b/c", false},
+		{"a/+", "a/", true},
+		{"a/#", "a/b/c", true},
+		{"a/#", "a", true},
+		{"#", "a", true},
+		{"+", "a", true},
+		{"a", "b", false},
+	} {
+		if got := matches(tt.filter, tt.topic); got != tt.want {
+			t.Errorf("matches(%q, %q) = %t, want %t", tt.filter, tt.topic, got, tt.want)
+		}
+	}
+}
