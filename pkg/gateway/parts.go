@@ -15,6 +15,7 @@ import (
 	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/gateway/source/cron"
 	"github.com/openfunction/events/pkg/gateway/source/kafka"
+	"github.com/openfunction/events/pkg/gateway/source/mqtt"
 	"github.com/openfunction/events/pkg/gateway/source/redis"
 	"github.com/openfunction/events/pkg/gateway/trigger"
 	"github.com/openfunction/events/pkg/plan"
@@ -175,6 +176,8 @@ func (g *Gateway) newSource(spec plan.Source) (source.Source, error) {
 		return kafka.New(kafka.Options{Source: spec, Dial: g.o.Dial, Instance: g.o.Instance}), nil
 	case spec.Redis != nil:
 		return redis.New(redis.Options{Source: spec, Dial: g.o.Dial, Instance: g.o.Instance}), nil
+	case spec.MQTT != nil:
+		return mqtt.New(mqtt.Options{Source: spec, Dial: g.o.Dial, Instance: g.o.Instance}), nil
 	case spec.Cron != nil:
 		schedule, err := v1alpha1.ParseSchedule(spec.Cron.Schedule, spec.Cron.TimeZone)
 		if err != nil {

@@ -247,7 +247,7 @@ type MQTT struct {
 	Topic string `json:"topic"`
 	// Version of the protocol: 5, or 3 for 3.1.1.
 	Version int `json:"version"`
-	// Group shares the messages of a topic between processes ($share, version 5); empty does not.
+	// Group shares the messages of a topic between processes ($share); empty does not.
 	Group string `json:"group,omitempty"`
 	// ClientID of the session. With a group each process adds its instance to it.
 	ClientID     string `json:"clientID"`

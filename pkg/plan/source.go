@@ -109,9 +109,6 @@ func (c *compiler) source(s *Source, es *v1alpha1.EventSource) bool {
 	case KindMQTT:
 		s.MQTT = mqttSource(r, path, s, es.Spec.MQTT[s.Event])
 	}
-	if s.Kind == KindMQTT {
-		r.problem(path, ReasonNotSupported, "%s event sources are not available yet in this version; use http, kafka or cron", s.Kind)
-	}
 	return r.failed == ""
 }
 

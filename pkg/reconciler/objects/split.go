@@ -73,7 +73,7 @@ func Split(es *v1alpha1.EventSource, p *plan.Plan) (workloads map[string]*plan.P
 	}
 	switch {
 	case len(p.Subscribers) == 0:
-	case workload.Alone(p):
+	case workload.Alone(&plan.Plan{Buses: p.Buses, Subscribers: p.Subscribers, Retired: p.Retired}):
 		part(SinkWorkload(es)).Subscribers = p.Subscribers
 	default:
 		shared.Subscribers = p.Subscribers

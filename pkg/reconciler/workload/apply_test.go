@@ -220,7 +220,8 @@ func (w *world) replicas(n int32) {
 	w.change([]string{"deployments"}, func(o metav1.Object) { o.(*appsv1.Deployment).Spec.Replicas = &n })
 }
 
-// TestAlone: a durable subscription of the type topic belongs to one client id, so that is always the same, and of one pod at a time.
+// TestAlone: a durable subscription of the type topic belongs to one client id, as does a session of MQTT, so that is always the same, and of
+// one pod at a time.
 func TestAlone(t *testing.T) {
 	stan := func(queue bool) plan.Bus {
 		return plan.Bus{Name: "EventBus d/b", NATSStreaming: &plan.NATSStreaming{URL: "nats://b", ClusterID: "stan", Queue: queue}}
@@ -237,6 +238,9 @@ func TestAlone(t *testing.T) {
 			p.Buses[0], p.Subscribers = stan(false), nil
 			p.Sources = []plan.Source{{Namespace: "d", EventSource: "es", Event: "tick", Kind: "cron", Bus: "EventBus d/b", Cron: &plan.Cron{Schedule: "@daily"}}}
 		}, false},
+		{"an MQTT source", func(p *plan.Plan) {
+			p.Sources = []plan.Source{{Namespace: "d", EventSource: "es", Event: "m", Kind: "mqtt", Bus: "EventBus d/b", MQTT: &plan.MQTT{Group: "g"}}}
+		}, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			l := load("1")

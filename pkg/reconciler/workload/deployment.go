@@ -76,13 +76,15 @@ func (w Workload) strategy() appsv1.DeploymentStrategy {
 	return appsv1.DeploymentStrategy{Type: appsv1.RollingUpdateDeploymentStrategyType, RollingUpdate: r}
 }
 
-// Alone tells whether only one process may run p: a durable subscription belongs to a client id of its bus, and not to a group. Only one
-// process can have the id, and whoever comes next must have the same, or what waits in the subscription would wait for ever.
+// Alone tells whether only one process may run p: a durable subscription belongs to a client id of its bus, and not to a group, or a session
+// to a client id of an MQTT broker, also with a group. Only one process can have the id, and whoever comes next must have the same, or
+// what waits for it would wait for ever.
 func Alone(p *plan.Plan) bool {
 	single := func(bus string) bool {
 		return slices.ContainsFunc(p.Buses, func(b plan.Bus) bool { return b.Name == bus && b.NATSStreaming != nil && !b.NATSStreaming.Queue })
 	}
-	return slices.ContainsFunc(p.Subscribers, func(s plan.Subscriber) bool { return single(s.Bus) }) ||
+	return slices.ContainsFunc(p.Sources, func(s plan.Source) bool { return s.MQTT != nil }) ||
+		slices.ContainsFunc(p.Subscribers, func(s plan.Subscriber) bool { return single(s.Bus) }) ||
 		slices.ContainsFunc(p.Retired, func(r plan.Retired) bool { return single(r.Bus) })
 }
 

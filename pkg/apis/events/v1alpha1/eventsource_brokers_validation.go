@@ -42,7 +42,7 @@ func (s *MQTTSpec) validate(r report) {
 	r.field("topic").topicFilter(s.Topic)
 	between(r.field("qos"), s.QOS, 0, 2)
 	if s.Retain != nil {
-		r.field("retain").warnf("is accepted and not used: it matters to publishers only, leave it out")
+		r.field("retain").warnf("matters only to who publishes through the event's Dapr Component: leave it out otherwise")
 	}
 	user := r.secret("username", s.Username, s.UsernameFrom)
 	if r.secret("password", nil, s.PasswordFrom) && !user {

@@ -267,27 +267,28 @@ type KafkaScaleOption struct {
 
 // MQTTSpec declares an event for every message of an MQTT topic.
 type MQTTSpec struct {
-	// URL of the broker, for example tcp://host:1883 or ssl://host:8883.
+	// URL of the broker: tcp://host:1883, ssl://host:8883, ws:// or wss://; also mqtt, mqtts and tls.
 	URL string `json:"url"`
 	// Topic filter to subscribe to.
 	Topic string `json:"topic"`
 	// Version of the protocol: "5" (the default) or "3.1.1".
 	// +optional
 	Version string `json:"version,omitempty"`
-	// Group shares the messages between the replicas of the workload, and with whoever else subscribes with this group ($share). Default: no
-	// sharing, each subscriber gets every message.
+	// Group shares the messages with whoever else subscribes with this group ($share), EventSources for example; their order is lost.
+	// Default: no sharing, each subscriber gets every message.
 	// +optional
 	Group string `json:"group,omitempty"`
-	// ConsumerID is the client id. Default: derived from the event.
+	// ConsumerID is the client id, by which the broker knows the session; only one client may have it. With a group the name of the process is
+	// added. Default: openfunction.{namespace}.{eventSource}.mqtt.{event}.
 	// +optional
 	ConsumerID *string `json:"consumerID,omitempty"`
-	// QOS is 0, 1 or 2. Default 1.
+	// QOS to subscribe with: 0, at which messages may be lost, 1 or 2. Default 1.
 	// +optional
 	QOS *int64 `json:"qos,omitempty"`
-	// Retain is accepted for compatibility; it matters to publishers only.
+	// Retain is for who publishes through the event's Dapr Component. Messages that the broker has retained become events in any case.
 	// +optional
 	Retain *bool `json:"retain,omitempty"`
-	// CleanSession starts without the session that the broker kept. Default false.
+	// CleanSession has the broker keep no session: what is published while the source is away is lost. Default false.
 	// +optional
 	CleanSession *bool `json:"cleanSession,omitempty"`
 	// Username for the broker.
@@ -299,7 +300,7 @@ type MQTTSpec struct {
 	// PasswordFrom reads the password from a Secret.
 	// +optional
 	PasswordFrom *SecretKeyRef `json:"passwordFrom,omitempty"`
-	// CACert that signed the broker's certificate, PEM.
+	// CACert are PEM certificates to trust besides the system's.
 	// +optional
 	CACert *string `json:"caCert,omitempty"`
 	// CACertFrom reads caCert from a Secret.
