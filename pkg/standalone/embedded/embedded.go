@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -26,7 +27,7 @@ const (
 
 // Server is one in-process broker.
 type Server struct {
-	// Kind is kafka, natsStreaming, jetStream or redis.
+	// Kind is kafka, natsStreaming, jetStream, redis or mqtt.
 	Kind string
 	// For are the addresses it stands for, host:port, as the plan names them.
 	For []string
@@ -41,7 +42,7 @@ func (s Server) String() string {
 
 // Options are what Servers need from outside.
 type Options struct {
-	// Dir is where servers keep their data; empty means in memory, or in a folder that Close removes. Redis is in memory always.
+	// Dir is where servers keep their data; empty means in memory, or in a folder that Close removes. Redis and MQTT are in memory always.
 	Dir string
 	// Dial tells whether an address is served; nil means a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -86,6 +87,7 @@ func (s *Servers) Address(address string) (string, bool) {
 // Add starts a server for each need that nothing serves yet, and returns those that it started. Needs that share an address share a
 // server. When one does not start, those that did keep running until Close. Only one goroutine may call it.
 func (s *Servers) Add(ctx context.Context, needs []Need) ([]Server, error) {
+	needs = slices.DeleteFunc(slices.Clone(needs), func(n Need) bool { return n.Elsewhere })
 	merged, err := merge(needs)
 	if err != nil {
 		return nil, err
@@ -190,8 +192,10 @@ func (s *Servers) start(n Need) (*running, error) {
 		return startJetStream(n, dir)
 	case Redis:
 		return startRedis(n)
+	case MQTT:
+		return startMQTT(n)
 	}
-	return nil, fmt.Errorf("kind %q: want %s, %s, %s or %s", n.Kind, Kafka, NATSStreaming, JetStream, Redis)
+	return nil, fmt.Errorf("kind %q: want %s, %s, %s, %s or %s", n.Kind, Kafka, NATSStreaming, JetStream, Redis, MQTT)
 }
 
 // keepIn is the folder for the data of n, or empty when nothing is kept.

@@ -16,6 +16,7 @@ const (
 	NATSStreaming = "natsStreaming"
 	JetStream     = "jetStream"
 	Redis         = "redis"
+	MQTT          = "mqtt"
 )
 
 const natsPort = "4222"
@@ -33,6 +34,8 @@ type Need struct {
 	Mechanism, Username, Password, Token string
 	// Sentinel, when set, wants Redis Sentinels at the addresses, which know a server.
 	Sentinel *Sentinel
+	// Elsewhere says that no server here can stand for it: it is reached by TLS, for which we have no certificate, or a websocket.
+	Elsewhere bool
 }
 
 // Sentinel is what clients ask a Redis Sentinel for, and what they show it.
@@ -79,6 +82,8 @@ func Needs(p *plan.Plan) ([]Need, error) {
 			n = kafkaNeed(s.Kafka)
 		case s.Redis != nil:
 			n = redisNeed(s.Redis)
+		case s.MQTT != nil:
+			n = mqttNeed(s.MQTT)
 		}
 		if len(n.Addresses) > 0 {
 			needs = append(needs, n)

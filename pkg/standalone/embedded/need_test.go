@@ -20,6 +20,11 @@ func TestNeeds(t *testing.T) {
 			{Cron: &plan.Cron{Schedule: "@hourly"}},
 			{Redis: &plan.Redis{Addresses: []string{"redis:6379"}, Username: "u", Password: "p", Stream: "orders"}},
 			{Redis: &plan.Redis{Addresses: []string{"sentinel:26379"}, MasterName: "main", SentinelUsername: "su", SentinelPassword: "sp", List: "jobs"}},
+			{MQTT: &plan.MQTT{URL: "tcp://u:p@Mosquitto.mqtt", Topic: "a/#"}},
+			{MQTT: &plan.MQTT{URL: "mqtt://other:1884", Topic: "a/#", Username: "u", Password: "p"}},
+			{MQTT: &plan.MQTT{URL: "ssl://secure", Topic: "a/#"}},
+			{MQTT: &plan.MQTT{URL: "tcp://secure", Topic: "a/#", TLS: &plan.TLS{}}},
+			{MQTT: &plan.MQTT{URL: "ws://web/mqtt", Topic: "a/#"}},
 		},
 	})
 	if err != nil {
@@ -31,6 +36,11 @@ func TestNeeds(t *testing.T) {
 		{Kind: Kafka, Addresses: []string{"k1:9092", "k2:9092"}, Topics: []string{"sample"}},
 		{Kind: Redis, Addresses: []string{"redis:6379"}, Username: "u", Password: "p"},
 		{Kind: Redis, Addresses: []string{"sentinel:26379"}, Sentinel: &Sentinel{Master: "main", Username: "su", Password: "sp"}},
+		{Kind: MQTT, Addresses: []string{"mosquitto.mqtt:1883"}, Username: "u", Password: "p"},
+		{Kind: MQTT, Addresses: []string{"other:1884"}, Username: "u", Password: "p"},
+		{Kind: MQTT, Addresses: []string{"secure:8883"}, Elsewhere: true},
+		{Kind: MQTT, Addresses: []string{"secure:1883"}, Elsewhere: true},
+		{Kind: MQTT, Addresses: []string{"web:80"}, Elsewhere: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Needs() (-want +got):\n%s", diff)
