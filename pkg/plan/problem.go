@@ -24,8 +24,6 @@ const (
 	ReasonSinkNotResolved = "SinkNotResolved"
 	// ReasonSecretNotFound means that a Secret or a key of it could not be read.
 	ReasonSecretNotFound = "SecretNotFound"
-	// ReasonNotSupported means that this version cannot do it.
-	ReasonNotSupported = "NotSupported"
 	// ReasonInvalid means that validation should have refused it.
 	ReasonInvalid = "Invalid"
 )

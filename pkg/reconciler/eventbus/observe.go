@@ -107,8 +107,7 @@ func (o *Observer) Observe(ctx context.Context, b Bus, err error) pkgreconciler.
 	if o.told.News(b.Object.(metav1.Object).GetUID(), now.Status) && now.Status != before {
 		tell(ctx, &b, now)
 	}
-	switch now.Reason {
-	case plan.ReasonInvalid, plan.ReasonNotSupported:
+	if now.Reason == plan.ReasonInvalid {
 		return nil // Until it is changed.
 	}
 	return controller.NewRequeueAfter(poll(now, time.Now()))
