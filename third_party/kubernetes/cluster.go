@@ -5,6 +5,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/signal"
@@ -235,20 +236,21 @@ func (c *cluster) stop() {
 	c.etcd.stop()
 }
 
-// freePorts returns ports of 127.0.0.1 that nobody listened on a moment ago.
+// freePorts returns ports of 127.0.0.1 that nobody listened on a moment ago. They are below those that the kernel gives to connections:
+// a server that is started again must find its port free.
 func freePorts(n int) ([]string, error) {
+	const first, end = 25000, 30000
 	var ports []string
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	for port := first + rand.IntN(end-first); len(ports) < n && port < end; port++ {
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
-			return nil, err
+			continue
 		}
 		defer l.Close()
-		_, port, err := net.SplitHostPort(l.Addr().String())
-		if err != nil {
-			return nil, err
-		}
-		ports = append(ports, port)
+		ports = append(ports, strconv.Itoa(port))
+	}
+	if len(ports) < n {
+		return nil, fmt.Errorf("no %d free ports from %d to %d: try again", n, first, end-1)
 	}
 	return ports, nil
 }

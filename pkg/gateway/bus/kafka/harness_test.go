@@ -19,6 +19,7 @@ import (
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
 
 const deadline = 30 * time.Second
@@ -41,12 +42,7 @@ type broker struct {
 
 func startBroker(t testing.TB, options ...kfake.Opt) *broker {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &broker{port: l.Addr().(*net.TCPAddr).Port}
-	_ = l.Close()
+	b := &broker{port: servers.FreePort(t)}
 	b.options = append([]kfake.Opt{kfake.NumBrokers(1), kfake.Ports(b.port), kfake.DataDir(t.TempDir())}, options...)
 	b.start(t)
 	t.Cleanup(func() { b.stop(t) })

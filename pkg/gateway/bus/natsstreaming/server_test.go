@@ -18,6 +18,7 @@ import (
 
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
 
 // broker is a server in this process. With a directory it keeps its data when it is stopped, otherwise it forgets it.
@@ -32,12 +33,7 @@ type broker struct {
 
 func startBroker(t testing.TB, dir string) *broker {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	b := &broker{port: l.Addr().(*net.TCPAddr).Port, dir: dir, payload: 8 << 20}
-	_ = l.Close()
+	b := &broker{port: servers.FreePort(t), dir: dir, payload: 8 << 20}
 	b.start(t)
 	t.Cleanup(func() { b.stop(t) })
 	return b

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"fmt"
-	"net"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -14,6 +13,7 @@ import (
 	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/gateway/source/sourcetest"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
 
 // fixture is a cluster that is reached with access, has topics of three partitions, and is written to by what write says.
@@ -63,13 +63,9 @@ func fixture(access plan.KafkaAccess, create func(t testing.TB, topic string), w
 }
 
 func TestConformance(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, dir := l.Addr().(*net.TCPAddr).Port, t.TempDir()
-	_ = l.Close()
+	port, dir := servers.FreePort(t), t.TempDir()
 	var c *kfake.Cluster
+	var err error
 	start := func(t testing.TB) {
 		t.Helper()
 		c, err = kfake.NewCluster(kfake.NumBrokers(1), kfake.Ports(port), kfake.DataDir(dir), kfake.SyncWrites(),

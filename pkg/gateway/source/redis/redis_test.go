@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,7 @@ import (
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/source/sourcetest"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
 
 var noNotifications = &maintnotifications.Config{Mode: maintnotifications.ModeDisabled}
@@ -29,7 +31,11 @@ var noNotifications = &maintnotifications.Config{Mode: maintnotifications.ModeDi
 // server starts a miniredis whose clock goes: by itself it lets no key expire.
 func server(t *testing.T) (*miniredis.Miniredis, *redis.Client) {
 	t.Helper()
-	m := miniredis.RunT(t)
+	m := miniredis.NewMiniRedis()
+	if err := m.StartAddr(net.JoinHostPort("127.0.0.1", strconv.Itoa(servers.FreePort(t)))); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(m.Close)
 	stop := make(chan struct{})
 	var clock sync.WaitGroup
 	clock.Go(func() {
