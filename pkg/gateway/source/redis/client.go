@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync/atomic"
 	"time"
@@ -107,6 +108,9 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 	return &conn{Conn: c, lost: &d.lost}, nil
 }
 
+// errNoTLS is a server that is silent while it is greeted in TLS: Redis waits for the end of a line.
+var errNoTLS = errors.New("no answer to a TLS handshake")
+
 func (d *dialer) secure(ctx context.Context, c net.Conn, address string) (net.Conn, error) {
 	config := d.tls
 	if config.ServerName == "" {
@@ -120,6 +124,9 @@ func (d *dialer) secure(ctx context.Context, c net.Conn, address string) (net.Co
 	secured := tls.Client(c, config)
 	if err := secured.HandshakeContext(ctx); err != nil {
 		_ = c.Close()
+		if errors.Is(err, context.DeadlineExceeded) {
+			return nil, errNoTLS
+		}
 		return nil, err
 	}
 	return secured, nil

@@ -396,6 +396,13 @@ func TestE2ETLS(t *testing.T) {
 	o := options("stream", "secured", s.Addr())
 	o.Source.Redis.TLS = &plan.TLS{CACerts: ours.Cert, Cert: client.Cert, Key: client.Key}
 	start(t, o, &sink{}).awaitReady(true)
+
+	o = options("stream", "plain", servers.Redis(t).Addr())
+	o.Source.Redis.TLS, o.Source.Redis.DialTimeout = &plan.TLS{}, time.Second
+	want := "the server does not speak TLS: set enableTLS to false, or name its port for TLS in redisHost"
+	if err := start(t, o, &sink{}).awaitReady(false); !strings.Contains(err.Error(), want) {
+		t.Errorf("ready(%v), want %q in it", err, want)
+	}
 }
 
 func TestE2ESentinel(t *testing.T) {

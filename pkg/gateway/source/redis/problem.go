@@ -39,7 +39,7 @@ func (r *run) reason(err error) (problem, why string) {
 		return "authority", "the server's certificate is signed by an authority that is not trusted: set tls.caCertFrom"
 	case errors.As(err, &host):
 		return "host", fmt.Sprintf("the server's certificate is not for %s: correct redisHost, or set tls.serverName", host.Host)
-	case errors.As(err, &record):
+	case errors.As(err, &record), errors.Is(err, errNoTLS):
 		return "record", "the server does not speak TLS: set enableTLS to false, or name its port for TLS in redisHost"
 	case strings.Contains(err.Error(), "certificate required"):
 		return "client certificate", "the server wants a client certificate, set tls.clientCertFrom and tls.clientKeyFrom"
