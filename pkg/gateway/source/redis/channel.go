@@ -121,8 +121,12 @@ func (c *channel) put(m *redis.Message) {
 func (c *channel) feed() {
 	for m := range c.queue {
 		c.got(m)
-		c.hands.take(c.message(m), func(taken bool) {
-			if !taken {
+		e := c.message(m)
+		c.hands.take(e, func(done bool, refusal error) {
+			if refusal != nil {
+				c.log.Errorw("event is refused for good, and its dead letter too: the message is lost", "id", e.ID(), "error", refusal)
+			}
+			if !done {
 				c.mu.Lock()
 				defer c.mu.Unlock()
 				c.lost++

@@ -17,11 +17,10 @@ const maxInFlight = 64
 
 // hands hand on events, several at once.
 type hands struct {
-	ending context.Context // Run's
-	ctx    context.Context // when it is done, nothing is begun or tried again: Run's, or later where nobody else keeps the event
-	work   context.Context // when it is done, handlers shall give up
-	next   event.Handler
-	log    *zap.SugaredLogger
+	ctx  context.Context // when it is done, nothing is begun or tried again
+	work context.Context // when it is done, handlers shall give up
+	next event.Handler
+	log  *zap.SugaredLogger
 
 	slots   chan struct{} // holds one for each event that is being handled
 	workers sync.WaitGroup
@@ -30,8 +29,9 @@ type hands struct {
 
 func (h *hands) free() int { return cap(h.slots) - len(h.slots) }
 
-// take hands on e and then calls settled, with whether e was taken. It waits for a free slot first. Only one goroutine may call it.
-func (h *hands) take(e *event.Event, settled func(taken bool)) {
+// take hands on e and then calls settled: done tells whether it was taken or refused for good, and refusal why the latter. It waits for
+// a free slot first. Only one goroutine may call it.
+func (h *hands) take(e *event.Event, settled func(done bool, refusal error)) {
 	h.slots <- struct{}{}
 	h.workers.Go(func() {
 		defer func() { <-h.slots }()
@@ -39,33 +39,27 @@ func (h *hands) take(e *event.Event, settled func(taken bool)) {
 	})
 }
 
-// handle hands on e until it is taken. It is false when ctx was done before.
-//
-// What becomes of an event that is refused for good is the handler's affair: a dead letter. An error that is permanent all the same says
-// that there is no place for it now; it is kept and tried again, but the end does not wait for it.
-func (h *hands) handle(e *event.Event) bool {
+// handle hands on e until it is taken or refused for good: by the handler and by the place of its dead letter too. It is not done when ctx
+// was done before.
+func (h *hands) handle(e *event.Event) (done bool, refusal error) {
 	if h.ctx.Err() != nil {
-		return false
+		return false, nil
 	}
 	refused := false
 	for wait := firstWait; ; wait = min(2*wait, maxEventWait) {
 		err := h.next.Handle(h.work, e)
-		if err == nil {
+		if err == nil || event.IsPermanent(err) {
 			h.taken(refused)
-			return true
+			return true, err
 		}
 		if !refused {
 			refused = true
 			h.refused(e, err)
 		}
-		until := h.ctx
-		if event.IsPermanent(err) {
-			until = h.ending
-		}
-		sleep(until, max(wait, after(err)))
-		if until.Err() != nil {
+		sleep(h.ctx, max(wait, after(err)))
+		if h.ctx.Err() != nil {
 			h.failing.Add(-1)
-			return false
+			return false, nil
 		}
 	}
 }

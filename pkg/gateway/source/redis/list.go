@@ -28,7 +28,8 @@ type list struct {
 	*run
 	registry   string // names with the time of their last sign of life, in seconds
 	processing string
-	batch      int // how many elements to ask for at once, besides the one that is waited for
+	refused    string // elements that nobody will ever take
+	batch      int    // how many elements to ask for at once, besides the one that is waited for
 
 	mu   sync.Mutex
 	held map[string]int // the elements that this process works on
@@ -40,6 +41,7 @@ func newList(r *run) *list {
 	l := &list{run: r, batch: 1, held: map[string]int{}}
 	l.registry = l.tagged() + ":processing"
 	l.processing = l.processingOf(l.consumer())
+	l.refused = l.tagged() + ":refused"
 	return l
 }
 
@@ -146,8 +148,14 @@ func (l *list) hold(element string) {
 	l.mu.Lock()
 	l.held[element]++
 	l.mu.Unlock()
-	l.hands.take(l.element(element), func(taken bool) {
-		if !taken || !l.acknowledge(func(ctx context.Context) error { return l.remove(ctx, element) }) {
+	e := l.element(element)
+	l.hands.take(e, func(done bool, refusal error) {
+		ack := l.remove
+		if refusal != nil {
+			l.log.Errorw("event is refused for good, and its dead letter too: the element is moved to another list", "id", e.ID(), "to", l.refused, "error", refusal)
+			ack = l.putAside
+		}
+		if !done || !l.acknowledge(func(ctx context.Context) error { return ack(ctx, element) }) {
 			return // see leave
 		}
 		l.mu.Lock()
@@ -167,6 +175,14 @@ func (l *list) remove(ctx context.Context, element string) error {
 	}
 	l.dialer.lost.Add(1)
 	return nil
+}
+
+// putAside keeps an element that nobody will ever take: nothing else would. It may be there twice if the process dies in between.
+func (l *list) putAside(ctx context.Context, element string) error {
+	if err := l.client.RPush(ctx, l.refused, element).Err(); err != nil {
+		return err
+	}
+	return l.remove(ctx, element)
 }
 
 // notExecuted tells whether a command surely did nothing: there was no connection, or the server refused it.

@@ -108,7 +108,7 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 		Source: s, client: client, dialer: d, ready: ready,
 		log: log.With("redis", s.where(), s.what(), s.name()),
 	}
-	r.hands = hands{ending: ctx, ctx: ctx, work: work, next: next, log: r.log, slots: make(chan struct{}, maxInFlight)}
+	r.hands = hands{ctx: ctx, work: work, next: next, log: r.log, slots: make(chan struct{}, maxInFlight)}
 	r.tick = min(s.redis.RedeliverInterval, s.redis.ProcessingTimeout/3)
 	r.reader = r.newReader()
 

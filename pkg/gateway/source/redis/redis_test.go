@@ -157,6 +157,51 @@ func TestAListLeavesNothingBehind(t *testing.T) {
 	}
 }
 
+// What nobody will ever take holds up nothing and is not lost: it is where the log says.
+func TestWhatIsRefusedForGoodIsLeftBehind(t *testing.T) {
+	for way, where := range map[string]string{"stream": "entry", "list": "to", "channel": "id"} {
+		t.Run(way, func(t *testing.T) {
+			m, c := server(t)
+			core, logs := observer.New(zap.ErrorLevel)
+			s := &sink{refuse: func(data string) error {
+				if data == "bad" {
+					return event.Permanent(errors.New("boom"))
+				}
+				return nil
+			}}
+			r := startLogged(t, options(way, "orders", m.Addr()), s, zap.New(core).Sugar())
+			r.awaitReady(true)
+			for _, value := range []string{"bad", "good"} {
+				if err := push(c, way, "orders", value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "the other event", func() bool { return s.count("good") == 1 })
+			eventually(t, "the log says it", func() bool { return logs.Len() == 1 })
+			if said := logs.All()[0].ContextMap(); said["error"] != "boom" || said[where] == nil {
+				t.Errorf("the log has %v, want the error and %s", said, where)
+			}
+			r.end()
+			switch way {
+			case "stream":
+				if n := c.XPending(t.Context(), "orders", "group").Val().Count; n != 0 {
+					t.Errorf("%d entries are pending, want none", n)
+				}
+				if n := c.XLen(t.Context(), "orders").Val(); n != 2 {
+					t.Errorf("the stream has %d entries, want both", n)
+				}
+			case "list":
+				if got, _ := m.List("{orders}:refused"); !slices.Equal(got, []string{"bad"}) || len(m.Keys()) != 1 {
+					t.Errorf("the list of what is refused has %v, and there are the keys %v", got, m.Keys())
+				}
+			}
+			if n := s.count("bad"); n != 0 {
+				t.Errorf("the event was taken %d times", n)
+			}
+		})
+	}
+}
+
 func TestARemovalOfUnknownOutcomeIsNotTriedAgain(t *testing.T) {
 	for _, tt := range []struct {
 		err  error

@@ -173,8 +173,12 @@ func (s *stream) hold(m redis.XMessage) {
 	s.mu.Lock()
 	s.held[m.ID] = true
 	s.mu.Unlock()
-	s.hands.take(s.entry(m), func(taken bool) {
-		if !taken || !s.acknowledge(func(ctx context.Context) error { return s.ack(ctx, m.ID) }) {
+	e := s.entry(m)
+	s.hands.take(e, func(done bool, refusal error) {
+		if refusal != nil {
+			s.log.Errorw("event is refused for good, and its dead letter too: the entry is left in the stream", "id", e.ID(), "entry", m.ID, "error", refusal)
+		}
+		if !done || !s.acknowledge(func(ctx context.Context) error { return s.ack(ctx, m.ID) }) {
 			return // see leave
 		}
 		s.mu.Lock()
@@ -272,7 +276,7 @@ return 0`)
 // forget removes the names of consumers, or pods' names would pile up. A user who may not run scripts does without.
 func (s *stream) forget(ctx context.Context, silent time.Duration, name string) {
 	err := forgetConsumers.Run(ctx, s.client, []string{s.redis.Stream}, s.redis.ConsumerGroup, silent.Milliseconds(), name).Err()
-	if err != nil {
+	if err != nil && ctx.Err() == nil {
 		s.log.Debugw("names of consumers are not forgotten", "error", err)
 	}
 }
