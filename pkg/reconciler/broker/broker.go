@@ -10,6 +10,7 @@
 package broker
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -96,6 +97,36 @@ func IsPart(o any) bool {
 	return err == nil && part.GetLabels()[labelBus] != ""
 }
 
+// OnAccess calls changed with the bus, which has no namespace if it is a ClusterEventBus, when how to connect to its servers changes.
+func OnAccess(ctx context.Context, changed func(namespace, name string)) {
+	tell := func(o any) {
+		if part, err := kmeta.DeletionHandlingAccessor(o); err == nil && IsPart(o) {
+			b := busOf(part)
+			changed(b.Namespace, b.Name)
+		}
+	}
+	_, _ = secretinformer.Get(ctx, workload.Selector).Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
+		AddFunc: tell, DeleteFunc: tell, UpdateFunc: func(before, after any) {
+			was, is := before.(*corev1.Secret).Data, after.(*corev1.Secret).Data
+			for _, key := range []string{keyUsername, keyPassword, keyCA} {
+				if !bytes.Equal(was[key], is[key]) {
+					tell(after)
+					return
+				}
+			}
+		},
+	})
+}
+
+// busOf is the key of the bus that something is part of.
+func busOf(part kmeta.Accessor) types.NamespacedName {
+	key := types.NamespacedName{Namespace: part.GetNamespace(), Name: part.GetLabels()[labelBus]}
+	if part.GetLabels()[labelComponent] == "clustereventbus" {
+		key.Namespace = ""
+	}
+	return key
+}
+
 // Watch makes impl look again at a bus of this kind when something of its servers changes or goes.
 func Watch(ctx context.Context, kind string, impl *controller.Impl) {
 	again := controller.HandleAll(func(o any) {
@@ -103,11 +134,7 @@ func Watch(ctx context.Context, kind string, impl *controller.Impl) {
 		if err != nil || part.GetLabels()[labelComponent] != strings.ToLower(kind) {
 			return
 		}
-		key := types.NamespacedName{Namespace: part.GetNamespace(), Name: part.GetLabels()[labelBus]}
-		if kind == "ClusterEventBus" {
-			key.Namespace = ""
-		}
-		impl.EnqueueKey(key)
+		impl.EnqueueKey(busOf(part))
 	})
 	for _, informer := range []cache.SharedIndexInformer{
 		statefulsetinformer.Get(ctx, workload.Selector).Informer(), serviceinformer.Get(ctx, workload.Selector).Informer(),
