@@ -21,7 +21,7 @@ const (
 	// drainGrace is how long clients are left after the server's streams have other leaders, and drainTime how long it may take until all
 	// are sent elsewhere.
 	drainGrace = time.Second
-	drainTime  = 15 * time.Second
+	drainTime  = 5 * time.Second
 )
 
 // Options are what a Server needs.
@@ -188,10 +188,13 @@ func health(h *server.HealthStatus) error {
 	return errors.New(h.Error)
 }
 
-// Drain hands over to the other members, sends clients away and closes the server. It takes a few seconds.
+// Drain hands over to the other members, sends clients away and closes the server. It takes a few seconds, but for a server that is alone:
+// its clients have nowhere to go, so the sooner it ends the sooner the next one is there.
 func (s *Server) Drain() {
 	s.draining.Store(true)
-	s.LameDuckShutdown()
+	if s.options.Cluster != nil {
+		s.LameDuckShutdown()
+	}
 	s.Close()
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/openfunction/events/pkg/gateway/bus"
 )
 
-// TestE2EKill kills one member after the other with SIGKILL while events are published and received. What is not taken is published again;
-// every event that was taken has to come.
+// TestE2EKill kills one member after the other, and then all at once, with SIGKILL while events are published and received. What is not taken
+// is published again; every event that was taken has to come.
 func TestE2EKill(t *testing.T) {
 	t.Parallel()
 	m := newMembers(t, 3)
@@ -29,6 +29,10 @@ func TestE2EKill(t *testing.T) {
 		m.startOne(i)
 		m.await(i)
 	}
+	l.passes(100)
+	m.kill()
+	m.start()
+	l.passes(100)
 	l.finish()
 }
 
