@@ -57,9 +57,12 @@ spec: {eventBus: three, inputs: {posted: {eventSource: es3, event: posted}}, sub
 var server = part{"default", "events.openfunction.io/bus=default"}
 
 // TestE2EEmbedded declares buses that need no broker, and takes away their servers while events are posted: every event that was taken
-// has to be at its sink in the end, and with three servers one may be away without anybody being refused.
+// has to be at its sink in the end.
 func TestE2EEmbedded(t *testing.T) {
+	begin := time.Now()
+	step := func(what string) { t.Logf("after %s: %s", time.Since(begin).Round(100*time.Millisecond), what) }
 	i := install(t)
+	step("installed")
 	one, three, joined := newSink(t), newSink(t), newSink(t)
 	i.Apply(fmt.Sprintf(embeddedObjects, one.URL, three.URL, joined.URL))
 	took := i.ready(2*time.Minute, "eb/default", "es/es", "tg/t", "tg/joined", "ceb/three", "es/es3", "tg/t3")
@@ -71,8 +74,10 @@ func TestE2EEmbedded(t *testing.T) {
 	i.passes(of1, 200, one)
 	i.killsAndWaits(server)
 	i.passes(of1, 200, one)
+	step("the only server was killed")
 	i.Kubectl("delete", "pod", "eventbus-default-0") // Another one gets its volume and its name.
 	i.passes(of1, 200, one)
+	step("another pod has its volume and its name")
 
 	i.passes(of3, 200, three)
 	of3.begin()
@@ -82,15 +87,17 @@ func TestE2EEmbedded(t *testing.T) {
 	_, refusals, pause := of3.end()
 	t.Logf("three servers, of which one was killed: none taken for %s at most, %d times refused\n%s", pause.Round(time.Millisecond), len(refusals), summary(refusals))
 
-	// The password of who somebody made a new one for is everybody's before long.
-	i.Kubectl("delete", "secret", "eventbus-default")
+	step("one of three servers was killed")
+	i.Kubectl("delete", "secret", "eventbus-default") // The servers and all gateways get another password and authority.
 	i.passes(of1, 200, one)
+	step("there is another password")
 
 	for l, s := range map[*load]*sink{of1: one, of3: three} {
 		l.stop()
 		i.eventually(time.Minute, "every event at the sink", func() error { return s.missing(l.taken...) })
 		t.Logf("%d events taken, none lost, %d delivered more than once", len(l.taken), len(s.received())-len(l.taken))
 	}
+	step("every event is there")
 	i.refusesOtherServers()
 	i.keepsVolumes(joined)
 }
