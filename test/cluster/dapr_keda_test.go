@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -245,6 +246,11 @@ func (i *installation) keepsSecrets() {
 	i.applyIn("secretive", `{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: default},
 		spec: {jetStream: {url: "nats://nowhere.secretive:4222", tokenFrom: {name: s, key: password}}}}`)
 	i.applyIn("secretive", `{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: es}, spec: {
+		http: {
+			bearer: {auth: {bearer: {tokenFrom: {name: s, key: password}}}},
+			basic: {auth: {basic: {username: u, passwordFrom: {name: s, key: password}}}},
+			hub: {raw: true, type: hub, auth: {hmac: {scheme: github, secretFrom: {name: s, key: password}}}}},
+		mqtt: {m: {url: "tcp://nowhere.secretive:1883", topic: m, username: u, passwordFrom: {name: s, key: password}}},
 		kafka: {k: {brokers: "nowhere.secretive:9092", authRequired: true, saslUsername: u, saslPasswordFrom: {name: s, key: password}, scaleOption: {lagThreshold: "1", minReplicaCount: 0}}},
 		redis: {r: {redisHost: "nowhere.secretive:6379", redisPasswordFrom: {name: s, key: password}, stream: s}}}}`)
 	i.applyIn("secretive", `{apiVersion: events.openfunction.io/v1alpha1, kind: Trigger, metadata: {name: t}, spec: {
@@ -265,13 +271,29 @@ func (i *installation) keepsSecrets() {
 		_, err := i.Try("-n", "secretive", "get", kedaKind, "eventsource-es-kafka-k")
 		return err
 	})
-	for _, kind := range []string{daprKind, kedaKind, "deployments", "pods", "events", "eventbuses", "eventsources", "triggers"} {
+	logs := map[string]string{}
+	for _, of := range []string{"openfunction events-controller", "openfunction events-gateway", "openfunction events-webhook", "secretive eventsource-es-kafka-k", "secretive trigger-t"} {
+		namespace, name, _ := strings.Cut(of, " ")
+		i.eventually(time.Minute, "a log of "+name, func() error {
+			out, err := i.Try("-n", namespace, "logs", "deployment/"+name, "--tail=-1")
+			if err == nil && strings.TrimSpace(out) == "" {
+				err = errors.New("it is empty")
+			}
+			logs[name] = out
+			return err
+		})
+	}
+	for _, kind := range []string{
+		daprKind, kedaKind, "deployments", "replicasets", "pods", "events", "configmaps", "roles", "eventbuses", "eventsources", "triggers",
+	} {
 		if strings.Contains(i.Kubectl("get", kind, "-A", "-o", "yaml"), password) {
 			i.t.Errorf("a password is in the %s", kind)
 		}
 	}
-	if logs := i.Kubectl("-n", "openfunction", "logs", "deployment/events-controller", "--tail=-1"); strings.Contains(logs, password) {
-		i.t.Error("a password is in the controller's log")
+	for name, text := range logs {
+		if strings.Contains(text, password) {
+			i.t.Errorf("a password is in the log of %s", name)
+		}
 	}
 	i.Kubectl("delete", "namespace", "secretive", "--wait=false")
 }
