@@ -73,6 +73,14 @@ func (p *MQTTPublisher) try(m *paho.Publish) error {
 			return err
 		}
 	}
+	lost := p.client.Done()
+	go func() { // it does not notice by itself that nobody will answer
+		select {
+		case <-lost:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	copied := *m // the client writes into it
 	_, err := p.client.Publish(ctx, &copied)
 	return err

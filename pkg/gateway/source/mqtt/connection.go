@@ -58,9 +58,8 @@ func open(ctx context.Context, e *endpoint, dial dialFunc, p protocol, hello con
 }
 
 func (c *connection) greet(hello connect) (connack, error) {
-	if err := c.send(hello); err != nil {
-		return connack{}, fmt.Errorf("connect: %w", err)
-	}
+	// A server that does not like our certificate may have said so, and hung up, before it heard this.
+	_ = c.write(hello)
 	p, err := c.receive()
 	if err != nil {
 		return connack{}, &hungUp{error: err}
@@ -82,20 +81,23 @@ func (e *hungUp) Unwrap() error { return e.error }
 
 // send writes packets. If that fails, the connection is closed and receive returns.
 func (c *connection) send(packets ...any) error {
+	err := c.write(packets...)
+	if err != nil {
+		c.close()
+	}
+	return err
+}
+
+func (c *connection) write(packets ...any) error {
 	c.sending.Lock()
 	defer c.sending.Unlock()
 	_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
 	for _, p := range packets {
 		if err := c.protocol.write(c.writer, p); err != nil {
-			c.close()
 			return err
 		}
 	}
-	if err := c.writer.Flush(); err != nil {
-		c.close()
-		return err
-	}
-	return nil
+	return c.writer.Flush()
 }
 
 func (c *connection) receive() (any, error) { return c.protocol.read(c.reader) }

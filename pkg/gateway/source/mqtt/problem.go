@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -130,15 +131,19 @@ func (r *run) explain(err error) error {
 
 // guess is what may be wrong when a server says nothing.
 func (r *run) guess(handshake bool) string {
-	switch {
-	case handshake:
+	if handshake {
 		return ": if it does not speak TLS there, use its port for TLS in url, or tcp://"
-	case r.server.tls != nil && r.mqtt.Version == 3:
-		return ""
-	case r.server.tls != nil:
-		return `: if it does not speak MQTT 5, set version: "3.1.1"`
-	case r.mqtt.Version == 3:
-		return ": if it wants TLS, use ssl:// in url"
 	}
-	return `: if it wants TLS, use ssl:// in url; if it does not speak MQTT 5, set version: "3.1.1"`
+	var maybe []string
+	if r.server.tls == nil {
+		maybe = append(maybe, "if it wants TLS, use ssl:// in url")
+	} else if len(r.server.tls.Certificates) == 0 {
+		maybe = append(maybe, "if it wants a client certificate, set clientCertFrom and clientKeyFrom")
+	} else {
+		maybe = append(maybe, "if it does not like the client certificate, correct clientCertFrom and clientKeyFrom")
+	}
+	if r.mqtt.Version != 3 {
+		maybe = append(maybe, `if it does not speak MQTT 5, set version: "3.1.1"`)
+	}
+	return ": " + strings.Join(maybe, "; ")
 }

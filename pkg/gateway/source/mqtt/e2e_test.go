@@ -1,0 +1,338 @@
+//go:build e2e
+
+package mqtt
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/eclipse/paho.golang/paho"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source/sourcetest"
+	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
+)
+
+// outageTime is how long the broker is away in one of the cases; in the others until the source has noticed.
+const outageTime = 20 * time.Second
+
+func TestE2EConformance(t *testing.T) {
+	m := servers.Mosquitto(t)
+	m.SetPassword("reader", "secret")
+	publisher := m.Publisher()
+	plain := plan.MQTT{URL: "tcp://" + m.Users, Username: "reader", Password: "secret"}
+	secure := plan.MQTT{URL: "ssl://" + m.TLS, Username: "reader", Password: "secret", TLS: &plan.TLS{CACerts: m.Authority.Cert}}
+	for _, tt := range []struct {
+		way
+		base   plan.MQTT
+		outage time.Duration
+	}{
+		{way{5, 0, ""}, plain, 0}, {way{5, 1, ""}, secure, outageTime}, {way{5, 2, ""}, plain, 0},
+		{way{3, 1, ""}, plain, 0}, {way{3, 2, ""}, secure, 0}, {way{5, 1, "group"}, plain, 0},
+	} {
+		t.Run(tt.String(), func(t *testing.T) {
+			f := fixture(tt.way, tt.base, publisher)
+			f.Stop, f.Start, f.Outage = func(testing.TB) { m.Kill() }, func(testing.TB) { m.Start() }, tt.outage
+			sourcetest.Run(t, f)
+		})
+	}
+}
+
+// TestE2EKilled kills processes with -9 while they receive, and counts.
+func TestE2EKilled(t *testing.T) {
+	const n, kills = 2000, 3
+	m := servers.Mosquitto(t)
+	for _, w := range []way{{5, 1, ""}, {5, 2, ""}, {3, 1, ""}, {3, 2, ""}, {5, 1, "group"}} {
+		t.Run(w.String(), func(t *testing.T) {
+			t.Parallel()
+			o := options("tcp://"+m.Open, w.version, w.qos)
+			o.Source.MQTT.Topic = fmt.Sprint("killed/", topics.Add(1), "/#")
+			o.Source.MQTT.ClientID, o.Source.MQTT.Group = o.Source.MQTT.Topic, w.group
+			file := t.TempDir() + "/taken"
+			p := startSource(t, o, file)
+			produced := make(chan struct{})
+			go func() {
+				defer close(produced)
+				publisher := m.Publisher()
+				for i := range n {
+					topic := strings.Replace(o.Source.MQTT.Topic, "#", fmt.Sprint(i%7), 1)
+					publisher.Publish(t, &paho.Publish{Topic: topic, QoS: w.qos, Payload: fmt.Append(nil, i)})
+				}
+			}()
+			for range kills {
+				before := len(lines(file))
+				eventually(t, "some messages", func() bool { return len(lines(file)) > before+50 || len(lines(file)) >= n })
+				p.Kill()
+				p = startSource(t, o, file)
+			}
+			<-produced
+			distinct := map[string]bool{}
+			eventually(t, "every message", func() bool {
+				for _, data := range lines(file) {
+					distinct[data] = true
+				}
+				return len(distinct) == n
+			})
+			t.Logf("%d messages, 0 lost, %d repeated, %d processes killed", n, len(lines(file))-n, kills)
+		})
+	}
+}
+
+func lines(file string) []string {
+	b, _ := os.ReadFile(file)
+	return strings.Fields(string(b))
+}
+
+// startSource runs a source in a process of its own, which appends what it takes to a file. It returns once the source is ready.
+func startSource(t *testing.T, o Options, file string) *servers.Process {
+	t.Helper()
+	spec, err := json.Marshal(o.Source.MQTT)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := t.TempDir() + "/ready"
+	cmd := exec.Command(os.Args[0], "-test.run=^TestSourceProcess$")
+	cmd.Env = append(os.Environ(), "SOURCE="+string(spec), "SOURCE_FILE="+file, "SOURCE_READY="+ready)
+	return servers.StartProcess(t, cmd, func() error {
+		_, err := os.Stat(ready)
+		return err
+	})
+}
+
+// TestSourceProcess is what startSource runs; by itself it does nothing.
+func TestSourceProcess(t *testing.T) {
+	spec := os.Getenv("SOURCE")
+	if spec == "" {
+		return
+	}
+	o := options("", 5, 1)
+	if err := json.Unmarshal([]byte(spec), o.Source.MQTT); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(os.Getenv("SOURCE_FILE"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	next := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+		time.Sleep(time.Millisecond) // to be killed before and after
+		defer time.Sleep(time.Millisecond)
+		_, err := fmt.Fprintln(f, string(e.Data()))
+		return err
+	})
+	err = New(o).Run(t.Context(), next, func(err error) {
+		if err == nil {
+			_ = os.WriteFile(os.Getenv("SOURCE_READY"), nil, 0o600)
+		}
+	})
+	t.Fatalf("Run() = %v", err)
+}
+
+func TestE2EAccess(t *testing.T) {
+	m := servers.Mosquitto(t)
+	m.SetPassword("reader", "secret")
+	stranger := servers.NewAuthority(t)
+	mine, strangers := m.Authority.Client("me"), stranger.Client("me")
+	trusting := &plan.TLS{CACerts: m.Authority.Cert}
+	user := func(url, password string, tls *plan.TLS) plan.MQTT {
+		return plan.MQTT{URL: url, Username: "reader", Password: password, TLS: tls}
+	}
+	const noUser = "the server lets nobody in without a user name and password: set username and passwordFrom, or allow the client id "
+	const refused = `the server refuses the user name "reader" or its password: correct username and passwordFrom, or allow the user there`
+	const unknown = "the server's certificate was signed by an authority that is not trusted here: set caCertFrom to its certificate"
+	const noCertificate = "the server wants a client certificate ("
+	const badCertificate = "the server refuses the client certificate or the way of TLS ("
+	tests := []struct {
+		name string
+		mqtt plan.MQTT
+		want string // what ready says after "mqtt HOST: "; empty: it is let in
+	}{
+		{"a password", user("tcp://"+m.Users, "secret", nil), ""},
+		{"a password with TLS", user("ssl://"+m.TLS, "secret", trusting), ""},
+		{"a client certificate", plan.MQTT{URL: "mqtts://" + m.Mutual, TLS: &plan.TLS{CACerts: m.Authority.Cert, Cert: mine.Cert, Key: mine.Key}}, ""},
+		{"a wrong password", user("tcp://"+m.Users, sourcetest.WrongSecret, nil), refused},
+		{"a wrong password with TLS", user("ssl://"+m.TLS, sourcetest.WrongSecret, trusting), refused},
+		{"no user", plan.MQTT{URL: "tcp://" + m.Users}, noUser},
+		{"an authority that is not known", user("ssl://"+m.TLS, "secret", &plan.TLS{CACerts: stranger.Cert}), unknown},
+		{"the system's authorities", user("ssl://"+m.TLS, "secret", nil), unknown},
+		{"no client certificate", plan.MQTT{URL: "ssl://" + m.Mutual, TLS: trusting}, noCertificate},
+		{"a stranger's certificate", plan.MQTT{URL: "ssl://" + m.Mutual, TLS: &plan.TLS{CACerts: m.Authority.Cert, Cert: strangers.Cert, Key: strangers.Key}}, badCertificate},
+		{"plain text on a port of TLS", user("tcp://"+m.TLS, "secret", nil), "the server closes the connection without an answer: if it wants TLS, use ssl:// in url"},
+		{"TLS on a port of plain text", user("ssl://"+m.Users, "secret", trusting), "the server closes the connection without an answer: if it does not speak TLS there, use its port for TLS in url, or tcp://"},
+	}
+	for _, tt := range tests {
+		for name, version := range versions {
+			t.Run(tt.name+", "+name, func(t *testing.T) {
+				t.Parallel()
+				topic := fmt.Sprint("access/", topics.Add(1))
+				o := options("", version, 1)
+				spec := tt.mqtt
+				spec.Topic, spec.ClientID, spec.Version, spec.QOS = topic, topic, version, 1
+				o.Source.MQTT = &spec
+				core, logs := observer.New(zapcore.InfoLevel)
+				s := &sink{}
+				r := startLogged(t, o, s, zap.New(core).Sugar())
+				if tt.want == "" {
+					r.awaitReady(true)
+					m.Publisher().Publish(t, &paho.Publish{Topic: topic, QoS: 1, Payload: []byte("let in")})
+					s.await(t, "let in")
+					return
+				}
+				_, address, _ := strings.Cut(spec.URL, "://")
+				if got, want := r.awaitReady(false).Error(), "mqtt "+address+": "+tt.want; !strings.HasPrefix(got, want) {
+					t.Errorf("ready(%v)\nwant  %s", got, want)
+				}
+				r.end()
+				if logs.Len() != 1 || strings.Contains(fmt.Sprint(logs.All()), sourcetest.WrongSecret) {
+					t.Errorf("logged %v, want one line without the secret", logs.All())
+				}
+			})
+		}
+	}
+}
+
+// TestE2ERotation changes the password of a user while 1,000 messages a second are published, at the broker first and in the plan first in
+// turn. The test plays the gateway: a changed Secret is a changed plan, for which one Source is stopped and another one started.
+func TestE2ERotation(t *testing.T) {
+	const perSecond, seconds = 1000, 10
+	m := servers.Mosquitto(t)
+	m.SetPassword("reader", "secret-0")
+	o := options("ssl://"+m.TLS, 5, 1)
+	o.Source.MQTT.Topic, o.Source.MQTT.ClientID = "rotation/#", "rotation"
+	o.Source.MQTT.Username, o.Source.MQTT.Password, o.Source.MQTT.TLS = "reader", "secret-0", &plan.TLS{CACerts: m.Authority.Cert}
+	s := &sink{}
+	r := start(t, o, s)
+	r.awaitReady(true)
+
+	defer func() {
+		if t.Failed() {
+			t.Logf("%d of %d messages; the server says:\n%s", s.distinct(), perSecond*seconds, m.Output())
+		}
+	}()
+	produced := make(chan time.Duration, 1)
+	go func() { produced <- publishSteadily(t, m, perSecond, seconds) }()
+	refused := func(r *running) {
+		t.Helper()
+		for !strings.Contains(r.awaitReady(false).Error(), "passwordFrom") { // first it is only away
+		}
+	}
+	for i := 1; i <= 4; i++ {
+		eventually(t, "messages are received", func() bool { return s.distinct() > i*perSecond })
+		changed := *o.Source.MQTT
+		changed.Password = fmt.Sprint("secret-", i)
+		o.Source.MQTT = &changed
+		if i%2 == 0 {
+			m.SetPassword("reader", changed.Password)
+			refused(r)
+			r.end()
+			r = start(t, o, s)
+		} else {
+			r.end()
+			r = start(t, o, s)
+			refused(r)
+			m.SetPassword("reader", changed.Password)
+		}
+		r.awaitReady(true)
+	}
+	took := <-produced
+	eventually(t, "every message", func() bool { return s.distinct() == perSecond*seconds })
+	t.Logf("%d messages in %s, 0 lost, %d repeated, 4 changes of the password", perSecond*seconds, took, len(s.list())-perSecond*seconds)
+}
+
+// publishSteadily publishes so many messages each second, and returns how long that took.
+func publishSteadily(t *testing.T, m *servers.MosquittoServer, perSecond, seconds int) time.Duration {
+	const topics, ticks = 4, 20
+	began := time.Now()
+	var all sync.WaitGroup
+	for topic := range topics {
+		all.Go(func() {
+			publisher := m.Publisher()
+			tick := time.NewTicker(time.Second / ticks)
+			defer tick.Stop()
+			for i := range perSecond * seconds / topics {
+				payload := fmt.Append(nil, topic, " ", i)
+				publisher.Publish(t, &paho.Publish{Topic: fmt.Sprint("rotation/", topic), QoS: 1, Payload: payload})
+				if i%(perSecond/topics/ticks) == 0 {
+					<-tick.C
+				}
+			}
+		})
+	}
+	all.Wait()
+	return time.Since(began)
+}
+
+// TestE2EGroupShares has two members of a group, one of which is killed and comes back.
+func TestE2EGroupShares(t *testing.T) {
+	m := servers.Mosquitto(t)
+	for name, version := range versions {
+		t.Run(name, func(t *testing.T) {
+			const n = 600
+			topic := fmt.Sprint("shared/", topics.Add(1))
+			member := func(instance string, s *sink, network *network) *running {
+				o := options("tcp://"+m.Open, version, 1)
+				o.Source.MQTT.Topic, o.Source.MQTT.ClientID, o.Source.MQTT.Group = topic, topic, "group"
+				o.Instance, o.Dial = instance, network.dial
+				r := start(t, o, s)
+				r.awaitReady(true)
+				return r
+			}
+			var mu sync.Mutex
+			dead := false
+			sinks := []*sink{{}, {refuse: func(string) error {
+				mu.Lock()
+				defer mu.Unlock()
+				if dead {
+					return errors.New("dead")
+				}
+				return nil
+			}}, {}}
+			wire := &network{}
+			member("a", sinks[0], new(network))
+			second := member("b", sinks[1], wire)
+			publisher := m.Publisher()
+			publish := func(from, to int) {
+				for i := from; i < to; i++ {
+					publisher.Publish(t, &paho.Publish{Topic: topic, QoS: 1, Payload: fmt.Append(nil, i)})
+				}
+			}
+			publish(0, n/3)
+			eventually(t, "the messages of two members", func() bool { return total(sinks) == n/3 })
+			if len(sinks[0].list()) == 0 || len(sinks[1].list()) == 0 {
+				t.Errorf("the two took %d and %d messages, want some each", len(sinks[0].list()), len(sinks[1].list()))
+			}
+			mu.Lock()
+			dead = true
+			mu.Unlock()
+			publish(n/3, 2*n/3)
+			wire.cut()
+			second.end()
+			publish(2*n/3, n)
+			member("b", sinks[2], new(network))
+			eventually(t, "every message", func() bool { return total(sinks) == n })
+		})
+	}
+}
+
+// total counts the distinct messages that the sinks took.
+func total(sinks []*sink) int {
+	all := map[string]bool{}
+	for _, s := range sinks {
+		for _, e := range s.list() {
+			all[string(e.Data())] = true
+		}
+	}
+	return len(all)
+}
