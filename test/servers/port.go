@@ -1,7 +1,6 @@
 package servers
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -29,7 +28,7 @@ func FreePort(t testing.TB) int {
 			return port
 		}
 	}
-	t.Fatal(fmt.Sprintf("no free port from %d to %d", firstPort, firstPort+ports-1))
+	t.Fatalf("no free port from %d to %d", firstPort, firstPort+ports-1)
 	return 0
 }
 
