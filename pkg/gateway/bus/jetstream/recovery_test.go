@@ -169,6 +169,17 @@ func TestRecovery(t *testing.T) {
 	}
 }
 
+// A source would try such an event for ever, and its dead letter too, if they were not said to be too large.
+func TestAttributesThatAreTooLargeAreRefusedForGood(t *testing.T) {
+	b := open(t, newBroker(t, false).options())
+	topic := b.Topic(bus.Topic{Name: "metrics"})
+	publish(t, topic, newEvent(t, "small", nil))
+	err := topic.Handle(context.Background(), newEvent(t, strings.Repeat("x", 70<<10), nil))
+	if !event.IsPermanent(err) || !errors.Is(err, event.ErrTooLarge) || !strings.Contains(err.Error(), "more than the 64 KiB") {
+		t.Errorf("Handle() = %.300v, want a permanent error that names the limit", err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	s := newBroker(t, false)
 	o := s.options()

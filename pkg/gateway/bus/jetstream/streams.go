@@ -34,6 +34,7 @@ const (
 	codeStorageExceeded jetstream.ErrorCode = 10047
 	codeSubjectsOverlap jetstream.ErrorCode = 10065
 	codeStoreFailed     jetstream.ErrorCode = 10077
+	codeHeaderTooLarge  jetstream.ErrorCode = 10097
 )
 
 func (b *Bus) stream(c jetstream.StreamConfig) jetstream.StreamConfig {

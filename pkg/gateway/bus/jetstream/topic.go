@@ -64,6 +64,8 @@ func (t *topic) publish(ctx context.Context, e *event.Event) error {
 		err = tooLarge(fmt.Errorf("its %d bytes are more than the server's max_payload of %d: %w", m.Size(), l.nc.MaxPayload(), err))
 	case code(err) == jetstream.JSErrCodeStreamMessageExceedsMaximum:
 		err = tooLarge(fmt.Errorf("its %d bytes are more than the stream's max_msg_size: %w", m.Size(), err))
+	case code(err) == codeHeaderTooLarge:
+		err = tooLarge(fmt.Errorf("its attributes are more than the 64 KiB that the server takes as headers: %w", err))
 	}
 	return t.b.refusal(ctx, err)
 }
