@@ -203,14 +203,16 @@ func (b *Binary) check(contentType string) error {
 			return malformed("attribute %s is missing or empty", a.name)
 		}
 	}
-	if contentType == "" || contentType == "application/json" {
+	if contentType == "" || contentType == "application/json" || IsContentType(contentType) {
 		return nil
 	}
-	_, _, err := mime.ParseMediaType(contentType)
-	if err != nil && !errors.Is(err, mime.ErrInvalidMediaParameter) || !printable(contentType) {
-		return malformed("content type %q: want a media type, for example application/json", contentType)
-	}
-	return nil
+	return malformed("content type %q: want a media type, for example application/json", contentType)
+}
+
+// IsContentType tells whether data can have this content type: a media type in printable ASCII.
+func IsContentType(s string) bool {
+	_, _, err := mime.ParseMediaType(s)
+	return (err == nil || errors.Is(err, mime.ErrInvalidMediaParameter)) && printable(s)
 }
 
 // printable tells whether s can be the value of a header as it is: a content type is never escaped.

@@ -209,7 +209,7 @@ func text(b []byte) bool {
 // for an event.
 func usable(contentType string) bool {
 	mediaType := mediaTypeOf(contentType)
-	return text([]byte(contentType)) && strings.Contains(mediaType, "/") && !strings.HasPrefix(mediaType, "application/cloudevents")
+	return event.IsContentType(contentType) && strings.Contains(mediaType, "/") && !strings.HasPrefix(mediaType, "application/cloudevents")
 }
 
 func mediaTypeOf(contentType string) string {

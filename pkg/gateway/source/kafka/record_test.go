@@ -93,6 +93,10 @@ func TestEvent(t *testing.T) {
 		message: message(nil, []byte("{}"), "content-type", "json"),
 		want:    with("datacontenttype", "application/json", "data", "{}", "kafkaheadercontenttype", "json"),
 	}, {
+		name:    "so is one that no bus takes",
+		message: message(nil, []byte("{}"), "content-type", "text/plain; é"),
+		want:    with("datacontenttype", "application/json", "data", "{}", "kafkaheadercontenttype", "text/plain; é"),
+	}, {
 		name:    "a tombstone has no data and no content type",
 		message: message([]byte("k"), nil),
 		want:    with("partitionkey", "k"),

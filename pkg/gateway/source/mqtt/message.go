@@ -204,7 +204,7 @@ func text(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s
 // for an event.
 func usable(contentType string) bool {
 	mediaType := mediaTypeOf(contentType)
-	return text(contentType) && strings.Contains(mediaType, "/") && !strings.HasPrefix(mediaType, "application/cloudevents")
+	return event.IsContentType(contentType) && strings.Contains(mediaType, "/") && !strings.HasPrefix(mediaType, "application/cloudevents")
 }
 
 func mediaTypeOf(contentType string) string {

@@ -21,6 +21,8 @@ func TestEvent(t *testing.T) {
 		{"text", message{topic: "a", payload: []byte("on")}, `io.openfunction.events.mqtt /namespaces/ns/eventsources/es/ev a text/plain; charset=utf-8 map[mqtttopic:a] on`},
 		{"bytes", message{topic: "a", payload: []byte("\xff")}, "io.openfunction.events.mqtt /namespaces/ns/eventsources/es/ev a application/octet-stream map[mqtttopic:a] \xff"},
 		{"content type", message{topic: "a", contentType: "image/png", payload: []byte("on")}, "io.openfunction.events.mqtt /namespaces/ns/eventsources/es/ev a image/png map[mqtttopic:a] on"},
+		{"content type that no bus takes", message{topic: "a", contentType: "text/plain; é", payload: []byte("on")},
+			"io.openfunction.events.mqtt /namespaces/ns/eventsources/es/ev a text/plain; charset=utf-8 map[mqttcontenttype:text/plain; é mqtttopic:a] on"},
 		{"content type that is none", message{topic: "a", contentType: "png", payload: []byte("on")},
 			"io.openfunction.events.mqtt /namespaces/ns/eventsources/es/ev a text/plain; charset=utf-8 map[mqttcontenttype:png mqtttopic:a] on"},
 		{"properties", message{topic: "a", payload: []byte("1"), responseTopic: "r", correlationData: []byte{1}, retain: true,
