@@ -214,7 +214,7 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, error
 	if err != nil {
 		return nil, err
 	}
-	dead = g.observed(dispatch.Forever(dead, spec.Delivery), owner, "deadletter "+spec.DeadLetter.Name)
+	dead = g.observed(dispatch.ForeverLetters(dead, spec.Delivery), owner, "deadletter "+spec.DeadLetter.Name)
 	return dispatch.DeadLetter(dispatch.Retry(sink, spec.Delivery), destination(*spec.Sink), dead), nil
 }
 

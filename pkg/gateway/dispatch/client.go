@@ -161,7 +161,10 @@ func (s *Sink) Handle(ctx context.Context, e *event.Event) error {
 	defer timer.Stop()
 	failure.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
-	if !retryable(resp.StatusCode) {
+	switch {
+	case resp.StatusCode == http.StatusRequestEntityTooLarge, resp.StatusCode == http.StatusRequestHeaderFieldsTooLarge:
+		return event.Permanent(fmt.Errorf("%w: %w", event.ErrTooLarge, failure)) // a dead letter may be tried smaller
+	case !retryable(resp.StatusCode):
 		return event.Permanent(failure)
 	}
 	return failure

@@ -87,7 +87,7 @@ func TestSinkJudgesAnswers(t *testing.T) {
 	}{
 		{200, false, false}, {202, false, false}, {204, false, false},
 		{301, true, true}, {302, true, true}, {400, true, true}, {401, true, true}, {403, true, true}, {410, true, true}, {413, true, true},
-		{422, true, true}, {425, true, true},
+		{422, true, true}, {425, true, true}, {431, true, true},
 		{404, true, false}, {408, true, false}, {409, true, false}, {429, true, false}, {500, true, false}, {503, true, false}, {599, true, false},
 	} {
 		t.Run(fmt.Sprint(tt.code), func(t *testing.T) {
@@ -105,7 +105,30 @@ func TestSinkJudgesAnswers(t *testing.T) {
 			if got := event.IsPermanent(err); got != tt.wantForever {
 				t.Errorf("IsPermanent(%v) = %v, want %v", err, got, tt.wantForever)
 			}
+			if got, want := errors.Is(err, event.ErrTooLarge), tt.code == 413 || tt.code == 431; got != want {
+				t.Errorf("%v is said to be too large: %v, want %v", err, got, want)
+			}
 		})
+	}
+}
+
+// A letter that the sink of letters has no room for must not be posted for ever: a smaller one is, and it stops there.
+func TestALetterThatItsSinkHasNoRoomForGoesSmaller(t *testing.T) {
+	var sizes []int
+	dead := sinkTo(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		sizes = append(sizes, len(body))
+		if len(body) > 0 {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+		}
+	})
+	box := ForeverLetters(dead, plan.Delivery{})
+	refused := failing(event.Permanent(errors.New("no")))
+	if err := DeadLetter(refused, "sink", box).Handle(t.Context(), newEvent(t, "text/plain", []byte("hello"))); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]int{5, 5, 0}, sizes); diff != "" {
+		t.Errorf("sizes of the letters (-want +got):\n%s", diff)
 	}
 }
 

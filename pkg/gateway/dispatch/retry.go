@@ -33,9 +33,16 @@ func Forever(next event.Handler, d plan.Delivery) event.Handler {
 	return &retry{next: next, delivery: d, wait: sleep}
 }
 
+// ForeverLetters is Forever for dead letters: it also returns when one is too large, so that a smaller one can be tried.
+func ForeverLetters(next event.Handler, d plan.Delivery) event.Handler {
+	d.Retry = -1
+	return &retry{next: next, delivery: d, letters: true, wait: sleep}
+}
+
 type retry struct {
 	next     event.Handler
 	delivery plan.Delivery
+	letters  bool
 	wait     func(ctx context.Context, d time.Duration) error
 	outage   outage
 }
@@ -48,7 +55,7 @@ func (r *retry) Handle(ctx context.Context, e *event.Event) error {
 			return nil
 		}
 		forever := r.delivery.Retry < 0
-		if !forever && event.IsPermanent(err) {
+		if event.IsPermanent(err) && (!forever || r.letters && errors.Is(err, event.ErrTooLarge)) {
 			return err
 		}
 		if ctx.Err() != nil {
