@@ -74,7 +74,8 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 	if old := g.buses[spec.Name]; old != nil && old.server != nil {
 		return fmt.Errorf("%s: an embedded bus cannot be changed while it runs: restart to apply", spec.Name)
 	}
-	o := embedded.Options{SyncInterval: spec.Embedded.SyncInterval, MaxBytes: spec.Embedded.MaxBytes}
+	// The stream of events has the bound. A server with the same one would have no room left for dead letters and topics.
+	o := embedded.Options{SyncInterval: spec.Embedded.SyncInterval}
 	if g.o.DataDir != "" {
 		o.Dir = filepath.Join(g.o.DataDir, "bus", strings.NewReplacer(" ", "-", "/", "-").Replace(spec.Name))
 	}

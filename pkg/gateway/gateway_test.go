@@ -196,6 +196,19 @@ func TestWhatASinkRefusesIsDeadLetteredPerTarget(t *testing.T) {
 	r.wants(t, "default/t -> topic metrics: a1")
 }
 
+// A bound is for events that wait: what becomes of them must have a place.
+func TestABoundedBusHasRoomForDeadLettersAndTopics(t *testing.T) {
+	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadRequest) }))
+	defer sink.Close()
+	r := start(t, "")
+	p := onePath(plan.Subscriber{Condition: "a", Sink: &plan.Target{Name: "sink default/fn", URL: sink.URL}, Topic: "metrics"})
+	p.Buses[0].Embedded.MaxBytes = 256 << 10
+	r.apply(t, p)
+	r.mustPost(t, "a", "a1")
+	r.wants(t, "default/t -> deadletter topic openfunction.default.trigger.t.deadletter: a1")
+	r.wants(t, "default/t -> topic metrics: a1")
+}
+
 func TestThePasswordOfASinkIsNotTold(t *testing.T) {
 	var letter *event.Event
 	var mu sync.Mutex

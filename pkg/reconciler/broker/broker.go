@@ -202,8 +202,9 @@ func (c *Clients) judge(s servers, set *appsv1.StatefulSet) (workload.State, err
 		p := byName[name]
 		switch {
 		case p == nil:
+			// What refuses it, a quota for example, stands in an Event of the set and nowhere else.
 			if why == "" {
-				why, runs = fmt.Sprintf("there is no pod %s%s", name, refused(set)), refused(set) == ""
+				why = fmt.Sprintf("there is no pod %s yet; if it does not come, see kubectl -n %s describe statefulset %s", name, set.Namespace, set.Name)
 			}
 		case isReady(p):
 			ready++
@@ -223,16 +224,6 @@ func (c *Clients) judge(s servers, set *appsv1.StatefulSet) (workload.State, err
 	default:
 		return workload.State{Reason: ReasonNotRunning, Message: message}, nil
 	}
-}
-
-// refused says why the pods of a set cannot be made, "" if that is not known.
-func refused(set *appsv1.StatefulSet) string {
-	for _, condition := range set.Status.Conditions {
-		if condition.Status == corev1.ConditionTrue && condition.Message != "" {
-			return ": " + condition.Message
-		}
-	}
-	return ""
 }
 
 func isReady(p *corev1.Pod) bool {

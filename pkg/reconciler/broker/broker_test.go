@@ -202,6 +202,10 @@ func pod(set *appsv1.StatefulSet, name string, ready bool, status ...corev1.Cont
 	return p
 }
 
+func noPod(name string) string {
+	return "there is no pod " + name + " yet; if it does not come, see kubectl -n shop describe statefulset eventbus-b"
+}
+
 func TestState(t *testing.T) {
 	b := EventBus("shop", "b", three)
 	crashed := corev1.ContainerStatus{
@@ -215,7 +219,7 @@ func TestState(t *testing.T) {
 		want workload.State
 	}{
 		{"no pods", func(*appsv1.StatefulSet) []*corev1.Pod { return nil },
-			workload.State{Reason: "Starting", Message: "0 of 3 servers are ready: there is no pod eventbus-b-0"}},
+			workload.State{Reason: "Starting", Message: "0 of 3 servers are ready: " + noPod("eventbus-b-0")}},
 		{"one is starting", func(s *appsv1.StatefulSet) []*corev1.Pod {
 			return []*corev1.Pod{pod(s, "eventbus-b-0", true), pod(s, "eventbus-b-1", false), pod(s, "eventbus-b-2", true)}
 		}, workload.State{Reason: "Starting", Message: "2 of 3 servers are ready: pod eventbus-b-1 is not ready yet"}},
@@ -231,7 +235,7 @@ func TestState(t *testing.T) {
 			p := pod(s, "eventbus-b-2", true)
 			p.OwnerReferences = nil
 			return []*corev1.Pod{pod(s, "eventbus-b-0", true), pod(s, "eventbus-b-1", true), p}
-		}, workload.State{Reason: "Starting", Message: "2 of 3 servers are ready: there is no pod eventbus-b-2"}},
+		}, workload.State{Reason: "Starting", Message: "2 of 3 servers are ready: " + noPod("eventbus-b-2")}},
 		{"all are ready", func(s *appsv1.StatefulSet) []*corev1.Pod {
 			return []*corev1.Pod{pod(s, "eventbus-b-0", true), pod(s, "eventbus-b-1", true), pod(s, "eventbus-b-2", true)}
 		}, workload.State{Ready: true}},
@@ -324,8 +328,8 @@ func TestConnect(t *testing.T) {
 		t.Errorf("Connect() = %v, want %v", got, want)
 	}
 	*ceb.Spec.Embedded.MaxBytes = 1 << 50
-	if got, err := place.Connect(ceb.Spec.Embedded, Servers("", "x").Data); err != nil || got.MaxBytes != 10<<30/10*9 {
-		t.Errorf("MaxBytes = %d (%v), want what the volume has room for", got.MaxBytes, err)
+	if got, err := place.Connect(ceb.Spec.Embedded, Servers("", "x").Data); err != nil || got.MaxBytes != 0 {
+		t.Errorf("MaxBytes = %d (%v), want none: the servers have a smaller bound, for everything", got.MaxBytes, err)
 	}
 	for want, data := range map[string]map[string][]byte{
 		"its servers are not made yet": nil,

@@ -79,8 +79,8 @@ func (p Place) Connect(spec *v1alpha1.EmbeddedSpec, data map[string][]byte) (*pl
 		URL:      "tls://" + strings.Join(p.addresses(replicas, clientPort), ",tls://"),
 		Replicas: replicas, AckWait: ackWait, MaxInFlight: maxInFlight,
 	}
-	if spec.MaxBytes != nil {
-		j.MaxBytes = min(*spec.MaxBytes, room(spec))
+	if spec.MaxBytes != nil && *spec.MaxBytes < room(spec) { // otherwise the servers' room is the bound, for dead letters and topics too
+		j.MaxBytes = *spec.MaxBytes
 	}
 	return j, nil
 }
@@ -92,10 +92,11 @@ func replicas(spec *v1alpha1.EmbeddedSpec) int {
 	return int(*spec.Replicas)
 }
 
-// room is how many bytes a server may fill of its volume: a full disk would stop it, but when its room is full it only refuses events.
+// room is how many bytes of events a server may keep on its volume: a full disk would stop it, but when its room is full it only refuses
+// events. It is half of the volume, since a block of the store is compacted only once less than half of it is still wanted.
 func room(spec *v1alpha1.EmbeddedSpec) int64 {
 	if spec.Storage == nil {
 		return 0
 	}
-	return spec.Storage.Value() / 10 * 9
+	return spec.Storage.Value() / 2
 }
