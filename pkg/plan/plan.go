@@ -318,4 +318,6 @@ type Delivery struct {
 	Linear        bool          `json:"linear,omitempty"`
 	BackoffDelay  time.Duration `json:"backoffDelay"`
 	RetryAfterMax time.Duration `json:"retryAfterMax"`
+	// KeyOrder delivers events of one partitionkey one after the other.
+	KeyOrder bool `json:"keyOrder,omitempty"`
 }

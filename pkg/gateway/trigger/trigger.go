@@ -43,6 +43,7 @@ type Subscriber struct {
 	o         Options
 	condition *condition.Condition
 	topics    map[string][]input
+	lanes     lanes
 
 	// mu guards what follows: the window and when it was last used.
 	mu       sync.Mutex
@@ -163,7 +164,7 @@ func (s *Subscriber) receive(ctx context.Context, m *bus.Message) {
 	case s.window != nil:
 		s.join(ctx, m, arrived)
 	case s.condition.Fires(arrived, m.Event):
-		s.start(func() { m.Done(s.fire(ctx, m, arrived)) })
+		s.begin(ctx, m.Event, func() error { return s.fire(ctx, m, arrived) }, m.Done)
 	default:
 		m.Done(nil)
 	}
@@ -274,8 +275,7 @@ func (s *Subscriber) join(ctx context.Context, m *bus.Message, arrived uint64) {
 	s.mu.Unlock()
 	for _, f := range result.Fired {
 		s.delivering.Add(1)
-		s.start(func() {
-			err := s.deliverFiring(ctx, f)
+		s.begin(ctx, f.Arrived.Event, func() error { return s.deliverFiring(ctx, f) }, func(err error) {
 			s.delivering.Add(-1)
 			for _, a := range f.Matched {
 				a.Ref.(*held).release(err)

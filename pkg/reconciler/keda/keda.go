@@ -76,6 +76,10 @@ func Trigger(t *v1alpha1.Trigger, bus *v1alpha1.EventBusSpec, p *plan.Plan, work
 			s.MinReplicaCount, s.MaxReplicaCount = new(min(*s.MinReplicaCount, 1)), new(int32(1))
 			note = fmt.Sprintf("it is not scaled beyond one replica: what the condition %q waits for could arrive at another one", sub.Condition)
 		}
+		if sub.Delivery.KeyOrder && value(s.MaxReplicaCount, 100) > 1 {
+			s.MinReplicaCount, s.MaxReplicaCount = new(min(*s.MinReplicaCount, 1)), new(int32(1))
+			note = "it is not scaled beyond one replica: delivery.ordering key needs all events of a key in one process"
+		}
 		for _, in := range sub.Inputs {
 			if c.Mask(in.Name) != 0 {
 				s.add("stan", stan(o, n, sub.ID, in.Topic))

@@ -89,6 +89,17 @@ const (
 	BackoffPolicyExponential BackoffPolicy = "exponential"
 )
 
+// Ordering says which events are delivered one after the other.
+type Ordering string
+
+// The orders of delivery.
+const (
+	// OrderingNone delivers events as soon as they come, whatever becomes of those before them.
+	OrderingNone Ordering = "none"
+	// OrderingKey delivers events of one partitionkey one after the other.
+	OrderingKey Ordering = "key"
+)
+
 // DeliverySpec says how an event is delivered to one target. Names and formats are those of Knative's DeliverySpec.
 type DeliverySpec struct {
 	// Retry is how many more attempts follow a failed first one. Default 10.
@@ -106,6 +117,10 @@ type DeliverySpec struct {
 	// RetryAfterMax caps the wait that a sink may ask for with Retry-After, an ISO 8601 duration. Default PT1M; PT0S ignores the header.
 	// +optional
 	RetryAfterMax *string `json:"retryAfterMax,omitempty"`
+	// Ordering is none or key: with key, events that have the same partitionkey are delivered one after the other, in the order in which the
+	// bus has them. Default none.
+	// +optional
+	Ordering *Ordering `json:"ordering,omitempty"`
 }
 
 // GenericScaleOption configures the KEDA ScaledObject of a workload.

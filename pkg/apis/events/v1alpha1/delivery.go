@@ -27,6 +27,7 @@ type DeliveryPolicy struct {
 	Linear        bool
 	BackoffDelay  time.Duration
 	RetryAfterMax time.Duration
+	KeyOrder      bool
 }
 
 // Policy parses d; nil is all defaults. A valid spec has no error.
@@ -43,6 +44,7 @@ func (d *DeliverySpec) Policy() (DeliveryPolicy, error) {
 	if d.Retry != nil {
 		p.Retry = int(*d.Retry)
 	}
+	p.KeyOrder = d.Ordering != nil && *d.Ordering == OrderingKey
 	p.Linear = d.BackoffPolicy != nil && *d.BackoffPolicy == BackoffPolicyLinear
 	for _, f := range []struct {
 		name string
@@ -77,6 +79,9 @@ func (d *DeliverySpec) validate(r report) {
 	}
 	if d.BackoffPolicy != nil && *d.BackoffPolicy != BackoffPolicyLinear && *d.BackoffPolicy != BackoffPolicyExponential {
 		r.field("backoffPolicy").errorf("%q is not a policy: use linear or exponential", *d.BackoffPolicy)
+	}
+	if d.Ordering != nil && *d.Ordering != OrderingNone && *d.Ordering != OrderingKey {
+		r.field("ordering").errorf("%q is not an order: use none or key", *d.Ordering)
 	}
 	if d.BackoffDelay != nil {
 		delay, ok := r.field("backoffDelay").duration(*d.BackoffDelay, 0, 0)

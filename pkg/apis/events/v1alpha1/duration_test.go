@@ -43,19 +43,20 @@ func TestParseDurationRefuses(t *testing.T) {
 
 func TestPolicy(t *testing.T) {
 	text := func(s string) *string { return &s }
-	linear, retry := BackoffPolicyLinear, int32(0)
+	linear, key, retry := BackoffPolicyLinear, OrderingKey, int32(0)
 	for _, tt := range []struct {
 		name string
 		spec *DeliverySpec
 		want DeliveryPolicy
 	}{
-		{"no spec is all defaults", nil, DeliveryPolicy{10, 30 * time.Second, false, 200 * time.Millisecond, time.Minute}},
-		{"an empty spec is all defaults", &DeliverySpec{}, DeliveryPolicy{10, 30 * time.Second, false, 200 * time.Millisecond, time.Minute}},
+		{"no spec is all defaults", nil, DeliveryPolicy{10, 30 * time.Second, false, 200 * time.Millisecond, time.Minute, false}},
+		{"an empty spec is all defaults", &DeliverySpec{}, DeliveryPolicy{10, 30 * time.Second, false, 200 * time.Millisecond, time.Minute, false}},
 		{
 			"zeros are not replaced by defaults",
 			&DeliverySpec{Retry: &retry, Timeout: text("5s"), BackoffPolicy: &linear, BackoffDelay: text("PT0S"), RetryAfterMax: text("PT0S")},
-			DeliveryPolicy{0, 5 * time.Second, true, 0, 0},
+			DeliveryPolicy{0, 5 * time.Second, true, 0, 0, false},
 		},
+		{"an order", &DeliverySpec{Ordering: &key}, DeliveryPolicy{10, 30 * time.Second, false, 200 * time.Millisecond, time.Minute, true}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			got, err := tt.spec.Policy()
