@@ -175,6 +175,11 @@ func (in *DeliverySpec) DeepCopyInto(out *DeliverySpec) {
 		*out = new(string)
 		**out = **in
 	}
+	if in.Ordering != nil {
+		in, out := &in.Ordering, &out.Ordering
+		*out = new(Ordering)
+		**out = **in
+	}
 	return
 }
 
