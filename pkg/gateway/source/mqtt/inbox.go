@@ -114,6 +114,15 @@ func (b *inbox) room(ctx context.Context) {
 
 var seed = maphash.MakeSeed()
 
+// size is what m takes in memory, as far as its sender says how much.
+func (m *message) size() int {
+	n := len(m.payload) + len(m.topic) + len(m.contentType) + len(m.responseTopic) + len(m.correlationData)
+	for _, p := range m.properties {
+		n += len(p.name) + len(p.value)
+	}
+	return n
+}
+
 func (m *message) digest() uint64 {
 	var h maphash.Hash
 	h.SetSeed(seed)
@@ -131,7 +140,7 @@ func (b *inbox) receive(m *message) {
 	if b.draining || b.ctx.Err() != nil {
 		return
 	}
-	d := &delivery{message: m, id: m.id, qos: m.qos, size: len(m.payload)}
+	d := &delivery{message: m, id: m.id, qos: m.qos, size: m.size()}
 	if m.qos > 0 {
 		d.digest = m.digest()
 		// Without the flag it is another message under an identifier that we thought was taken: the server has forgotten something.

@@ -8,6 +8,14 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
+// A flood of messages without payload must not pass the bound on bytes.
+func TestAllThatIsLargeCounts(t *testing.T) {
+	m := &message{topic: "ab", contentType: "c", responseTopic: "d", correlationData: []byte{1}, properties: []property{{"ef", "g"}, {"h", "ij"}}}
+	if got := m.size(); got != 11 {
+		t.Errorf("size() = %d, want 11", got)
+	}
+}
+
 func TestEvent(t *testing.T) {
 	s := New(options("tcp://h", 5, 1))
 	structured := `{"specversion":"1.0","id":"1","source":"/s","type":"t","data":{"a":1}}`

@@ -38,7 +38,7 @@ func because(reason string) string {
 	if reason == "" {
 		return ""
 	}
-	return fmt.Sprintf(" (it says: %q)", reason)
+	return fmt.Sprintf(" (it says: %.256q)", reason)
 }
 
 // refusedConnect is what a server's answer to CONNECT means.
