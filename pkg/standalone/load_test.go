@@ -46,6 +46,26 @@ func TestCheck(t *testing.T) {
 	}
 }
 
+// TestWrongObjectsGetTheWordsOfAdmission checks the manifests that the API server is shown to refuse, with the same sentences.
+func TestWrongObjectsGetTheWordsOfAdmission(t *testing.T) {
+	names, err := filepath.Glob("../apis/events/v1alpha1/testdata/invalid/*.yaml")
+	if err != nil || len(names) < 60 {
+		t.Fatalf("%d manifests (%v), want 60 and more", len(names), err)
+	}
+	for _, name := range names {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := report(Load(t.Context(), []string{name}))
+		for line := range strings.Lines(string(text)) {
+			if want, ok := strings.CutPrefix(strings.TrimSpace(line), "# want: "); ok && !strings.Contains(got, want) {
+				t.Errorf("%s: got\n%swant %s", filepath.Base(name), got, want)
+			}
+		}
+	}
+}
+
 func report(c *Config) string {
 	var b strings.Builder
 	for _, p := range c.Check() {
