@@ -8,12 +8,16 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/openfunction/events/pkg/event"
 )
 
 // maxInFlight bounds the entries that are being handled: that is what a crash may repeat.
 const maxInFlight = 64
+
+// maxBytes bounds their data, but for one that is larger.
+const maxBytes = 32 << 20
 
 // hands hand on events, several at once.
 type hands struct {
@@ -23,6 +27,7 @@ type hands struct {
 	log  *zap.SugaredLogger
 
 	slots   chan struct{} // holds one for each event that is being handled
+	bytes   *semaphore.Weighted
 	workers sync.WaitGroup
 	failing atomic.Int64 // events that the handler did not take
 }
@@ -30,11 +35,19 @@ type hands struct {
 func (h *hands) free() int { return cap(h.slots) - len(h.slots) }
 
 // take hands on e and then calls settled: done tells whether it was taken or refused for good, and refusal why the latter. It waits for
-// a free slot first. Only one goroutine may call it.
+// a free slot and for room first. Only one goroutine may call it.
 func (h *hands) take(e *event.Event, settled func(done bool, refusal error)) {
+	size := min(int64(len(e.DataEncoded)), maxBytes)
+	if h.bytes.Acquire(h.ctx, size) != nil {
+		settled(false, nil)
+		return
+	}
 	h.slots <- struct{}{}
 	h.workers.Go(func() {
-		defer func() { <-h.slots }()
+		defer func() {
+			<-h.slots
+			h.bytes.Release(size)
+		}()
 		settled(h.handle(e))
 	})
 }

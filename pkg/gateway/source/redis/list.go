@@ -29,7 +29,7 @@ type list struct {
 	registry   string // names with the time of their last sign of life, in seconds
 	processing string
 	refused    string // elements that nobody will ever take
-	batch      int    // how many elements to ask for at once, besides the one that is waited for
+	batch      batch  // besides the element that is waited for
 
 	mu   sync.Mutex
 	held map[string]int // the elements that this process works on
@@ -38,7 +38,7 @@ type list struct {
 var _ reader = (*list)(nil)
 
 func newList(r *run) *list {
-	l := &list{run: r, batch: 1, held: map[string]int{}}
+	l := &list{run: r, held: map[string]int{}}
 	l.registry = l.tagged() + ":processing"
 	l.processing = l.processingOf(l.consumer())
 	l.refused = l.tagged() + ":refused"
@@ -121,27 +121,29 @@ func (l *list) read(ctx context.Context) error {
 
 // more takes elements without waiting, at most n of them, and the more at once the more there are.
 func (l *list) more(ctx context.Context, n int) error {
-	n = min(n, l.batch)
 	if n == 0 {
 		return nil
 	}
-	l.batch = min(2*l.batch, maxInFlight)
+	n = l.batch.of(n)
 	moves, err := l.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for range n {
 			p.LMove(ctx, l.redis.List, l.processing, "LEFT", "RIGHT")
 		}
 		return nil
 	})
+	count, bytes := 0, 0
 	for _, m := range moves {
 		if m.Err() == nil {
-			l.hold(m.(*redis.StringCmd).Val())
+			element := m.(*redis.StringCmd).Val()
+			count, bytes = count+1, bytes+len(element)
+			l.hold(element)
 		}
 	}
-	if err == redis.Nil {
-		l.batch = 1
-		return nil
+	if l.batch.saw(count, bytes); err != redis.Nil {
+		return err
 	}
-	return err
+	l.batch = 0 // there was not that much: begin anew
+	return nil
 }
 
 func (l *list) hold(element string) {

@@ -24,6 +24,7 @@ import (
 	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/redis/go-redis/v9"
 	"go.uber.org/zap"
+	"golang.org/x/sync/semaphore"
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
@@ -108,7 +109,7 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 		Source: s, client: client, dialer: d, ready: ready,
 		log: log.With("redis", s.where(), s.what(), s.name()),
 	}
-	r.hands = hands{ctx: ctx, work: work, next: next, log: r.log, slots: make(chan struct{}, maxInFlight)}
+	r.hands = hands{ctx: ctx, work: work, next: next, log: r.log, slots: make(chan struct{}, maxInFlight), bytes: semaphore.NewWeighted(maxBytes)}
 	r.tick = min(s.redis.RedeliverInterval, s.redis.ProcessingTimeout/3)
 	r.reader = r.newReader()
 

@@ -24,6 +24,7 @@ const forgetAfter = 10
 type stream struct {
 	*run
 	position string // the last entry that the group was seen to have been given; empty until it is known
+	batch    batch
 
 	mu   sync.Mutex
 	held map[string]bool // the entries that this process works on, by id
@@ -105,7 +106,7 @@ func parseID(id string) (milliseconds, number uint64) {
 func (s *stream) recover(ctx context.Context) error {
 	for from := "0"; ctx.Err() == nil; {
 		held := s.holding()
-		entries, err := s.entries(ctx, from, maxInFlight, -1)
+		entries, err := s.entries(ctx, from, s.batch.of(maxInFlight), -1)
 		if err != nil || len(entries) == 0 {
 			return err
 		}
@@ -122,7 +123,7 @@ func (s *stream) read(ctx context.Context) error {
 	if err != nil || free == 0 {
 		return err
 	}
-	entries, err := s.entries(ctx, ">", free, s.block())
+	entries, err := s.entries(ctx, ">", s.batch.of(free), s.block())
 	if err != nil || len(entries) == 0 {
 		return err
 	}
@@ -142,7 +143,21 @@ func (s *stream) entries(ctx context.Context, from string, count int, block time
 	if err != nil {
 		return nil, err
 	}
-	return streams[0].Messages, nil
+	entries := streams[0].Messages
+	s.batch.saw(len(entries), size(entries))
+	return entries, nil
+}
+
+func size(entries []redis.XMessage) (bytes int) {
+	for _, m := range entries {
+		for name, value := range m.Values {
+			bytes += len(name)
+			if text, ok := value.(string); ok {
+				bytes += len(text)
+			}
+		}
+	}
+	return bytes
 }
 
 // handOn hands on entries that are not among those that were held before they were asked for.
@@ -170,20 +185,21 @@ func (s *stream) handOn(ctx context.Context, entries []redis.XMessage, held map[
 }
 
 func (s *stream) hold(m redis.XMessage) {
+	id := m.ID // which is all of m that is needed until the end
 	s.mu.Lock()
-	s.held[m.ID] = true
+	s.held[id] = true
 	s.mu.Unlock()
 	e := s.entry(m)
 	s.hands.take(e, func(done bool, refusal error) {
 		if refusal != nil {
-			s.log.Errorw("event is refused for good, and its dead letter too: the entry is left in the stream", "id", e.ID(), "entry", m.ID, "error", refusal)
+			s.log.Errorw("event is refused for good, and its dead letter too: the entry is left in the stream", "id", e.ID(), "entry", id, "error", refusal)
 		}
-		if !done || !s.acknowledge(func(ctx context.Context) error { return s.ack(ctx, m.ID) }) {
+		if !done || !s.acknowledge(func(ctx context.Context) error { return s.ack(ctx, id) }) {
 			return // see leave
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.held, m.ID)
+		delete(s.held, id)
 	})
 }
 
@@ -238,7 +254,7 @@ func (s *stream) takeOver(ctx context.Context) error {
 		}
 		entries, next, deleted, err := s.client.XAutoClaimWithDeleted(ctx, &redis.XAutoClaimArgs{
 			Stream: s.redis.Stream, Group: s.redis.ConsumerGroup, Consumer: s.consumer(),
-			MinIdle: s.redis.ProcessingTimeout, Start: from, Count: int64(free),
+			MinIdle: s.redis.ProcessingTimeout, Start: from, Count: int64(s.batch.of(free)),
 		}).Result()
 		if err != nil {
 			return err
@@ -246,6 +262,7 @@ func (s *stream) takeOver(ctx context.Context) error {
 		if len(deleted) > 0 {
 			s.log.Warnw("entries were deleted from the stream before they were taken", "count", len(deleted), "first", deleted[0])
 		}
+		s.batch.saw(len(entries), size(entries))
 		if err := s.handOn(ctx, entries, held); err != nil {
 			return err
 		}
