@@ -3,6 +3,7 @@ package mqtt
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -16,6 +17,8 @@ const (
 	writeTimeout = 10 * time.Second
 	// keepAlive is how long a server may hear nothing until it gives us up. We say something twice as often.
 	keepAlive = 40 * time.Second
+	// maxPacket is the largest packet in bytes that is read. No bus takes one that is a quarter of it.
+	maxPacket = 32 << 20
 	// closeTimeout is how long the server may take to close the connection once it was asked to.
 	closeTimeout = 2 * time.Second
 )
@@ -100,7 +103,38 @@ func (c *connection) write(packets ...any) error {
 	return c.writer.Flush()
 }
 
-func (c *connection) receive() (any, error) { return c.protocol.read(c.reader) }
+func (c *connection) receive() (any, error) {
+	length, err := c.length()
+	if err != nil {
+		return nil, err
+	}
+	if length > maxPacket {
+		return nil, &oversizeError{length}
+	}
+	return c.protocol.read(c.reader)
+}
+
+// length looks at how long the next packet is, as its fixed header says (MQTT 5, section 2.1.4): who reads it makes room for all of it, maybe
+// more than once, before the first byte has come.
+func (c *connection) length() (int, error) {
+	length := 0
+	for n := 1; n <= 4; n++ {
+		head, err := c.reader.Peek(1 + n)
+		if err != nil {
+			return 0, err
+		}
+		length |= int(head[n]&0x7f) << (7 * (n - 1))
+		if head[n] < 0x80 {
+			return length, nil
+		}
+	}
+	return 0, errors.New("the server sent what is not MQTT: a packet without an end to its length")
+}
+
+// oversizeError is the error of a packet that is not read.
+type oversizeError struct{ bytes int }
+
+func (e *oversizeError) Error() string { return fmt.Sprintf("a packet of %d bytes", e.bytes) }
 
 func (c *connection) close() { _ = c.conn.Close() }
 

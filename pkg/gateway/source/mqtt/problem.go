@@ -108,6 +108,7 @@ func (r *run) explain(err error) error {
 	var noTLS tls.RecordHeaderError
 	var op *net.OpError
 	var silent *hungUp
+	var oversize *oversizeError
 	switch {
 	case errors.As(err, &known):
 		return known
@@ -123,6 +124,9 @@ func (r *run) explain(err error) error {
 		return r.problem("the server wants a client certificate (%v): set clientCertFrom and clientKeyFrom", op.Err)
 	case errors.As(err, &op) && op.Op == "remote error":
 		return r.problem("the server refuses the client certificate or the way of TLS (%v): correct clientCertFrom and clientKeyFrom", op.Err)
+	case errors.As(err, &oversize):
+		return r.problem("the server sends a message of %d bytes, of which %d are read at most: limit messages there (message_size_limit of mosquitto), and take this one out of the session",
+			oversize.bytes, maxPacket)
 	case errors.As(err, &silent) && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
 		return r.problem("the server closes the connection without an answer%s", r.guess(silent.handshake))
 	}

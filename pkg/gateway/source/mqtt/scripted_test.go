@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -278,6 +279,25 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("ready(%s)\nwant  %s", got, want)
 			}
 		})
+	}
+}
+
+// A message that would take all memory is not read, and stays with the server: reading it once more after a restart would end the same way.
+func TestAPacketThatIsTooLargeIsNotRead(t *testing.T) {
+	for _, version := range []protocol{v5{}, v3{}} {
+		for bytes, want := range map[string]string{
+			"\xd0\x00":                 "",
+			"\x30\x81\x80\x80\x10":     "a packet of 33554433 bytes",
+			"\x30\xff\xff\xff\x7f":     "a packet of 268435455 bytes",
+			"\x30\xff\xff\xff\xff\x01": "the server sent what is not MQTT: a packet without an end to its length",
+			"\x30":                     "EOF",
+		} {
+			c := &connection{protocol: version, reader: bufio.NewReader(strings.NewReader(bytes))}
+			_, err := c.receive()
+			if got := fmt.Sprint(err); want != "" && got != want || want == "" && err != nil {
+				t.Errorf("%T: receive of %x: %v, want %q", version, bytes, err, want)
+			}
+		}
 	}
 }
 
