@@ -257,11 +257,11 @@ func growth(before, after map[string]int) map[string]int {
 	return diff
 }
 
-// sizes are those of the environment, or what a machine with 24 GiB carries: a Trigger is a process of some 30 MiB.
+// sizes are those of the environment, or what any machine carries.
 func sizes(t *testing.T) []int {
 	t.Helper()
 	var all []int
-	for s := range strings.SplitSeq(cmp.Or(os.Getenv(scaleSizes), "100,500"), ",") {
+	for s := range strings.SplitSeq(cmp.Or(os.Getenv(scaleSizes), "100,200"), ",") {
 		all = append(all, number(t, s))
 	}
 	return all
