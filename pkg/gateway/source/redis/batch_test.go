@@ -2,8 +2,9 @@ package redis
 
 import (
 	"context"
-	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
@@ -33,38 +34,40 @@ func TestBatch(t *testing.T) {
 
 // What is held is bounded in bytes too: a pod that is killed for its memory would be given the same again.
 func TestHandsHoldNoMoreThanTheyCanCarry(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
-	release := make(chan struct{})
-	h := &hands{
-		ctx: ctx, work: t.Context(), log: zap.NewNop().Sugar(), slots: make(chan struct{}, maxInFlight), bytes: semaphore.NewWeighted(maxBytes),
-		next: event.HandlerFunc(func(context.Context, *event.Event) error { <-release; return nil }),
-	}
-	large := func() *event.Event {
-		return &event.Event{DataEncoded: []byte(strings.Repeat("x", maxBytes/2+1))}
-	}
-	settled := make(chan bool, 4)
-	h.take(large(), func(done bool, _ error) { settled <- done })
-	taken := make(chan struct{})
-	go func() {
-		defer close(taken)
-		h.take(large(), func(done bool, _ error) { settled <- done })
-	}()
-	select {
-	case <-taken:
-		t.Error("two that are more than the bound together are held at once")
-	case release <- struct{}{}:
-	}
-	<-taken
-	release <- struct{}{}
-	h.take(large(), func(done bool, _ error) { settled <- done }) // of which nobody is let go before the end
-	cancel()
-	h.take(large(), func(done bool, _ error) { settled <- done })
-	close(release)
-	h.workers.Wait()
-	for range 2 {
-		if !<-settled {
-			t.Error("what was taken is not done")
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		release := make(chan struct{})
+		h := &hands{
+			ctx: ctx, work: t.Context(), log: zap.NewNop().Sugar(), slots: make(chan struct{}, maxInFlight), bytes: semaphore.NewWeighted(maxBytes),
+			next: event.HandlerFunc(func(context.Context, *event.Event) error { <-release; return nil }),
 		}
-	}
+		var taken, done, left atomic.Int64
+		go func() {
+			for range 4 { // any two are more than the bound
+				h.take(&event.Event{DataEncoded: make([]byte, maxBytes/2+1)}, func(ok bool, _ error) {
+					if ok {
+						done.Add(1)
+					} else {
+						left.Add(1)
+					}
+				})
+				taken.Add(1)
+			}
+		}()
+		for n := range int64(2) {
+			synctest.Wait()
+			if taken.Load() != n+1 || done.Load() != n {
+				t.Errorf("%d are taken and %d done, want %d and %d", taken.Load(), done.Load(), n+1, n)
+			}
+			release <- struct{}{}
+		}
+		synctest.Wait()
+		stop() // while the third is handled, and the fourth waits for room
+		close(release)
+		synctest.Wait()
+		h.workers.Wait()
+		if done.Load() != 3 || left.Load() != 1 {
+			t.Errorf("%d are done and %d left at the end, want 3 and 1", done.Load(), left.Load())
+		}
+	})
 }
