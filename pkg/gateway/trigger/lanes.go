@@ -65,8 +65,11 @@ func (l *lanes) following(key string) func() {
 // begin delivers e and then calls settle; it does not wait for either. With delivery.ordering key, events of one key are delivered one after
 // the other: one that is not taken, nor its dead letter, holds up those behind it until it is, as it would come again after them otherwise.
 func (s *Subscriber) begin(ctx context.Context, e *event.Event, deliver func() error, settle func(error)) {
-	key, _ := e.Extensions()[partitionKey].(string)
-	if !s.o.Subscriber.Delivery.KeyOrder || key == "" {
+	key := ""
+	if s.o.Subscriber.Delivery.KeyOrder {
+		key, _ = e.Extensions()[partitionKey].(string)
+	}
+	if key == "" {
 		s.start(func() { settle(deliver()) })
 		return
 	}
