@@ -3,6 +3,7 @@ package dispatch
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -13,8 +14,12 @@ import (
 	"net/textproto"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
+
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/plan"
@@ -27,6 +32,9 @@ const (
 	drainTime = 250 * time.Millisecond
 	// maxErrorBody is how much of an error's body a dead letter carries: 768 bytes are Knative's 1024 characters of base64.
 	maxErrorBody = 768
+	// maxPooled is how long the data of an event may be that goes over a connection of the pool. A sink may refuse what is longer before it
+	// has read it, and http.Transport reads while it writes.
+	maxPooled = 64 << 10
 	// maxReply bounds the body of a reply that is handed back to a caller.
 	maxReply = 8 << 20
 )
@@ -37,6 +45,7 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 // Client holds the connections to all sinks. It is safe for concurrent use.
 type Client struct {
 	dial Dial
+	pool *pool
 
 	mu         sync.Mutex
 	transports map[string]*http.Transport // by CA certificates
@@ -47,11 +56,12 @@ func NewClient(dial Dial) *Client {
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
 	}
-	return &Client{dial: dial, transports: map[string]*http.Transport{}}
+	return &Client{dial: dial, pool: newPool(dial), transports: map[string]*http.Transport{}}
 }
 
 // Close closes the connections that are not in use.
 func (c *Client) Close() {
+	c.pool.close()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, t := range c.transports {
@@ -78,7 +88,31 @@ func (c *Client) Sink(t plan.Target) (*Sink, error) {
 		s.authorization = r.Header["Authorization"]
 		s.url.User = nil
 	}
+	if s.url.Scheme == "http" && isASCII(s.url.Host) {
+		s.pool, s.address = c.pool, net.JoinHostPort(s.url.Hostname(), cmp.Or(s.url.Port(), "80"))
+		if s.head, err = s.requestHead(); err != nil {
+			return nil, fmt.Errorf("%s: %w", t.Name, err)
+		}
+	}
 	return s, nil
+}
+
+// requestHead returns the beginning of every request, up to the headers of the event.
+func (s *Sink) requestHead() ([]byte, error) {
+	var b bytes.Buffer
+	req := &http.Request{Method: http.MethodPost, URL: &s.url, Host: s.url.Host, Header: http.Header{"User-Agent": userAgent}}
+	if s.authorization != nil {
+		req.Header["Authorization"] = s.authorization
+	}
+	if err := req.Write(&b); err != nil {
+		return nil, err
+	}
+	head := bytes.Replace(b.Bytes(), []byte("Content-Length: 0\r\n"), nil, 1)
+	return bytes.TrimSuffix(head, []byte("\r\n")), nil
+}
+
+func isASCII(s string) bool {
+	return strings.IndexFunc(s, func(r rune) bool { return r >= utf8.RuneSelf }) < 0
 }
 
 func (c *Client) transport(caCerts string) (*http.Transport, error) {
@@ -119,6 +153,11 @@ type Sink struct {
 	url           url.URL
 	authorization []string
 	transport     *http.Transport
+
+	// For what the pool does:
+	pool    *pool // nil if it cannot
+	address string
+	head    []byte
 }
 
 var _ event.Handler = (*Sink)(nil)
@@ -145,20 +184,17 @@ func (e *StatusError) Error() string {
 // Handle makes one attempt. The error of an answer that trying again cannot cure is permanent: 3xx, which is not followed, and
 // 4xx but 404, 408, 409 and 429.
 func (s *Sink) Handle(ctx context.Context, e *event.Event) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	resp, err := s.post(ctx, e)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode >= 200 && resp.StatusCode < 300 {
-		drain(resp, cancel)
+		drain(resp)
 		return nil
 	}
 	failure := &StatusError{URL: s.name, Code: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
-	timer := time.AfterFunc(drainTime, cancel)
-	defer timer.Stop()
+	defer hurry(resp)()
 	failure.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
 	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
 	switch {
@@ -179,13 +215,18 @@ func retryable(code int) bool {
 }
 
 // drain reads a short answer to its end, so that the connection can be used again; a long or slow one is cut off.
-func drain(resp *http.Response, cancel func()) {
+func drain(resp *http.Response) {
 	if resp.Body == http.NoBody || resp.ContentLength == 0 {
 		return
 	}
-	timer := time.AfterFunc(drainTime, cancel)
-	defer timer.Stop()
+	defer hurry(resp)()
 	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
+}
+
+// hurry ends the reading of the answer's body after drainTime, unless what it returns is called.
+func hurry(resp *http.Response) (stop func()) {
+	timer := time.AfterFunc(drainTime, func() { _ = resp.Body.Close() })
+	return func() { timer.Stop() }
 }
 
 // Reply is what a sink answered.
@@ -213,8 +254,39 @@ func (s *Sink) Call(ctx context.Context, e *event.Event) (*Reply, error) {
 }
 
 func (s *Sink) post(ctx context.Context, e *event.Event) (*http.Response, error) {
-	header := s.header(e)
-	data := e.Data()
+	var resp *http.Response
+	var err error
+	if data := e.Data(); s.pool != nil && len(data) <= maxPooled && httpguts.ValidHeaderFieldValue(e.DataContentType()) {
+		resp, err = s.pool.do(ctx, s.address, func(b []byte) []byte { return s.appendRequest(b, e, data) })
+	} else {
+		resp, err = s.transport.RoundTrip(s.request(ctx, e, data))
+	}
+	if err != nil {
+		return nil, fmt.Errorf("post %s: %w", s.name, err)
+	}
+	if resp.StatusCode == http.StatusSwitchingProtocols {
+		// The connection is no longer HTTP's: nothing but Close would end a read from it.
+		_ = resp.Body.Close()
+		resp.Body = http.NoBody
+	}
+	return resp, nil
+}
+
+func (s *Sink) appendRequest(b []byte, e *event.Event, data []byte) []byte {
+	b = append(b, s.head...)
+	eachHeader(e, func(name, value string) {
+		b = append(append(append(append(b, name...), ": "...), value...), "\r\n"...)
+	})
+	b = append(strconv.AppendInt(append(b, "Content-Length: "...), int64(len(data)), 10), "\r\n\r\n"...)
+	return append(b, data...)
+}
+
+func (s *Sink) request(ctx context.Context, e *event.Event, data []byte) *http.Request {
+	header := http.Header{"User-Agent": userAgent}
+	if s.authorization != nil {
+		header["Authorization"] = s.authorization
+	}
+	eachHeader(e, func(name, value string) { header[name] = []string{value} })
 	req := (&http.Request{
 		Method: http.MethodPost, URL: &s.url, Host: s.url.Host, Header: header,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
@@ -225,36 +297,15 @@ func (s *Sink) post(ctx context.Context, e *event.Event) (*http.Response, error)
 		// With GetBody a connection that the sink closed while idle is replaced without an attempt being lost.
 		req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(data)), nil }
 	}
-	resp, err := s.transport.RoundTrip(req)
-	if err != nil {
-		return nil, fmt.Errorf("post %s: %w", s.name, err)
-	}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
-		// The connection is no longer the transport's: nothing but Close would end a read from it.
-		_ = resp.Body.Close()
-		resp.Body = http.NoBody
-	}
-	return resp, nil
+	return req
 }
 
-// header returns the headers of e in binary mode. Their values share one allocation.
-func (s *Sink) header(e *event.Event) http.Header {
-	const most = 9 // the core attributes and the content type
-	values := make([]string, 0, most+len(e.Extensions()))
-	header := make(http.Header, cap(values)+2)
-	add := func(name, value string) {
-		values = append(values, value)
-		header[name] = values[len(values)-1 : len(values) : len(values)]
-	}
-	header["User-Agent"] = userAgent
-	if s.authorization != nil {
-		header["Authorization"] = s.authorization
-	}
+// eachHeader calls add for the headers of e in binary mode.
+func eachHeader(e *event.Event, add func(name, value string)) {
 	if ct := e.DataContentType(); ct != "" {
 		add("Content-Type", ct)
 	}
 	event.EachAttribute(e, func(name, value string) { add(headerName(name), event.EscapeHeader(value)) })
-	return header
 }
 
 var userAgent = []string{"openfunction-events"}
