@@ -73,10 +73,14 @@ func (p *pool) do(ctx context.Context, address string, write func([]byte) []byte
 			return resp, nil
 		}
 		_ = c.Close()
-		if ctx.Err() != nil {
+		silent := c.left == maxHead
+		switch {
+		case ctx.Err() != nil && used && silent:
+			p.forget(address)
 			return nil, ctx.Err()
-		}
-		if !used || c.left != maxHead {
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case !used || !silent:
 			return nil, err
 		}
 		c = nil
@@ -256,6 +260,18 @@ func (p *pool) sweep() {
 	}
 }
 
+// forget closes what is idle to address. The machine behind it may be gone without a word, and then each of these connections would cost an
+// attempt of its own.
+func (p *pool) forget(address string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.idle[address] {
+		_ = c.Close()
+	}
+	p.count -= len(p.idle[address])
+	delete(p.idle, address)
+}
+
 // close closes what is idle, and what is in use once it is not.
 func (p *pool) close() {
 	p.mu.Lock()
@@ -269,5 +285,6 @@ func (p *pool) close() {
 			_ = c.Close()
 		}
 	}
-	p.idle, p.count = map[string][]*connection{}, 0
+	clear(p.idle)
+	p.count = 0
 }

@@ -207,6 +207,42 @@ func TestAnAttemptEndsWithItsContext(t *testing.T) {
 	}
 }
 
+// When a machine is gone without a word, what was connected to it must cost one attempt, not one for each connection.
+func TestASilentMachineCostsOneAttempt(t *testing.T) {
+	const connections = 4
+	together := make(chan struct{}, connections)
+	_, s := rawSink(t, func(n int, c net.Conn, r *bufio.Reader) {
+		readRequest(r)
+		if n < connections {
+			together <- struct{}{}
+			for len(together) < connections && t.Context().Err() == nil {
+				time.Sleep(time.Millisecond)
+			}
+		}
+		fmt.Fprint(c, "HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n")
+		_, _ = io.Copy(io.Discard, r) // and not a word more
+	})
+	var workers sync.WaitGroup
+	for range connections {
+		workers.Go(func() {
+			if err := s.Handle(t.Context(), newEvent(t, "", nil)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	workers.Wait()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := s.Handle(ctx, newEvent(t, "", nil)); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Handle() = %v, want that its time was over", err)
+	}
+	ctx, cancel = context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := s.Handle(ctx, newEvent(t, "", nil)); err != nil {
+		t.Errorf("the next: %v", err)
+	}
+}
+
 func TestAnswersThatAreNoneAreErrors(t *testing.T) {
 	for name, answer := range map[string]string{
 		"not HTTP":              "SSH-2.0-OpenSSH_9.6\r\n",
