@@ -72,7 +72,9 @@ func (e env) options() (gateway.Options, error) {
 	if e.Ready != "flowing" && e.Ready != "serving" {
 		return gateway.Options{}, fmt.Errorf("READY %q: want flowing or serving", e.Ready)
 	}
-	o := gateway.Options{Listen: e.Listen, Admin: e.AdminListen, Instance: cmp.Or(e.Instance, e.PodName), Serving: e.Ready == "serving"}
+	o := gateway.Options{
+		Listen: e.Listen, Admin: e.AdminListen, Instance: cmp.Or(e.Instance, e.PodName), Serving: e.Ready == "serving", Lenient: true,
+	}
 	if e.Listen != "" {
 		o.Lag = e.DrainLag
 	}

@@ -34,7 +34,8 @@ type part struct {
 }
 
 // Apply makes the gateway run p in place of the plan before. What is the same in both is not disturbed. It returns once routes are served
-// and parts that are gone have stopped; brokers are connected to in the background, see Ready. If p has a mistake, Apply changes nothing.
+// and parts that are gone have stopped; brokers are connected to in the background, see Ready. If p has a mistake, Apply changes nothing,
+// unless the gateway is Lenient: then what has the mistake stays as it was, and Report says so of its owner.
 func (g *Gateway) Apply(p *plan.Plan) error {
 	g.applying.Lock()
 	defer g.applying.Unlock()
@@ -55,17 +56,42 @@ type state struct {
 	buses       map[string]*openBus
 	subscribers map[string]*part
 	sources     map[string]*part
-	routes      []*ingress.Route
+	routes      map[string]route
 	retired     map[string]*retirement
+	mistakes    []mistake
+}
+
+// route is an HTTP event that is served.
+type route struct {
+	*ingress.Route
+	bus *openBus
+}
+
+// mistake is why something of a plan cannot be built.
+type mistake struct {
+	owner string
+	what  string // as in need; empty for a bus
+	err   error
+}
+
+func (m mistake) Error() string {
+	if m.what == "" {
+		return m.err.Error()
+	}
+	return m.what + ": " + m.err.Error()
 }
 
 // build opens what is new. On an error it closes that again.
 func (g *Gateway) build(p *plan.Plan) (*state, error) {
 	next := &state{
-		buses: map[string]*openBus{}, subscribers: map[string]*part{}, sources: map[string]*part{}, retired: map[string]*retirement{},
+		buses: map[string]*openBus{}, subscribers: map[string]*part{}, sources: map[string]*part{}, routes: map[string]route{},
+		retired: map[string]*retirement{},
 	}
-	err := g.fill(next, p)
-	if err == nil {
+	g.fill(next, p)
+	if g.o.Lenient || len(next.mistakes) == 0 {
+		for _, m := range next.mistakes {
+			g.log.Errorw("a part of the plan has a mistake and stays as it was", "owner", m.owner, "error", m)
+		}
 		return next, nil
 	}
 	for name, b := range next.buses {
@@ -74,34 +100,55 @@ func (g *Gateway) build(p *plan.Plan) (*state, error) {
 			g.health.set(name, nil)
 		}
 	}
-	return nil, err
+	m := next.mistakes[0]
+	if m.what == "" {
+		return nil, m.err
+	}
+	return nil, fmt.Errorf("%s: %w", m.owner, m)
 }
 
-func (g *Gateway) fill(next *state, p *plan.Plan) error {
+func (g *Gateway) fill(next *state, p *plan.Plan) {
 	for _, spec := range p.Buses {
 		b, err := g.openBus(spec)
 		if err != nil {
-			return err
+			next.mistakes = append(next.mistakes, mistake{owner: spec.Name, err: err})
+			b = g.buses[spec.Name]
 		}
-		next.buses[spec.Name] = b
+		if b != nil {
+			next.buses[spec.Name] = b
+		}
 	}
 	for _, spec := range p.Subscribers {
-		b := next.buses[spec.Bus]
-		if b == nil {
-			return fmt.Errorf("subscriber %s: the plan has no bus %q", spec.ID, spec.Bus)
+		if err := g.addSubscriber(next, spec); err != nil {
+			next.mistakes = append(next.mistakes, mistake{spec.Owner(), "subscriber for " + targets(spec), err})
+			if p := g.subscribers[spec.ID]; p != nil && next.has(p.bus) {
+				next.subscribers[spec.ID] = p
+			}
 		}
-		part, err := g.subscriber(spec, b)
-		if err != nil {
-			return err
-		}
-		next.subscribers[spec.ID] = part
 	}
 	for _, spec := range p.Sources {
-		if err := g.source(next, spec); err != nil {
-			return fmt.Errorf("EventSource %s/%s: %s event %s: %w", spec.Namespace, spec.EventSource, spec.Kind, spec.Event, err)
+		if err := g.addSource(next, spec); err != nil {
+			next.mistakes = append(next.mistakes, mistake{spec.Owner(), spec.Kind + " event " + spec.Event, err})
+			key := sourceName(spec)
+			if p := g.sources[key]; p != nil && next.has(p.bus) {
+				next.sources[key] = p
+			}
+			if r, ok := g.routes[key]; ok && next.has(r.bus) {
+				next.routes[key] = r
+			}
 		}
 	}
-	return g.retire(next, p.Retired)
+	g.retire(next, p.Retired)
+}
+
+// has tells whether b goes on.
+func (s *state) has(b *openBus) bool { return b == noBus || s.buses[b.name] == b }
+
+func (s *state) bus(name string) (*openBus, error) {
+	if b := s.buses[name]; b != nil {
+		return b, nil
+	}
+	return nil, fmt.Errorf("no bus %q runs", name)
 }
 
 // replace goes from the running state to next: stop what is gone, start what is new.
@@ -117,7 +164,7 @@ func (g *Gateway) replace(next *state) {
 		b.gate.expect(b, next.subscribers)
 	}
 	g.begin(next.subscribers, g.subscribers)
-	g.ingress.SetRoutes(next.routes)
+	g.ingress.SetRoutes(next.served())
 	g.begin(next.sources, g.sources)
 	g.beginRetirements(next.retired)
 	for name, b := range g.buses {
@@ -130,7 +177,14 @@ func (g *Gateway) replace(next *state) {
 			}
 		}
 	}
-	g.buses, g.subscribers, g.sources, g.retired = next.buses, next.subscribers, next.sources, next.retired
+	g.buses, g.subscribers, g.sources, g.routes, g.retired = next.buses, next.subscribers, next.sources, next.routes, next.retired
+}
+
+func (s *state) served() (routes []*ingress.Route) {
+	for _, r := range s.routes {
+		routes = append(routes, r.Route)
+	}
+	return routes
 }
 
 // end stops the parts of old that next does not keep, all at once, and returns them.

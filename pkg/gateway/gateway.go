@@ -31,6 +31,9 @@ type Options struct {
 	// Serving says to be ready once a plan was applied, whatever its brokers do: routes answer for themselves. Otherwise all parts of the
 	// plan must be ready.
 	Serving bool
+	// Lenient makes Apply run what it can of a plan with mistakes, for a plan of many owners: whoever made none is served. Otherwise such a
+	// plan changes nothing.
+	Lenient bool
 	// Dial makes every outgoing connection: to brokers, sources and sinks. Nil means a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// DataDir is where the embedded bus keeps its events; empty means a temporary directory that is removed at the end.
@@ -81,6 +84,7 @@ type Gateway struct {
 	buses       map[string]*openBus
 	subscribers map[string]*part
 	sources     map[string]*part
+	routes      map[string]route
 	retired     map[string]*retirement
 
 	applied  atomic.Pointer[applied] // nil before the first plan

@@ -92,8 +92,10 @@ func (r *running) apply(t *testing.T, p *plan.Plan) {
 	eventually(t, "ready", r.Ready)
 }
 
-func (r *running) post(event, id string) (int, string) {
-	req, err := http.NewRequest(http.MethodPost, "http://"+r.Addr()+"/default/es/"+event, strings.NewReader(`{}`))
+func (r *running) post(event, id string) (int, string) { return r.postTo("es", event, id) }
+
+func (r *running) postTo(eventSource, event, id string) (int, string) {
+	req, err := http.NewRequest(http.MethodPost, "http://"+r.Addr()+"/default/"+eventSource+"/"+event, strings.NewReader(`{}`))
 	if err != nil {
 		return 0, err.Error()
 	}
@@ -299,6 +301,63 @@ func TestAPlanWithAMistakeChangesNothing(t *testing.T) {
 	}
 	r.mustPost(t, "a", "a1")
 	r.wants(t, "default/t -> sink default/each: a1")
+}
+
+// What one owner has wrong must not keep the others' changes from being served, nor anybody after a restart.
+func TestALenientGatewayRunsWhatHasNoMistake(t *testing.T) {
+	good := func() *plan.Plan { return onePath(plan.Subscriber{Condition: "a", Sink: display("each")}) }
+	for name, tt := range map[string]struct {
+		spoil func(p *plan.Plan)
+		owner string
+	}{
+		"a subscriber": {func(p *plan.Plan) { p.Subscribers[0].Condition = "a &&" }, "Trigger default/t"},
+		"an address":   {func(p *plan.Plan) { p.Subscribers[0].Sink = &plan.Target{Name: "sink x", URL: "ftp://x"} }, "Trigger default/t"},
+		"a bus":        {func(p *plan.Plan) { p.Buses[0].Embedded = nil }, "bus"},
+		"a route":      {func(p *plan.Plan) { p.Sources[0].HTTP = &plan.HTTP{Raw: true, ID: "constant"} }, "EventSource default/es"},
+		"a source": {func(p *plan.Plan) {
+			p.Sources[1].Kind, p.Sources[1].HTTP, p.Sources[1].Cron = "cron", nil, &plan.Cron{Schedule: "never"}
+		}, "EventSource default/es"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lenient := func(o *Options) { o.Lenient, o.Serving = true, true }
+			bad := good()
+			tt.spoil(bad)
+			bad.Sources = append(bad.Sources, plan.Source{
+				Namespace: "default", EventSource: "other", Event: "c", Kind: "http", Sink: display("other"), HTTP: &plan.HTTP{MaxBodyBytes: 1 << 20},
+			})
+			check := func(r *running) {
+				t.Helper()
+				eventually(t, "one problem of "+tt.owner, func() error { // first its bus is starting, too
+					if got := r.Report().Objects[tt.owner].Problems; len(got) != 1 {
+						return fmt.Errorf("problems = %q", got)
+					}
+					return nil
+				})
+				if got := r.Report(); len(got.Objects["EventSource default/other"].Problems) != 0 || got.Error != "" {
+					t.Errorf("Report() = %+v, want that the others have no problem", got)
+				}
+				if code, body := r.postTo("other", "c", "c1"); code != http.StatusAccepted {
+					t.Errorf("post to somebody else's route: %d %s", code, body)
+				}
+			}
+			running := startWith(t, lenient)
+			running.apply(t, good())
+			running.apply(t, bad)
+			check(running)
+			running.mustPost(t, "a", "a1") // goes on as it was
+			running.wants(t, "default/t -> sink default/each: a1")
+			running.apply(t, good())
+			if got := running.Report().Objects[tt.owner].Problems; len(got) != 0 {
+				t.Errorf("problems after the cure = %q", got)
+			}
+
+			fresh := startWith(t, lenient)
+			if err := fresh.Apply(bad); err != nil {
+				t.Fatal(err)
+			}
+			check(fresh)
+		})
+	}
 }
 
 func TestAnEmbeddedBusThatChangesIsRefusedAndGoesOn(t *testing.T) {

@@ -21,6 +21,18 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 )
 
+func (g *Gateway) addSubscriber(next *state, spec plan.Subscriber) error {
+	b, err := next.bus(spec.Bus)
+	if err != nil {
+		return err
+	}
+	part, err := g.subscriber(spec, b)
+	if err == nil {
+		next.subscribers[spec.ID] = part
+	}
+	return err
+}
+
 // subscriber returns the part that runs spec: the one that runs already, if nothing about it has changed.
 func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	fp, err := fingerprint(b.spec, spec)
@@ -133,22 +145,27 @@ func sourceName(spec plan.Source) string {
 	return spec.Owner() + " " + spec.Kind + " event " + spec.Event
 }
 
-// source adds one event of an EventSource to next: a route of the ingress, or a part.
-func (g *Gateway) source(next *state, spec plan.Source) error {
-	b := next.buses[spec.Bus]
-	if spec.Bus != "" && b == nil {
-		return fmt.Errorf("the plan has no bus %q", spec.Bus)
+// addSource adds one event of an EventSource to next: a route of the ingress, or a part.
+func (g *Gateway) addSource(next *state, spec plan.Source) error {
+	b := noBus
+	if spec.Bus != "" {
+		var err error
+		if b, err = next.bus(spec.Bus); err != nil {
+			return err
+		}
 	}
+	key := sourceName(spec)
 	if spec.HTTP != nil {
 		r, err := g.route(spec, b)
-		next.routes = append(next.routes, r)
+		if err == nil {
+			next.routes[key] = route{r, b}
+		}
 		return err
 	}
 	fp, err := fingerprint(spec)
 	if err != nil {
 		return err
 	}
-	key := sourceName(spec)
 	if p := g.sources[key]; p != nil && p.spec == fp && p.bus == b {
 		next.sources[key] = p
 		return nil
@@ -160,9 +177,6 @@ func (g *Gateway) source(next *state, spec plan.Source) error {
 	out, err := g.sourceNext(spec, b)
 	if err != nil {
 		return err
-	}
-	if b == nil {
-		b = noBus
 	}
 	next.sources[key] = &part{name: key, spec: fp, bus: b, run: func(ctx context.Context, ready func(error)) error {
 		return src.Run(ctx, out, ready)
@@ -190,7 +204,7 @@ func (g *Gateway) newSource(spec plan.Source) (source.Source, error) {
 
 // sourceNext is where a source's events go: its topic, or without a bus its sink, tried until it or the dead letter sink takes them.
 func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, error) {
-	if b != nil {
+	if b != noBus {
 		dead := plan.EventSourceDeadLetterTopic(spec.Namespace, spec.EventSource)
 		letters := b.Topic(bus.Topic{Name: dead, Origin: "refused"})
 		owner := plan.Subscriber{EventSource: spec.Namespace + "/" + spec.EventSource}
@@ -223,7 +237,7 @@ func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
 		Namespace: spec.Namespace, EventSource: spec.EventSource, Event: spec.Event, HTTP: *spec.HTTP,
 		MarkKind: spec.MarkKind, SourceURI: plan.SourceURI(spec.Namespace, spec.EventSource, spec.Event),
 	}
-	if b != nil {
+	if b != noBus {
 		r.Next = b.publish(spec.Topic)
 		return g.ingress.NewRoute(r)
 	}
@@ -231,7 +245,7 @@ func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
 		return nil, errors.New("it has neither a bus nor a sink")
 	}
 	if spec.Sink.URL == "" {
-		next, err := g.sourceNext(spec, nil)
+		next, err := g.sourceNext(spec, noBus)
 		if err != nil {
 			return nil, err
 		}

@@ -11,10 +11,12 @@ import (
 
 // applied is what Report and Ready have to know of the plan that runs. It never changes.
 type applied struct {
-	hashes  map[string]string
-	needs   map[string][]need // by owner, and by bus
-	retired []plan.Retired
-	removed map[string]*retirement // by retiredKey
+	hashes map[string]string
+	needs  map[string][]need // by owner, and by bus
+	// mistakes are by owner what the plan has that does not run.
+	mistakes map[string][]string
+	retired  []plan.Retired
+	removed  map[string]*retirement // by retiredKey
 	// leftover are the buses with nothing but retired subscriptions.
 	leftover map[string]bool
 }
@@ -28,7 +30,13 @@ type need struct {
 }
 
 func newApplied(p *plan.Plan, running *state) *applied {
-	a := &applied{hashes: p.Hashes(), needs: map[string][]need{}, retired: p.Retired, removed: running.retired, leftover: map[string]bool{}}
+	a := &applied{
+		hashes: p.Hashes(), needs: map[string][]need{}, mistakes: map[string][]string{}, retired: p.Retired, removed: running.retired,
+		leftover: map[string]bool{},
+	}
+	for _, m := range running.mistakes {
+		a.mistakes[m.owner] = append(a.mistakes[m.owner], m.Error())
+	}
 	add := func(owner string, n need) {
 		if n.name != "" && !slices.Contains(a.needs[owner], n) {
 			a.needs[owner] = append(a.needs[owner], n)
@@ -48,7 +56,9 @@ func newApplied(p *plan.Plan, running *state) *applied {
 	for _, s := range p.Subscribers {
 		delete(a.leftover, s.Bus)
 		add(s.Owner(), need{name: s.Bus})
-		add(s.Owner(), need{name: running.subscribers[s.ID].name, what: "subscriber for " + targets(s), behind: s.Bus})
+		if part := running.subscribers[s.ID]; part != nil {
+			add(s.Owner(), need{name: part.name, what: "subscriber for " + targets(s), behind: s.Bus})
+		}
 	}
 	return a
 }
@@ -86,7 +96,7 @@ func (g *Gateway) Report() plan.Report {
 		return r
 	}
 	for owner, hash := range a.hashes {
-		r.Objects[owner] = plan.ObjectReport{Hash: hash, Problems: g.problems(a.needs[owner])}
+		r.Objects[owner] = plan.ObjectReport{Hash: hash, Problems: append(g.problems(a.needs[owner]), a.mistakes[owner]...)}
 	}
 	var waiting []string
 	for _, s := range a.retired {

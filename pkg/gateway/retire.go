@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"fmt"
 	"sync/atomic"
 	"time"
 
@@ -99,13 +98,10 @@ type retirement struct {
 func retiredKey(bus, id string) string { return bus + " " + id }
 
 // retire adds what the plan retires to next: a retirement that goes on, or one that is not begun.
-func (g *Gateway) retire(next *state, retired []plan.Retired) error {
+func (g *Gateway) retire(next *state, retired []plan.Retired) {
 	for _, spec := range retired {
 		b := next.buses[spec.Bus]
-		if b == nil {
-			return fmt.Errorf("retired subscription %s: the plan has no bus %q", spec.ID, spec.Bus)
-		}
-		if next.livesOn(spec.ID, b) {
+		if b == nil || next.livesOn(spec.ID, b) {
 			continue
 		}
 		key := retiredKey(spec.Bus, spec.ID)
@@ -115,7 +111,6 @@ func (g *Gateway) retire(next *state, retired []plan.Retired) error {
 		}
 		next.retired[key] = &retirement{bus: b, subscription: bus.Subscription{Name: spec.ID, Topics: spec.Topics}}
 	}
-	return nil
 }
 
 // endRetirements stops those that next does not keep.

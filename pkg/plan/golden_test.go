@@ -146,7 +146,7 @@ func validate(t *testing.T, o plan.Objects) {
 	}
 }
 
-// resolve knows every name but "missing".
+// resolve knows every name but "missing". Those of "ftp" and "bad-ca" say of themselves what is no use.
 func resolve(d *duckv1.Destination, namespace string) (*plan.Target, error) {
 	if d.Ref == nil {
 		return &plan.Target{Name: d.URI.String(), URL: d.URI.String()}, nil
@@ -154,6 +154,12 @@ func resolve(d *duckv1.Destination, namespace string) (*plan.Target, error) {
 	name, namespace := d.Ref.Name, cmp.Or(d.Ref.Namespace, namespace)
 	if name == "missing" {
 		return nil, fmt.Errorf("%s %s/%s does not exist", d.Ref.Kind, namespace, name)
+	}
+	switch name {
+	case "ftp":
+		return &plan.Target{Name: "sink " + namespace + "/" + name, URL: "ftp://files"}, nil
+	case "bad-ca":
+		return &plan.Target{Name: "sink " + namespace + "/" + name, URL: "https://x", CACerts: "none"}, nil
 	}
 	return &plan.Target{
 		Name: "sink " + namespace + "/" + name,

@@ -2,6 +2,9 @@ package plan
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
+	"net/url"
 	"strings"
 	"time"
 
@@ -53,6 +56,16 @@ func (r *reader) secret(path string, ref *v1alpha1.SecretKeyRef, inline *string)
 	return strings.TrimRight(s, "\r\n")
 }
 
+// userName is secret, for one that cannot do without.
+func (r *reader) userName(path string, ref *v1alpha1.SecretKeyRef, inline *string) string {
+	before := r.failed
+	name := r.secret(path, ref, inline)
+	if name == "" && r.failed == before {
+		r.problem(path, ReasonInvalid, "the user name is empty: write it to where this leads")
+	}
+	return name
+}
+
 // target returns where d leads, nil when there is no d.
 func (r *reader) target(path string, d *duckv1.Destination) *Target {
 	if d == nil {
@@ -63,7 +76,26 @@ func (r *reader) target(path string, d *duckv1.Destination) *Target {
 		r.problem(path, ReasonSinkNotResolved, "%v", err)
 		return nil
 	}
+	if err := t.check(); err != nil {
+		r.problem(path, ReasonSinkNotResolved, "%s %v", t.Name, err)
+		return nil
+	}
 	return t
+}
+
+// check tells why nothing can be posted to t, whose address may be what another object says of itself. No address is for the display.
+func (t *Target) check() error {
+	if t.URL == "" {
+		return nil
+	}
+	u, err := url.Parse(t.URL)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return errors.New("leads to an address that is not an http or https URL: correct the ref, or the status of what it names")
+	}
+	if _, err := (&TLS{CACerts: t.CACerts}).Config(); err != nil {
+		return fmt.Errorf("has an address with CACerts that cannot be used: %w", err)
+	}
+	return nil
 }
 
 // delivery is s with its defaults; nil is all defaults.

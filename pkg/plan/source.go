@@ -137,7 +137,7 @@ func httpAuth(r *reader, path string, s *v1alpha1.HTTPAuthSpec) *HTTPAuth {
 		return &HTTPAuth{Bearer: &Bearer{Tokens: r.secrets(path+".bearer.tokenFrom", s.Bearer.TokenFrom)}}
 	case s.Basic != nil:
 		return &HTTPAuth{Basic: &Basic{
-			Username:  r.secret(path+".basic.usernameFrom", s.Basic.UsernameFrom, s.Basic.Username),
+			Username:  r.userName(path+".basic.usernameFrom", s.Basic.UsernameFrom, s.Basic.Username),
 			Passwords: r.secrets(path+".basic.passwordFrom", s.Basic.PasswordFrom),
 		}}
 	case s.HMAC != nil:

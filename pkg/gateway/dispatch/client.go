@@ -5,8 +5,6 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -133,15 +131,9 @@ func (c *Client) transport(caCerts string) (*http.Transport, error) {
 		WriteBufferSize:       4 << 10,
 		ReadBufferSize:        4 << 10,
 	}
-	if caCerts != "" {
-		pool, err := x509.SystemCertPool()
-		if err != nil {
-			pool = x509.NewCertPool()
-		}
-		if !pool.AppendCertsFromPEM([]byte(caCerts)) {
-			return nil, fmt.Errorf("CACerts: no PEM certificate found")
-		}
-		t.TLSClientConfig = &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}
+	var err error
+	if t.TLSClientConfig, err = (&plan.TLS{CACerts: caCerts}).Config(); err != nil {
+		return nil, err
 	}
 	c.transports[caCerts] = t
 	return t, nil

@@ -255,7 +255,7 @@ func TestRoutesThatCannotBe(t *testing.T) {
 		{"a type that is no template", plan.HTTP{Type: "a${b}"}, "type: column 2: ${b} is not known: use ${header.NAME}, ${query.NAME} or ${data.PATH}"},
 		{"a source that is no template", plan.HTTP{Source: "${"}, "source: column 1: ${ is not closed: write } after the name"},
 		{"a subject that is no template", plan.HTTP{Subject: "\t"}, "subject: column 1: a character that no attribute may have: use printable ones, in UTF-8"},
-		{"one id for all", plan.HTTP{ID: "1"}, "id: events with one and the same id are repeats of the first: write what tells them apart, for example ${header.X-GitHub-Delivery}"},
+		{"one id for all", plan.HTTP{ID: "1"}, "id: is the same for all events, which would be repeats of the first"},
 		{"auth that says nothing", auth(plan.HTTPAuth{}), "auth: it says nothing: set one of bearer, basic, hmac or oidc"},
 		{"no token", auth(plan.HTTPAuth{Bearer: &plan.Bearer{}}), "auth: bearer: its secret is empty: write one"},
 		{"an empty token", auth(plan.HTTPAuth{Bearer: &plan.Bearer{Tokens: []string{"a", ""}}}), "auth: bearer: its secret is empty: write one"},

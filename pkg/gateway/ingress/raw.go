@@ -34,7 +34,7 @@ func newRawAttributes(o *RouteOptions) ([]rawAttribute, error) {
 		a := &attributes[n]
 		t, err := event.ParseTemplate(text)
 		if err == nil && t.IsText() && a.name == "id" {
-			err = errors.New("events with one and the same id are repeats of the first: write what tells them apart, for example ${header.X-GitHub-Delivery}")
+			err = errors.New("is the same for all events, which would be repeats of the first")
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", a.name, err)

@@ -19,8 +19,12 @@ func (s *HTTPSpec) validate(r report) {
 		if t.text != "" && !s.Raw {
 			at.warnf("is for bodies that are not CloudEvents, which are refused unless raw is true: set raw, or leave %s out", t.name)
 		}
-		if _, err := event.ParseTemplate(t.text); err != nil {
+		parsed, err := event.ParseTemplate(t.text)
+		switch {
+		case err != nil:
 			at.errorf("%v", err)
+		case t.name == "id" && t.text != "" && parsed.IsText():
+			at.errorf("is the same for all events, which would be repeats of the first: write what tells them apart, for example ${header.X-GitHub-Delivery}")
 		}
 	}
 	s.Auth.validate(r.field("auth"))
