@@ -102,8 +102,9 @@ func (p *Plan) Hashes() map[string]string {
 		parts[s.Owner()] = append(parts[s.Owner()], *s, buses[s.Bus])
 	}
 	for i := range p.Subscribers {
-		s := &p.Subscribers[i]
-		parts[s.Owner()] = append(parts[s.Owner()], *s, buses[s.Bus])
+		s := p.Subscribers[i]
+		s.ID, s.Key = s.key(), "" // it runs as well under an inherited name
+		parts[s.Owner()] = append(parts[s.Owner()], s, buses[s.Bus])
 	}
 	hashes := make(map[string]string, len(parts))
 	for owner, values := range parts {

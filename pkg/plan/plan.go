@@ -15,6 +15,8 @@ type Plan struct {
 	Subscribers []Subscriber `json:"subscribers,omitempty"`
 	// Retired are subscriptions that earlier plans had and nobody will come back for: they are removed from their buses.
 	Retired []Retired `json:"retired,omitempty"`
+	// Waiting are the IDs of subscribers that are declared and cannot run just now. It is only known of a plan that was just compiled.
+	Waiting []string `json:"-"`
 }
 
 // Retired is a durable subscription that is no longer wanted.
@@ -260,8 +262,10 @@ type MQTT struct {
 
 // Subscriber is one durable subscription, the condition it fires on and what it then does.
 type Subscriber struct {
-	// ID names the durable subscription. It stays the same while the Trigger and the subscriber's targets do.
+	// ID names the durable subscription. It stays the same while the Trigger and the subscriber's targets do, and when Inherit says so.
 	ID string `json:"id"`
+	// Key is what ID would be had it not been inherited; empty if it was not.
+	Key string `json:"key,omitempty"`
 	// Trigger is ns/name. It is empty for the sink of an EventSource that has a bus too; then EventSource is ns/name.
 	Trigger     string `json:"trigger,omitempty"`
 	EventSource string `json:"eventSource,omitempty"`

@@ -8,7 +8,8 @@ import (
 // maxRetired bounds the memory of a plan: the oldest subscriptions beyond it stay on their broker.
 const maxRetired = 64
 
-// Succeed returns next as the plan that follows last: what last still has to remove, and the subscriptions that next drops, are retired.
+// Succeed returns next as the plan that follows last: its subscribers Inherit, and what last still has to remove, and the subscriptions
+// that next drops, are retired.
 //
 // The owners for whom keep is true have a passing problem (their sink or bus is away, say): what last runs for them goes on beside what
 // next has for them, and nothing is retired. keep may be nil.
@@ -19,10 +20,12 @@ func Succeed(last, next *Plan, keep func(owner string) bool) *Plan {
 		Buses:       slices.Clone(next.Buses),
 		Sources:     slices.Clone(next.Sources),
 		Subscribers: slices.Clone(next.Subscribers),
+		Waiting:     next.Waiting,
 	}
 	if last == nil {
 		return p
 	}
+	p.inherit(last)
 	for _, s := range last.Sources {
 		if keep != nil && keep(s.Owner()) && !slices.ContainsFunc(p.Sources, s.same) && p.keepBus(last, s.Bus) {
 			p.Sources = append(p.Sources, s)

@@ -12,6 +12,11 @@ func TestSucceed(t *testing.T) {
 	sub := func(id, bus string) Subscriber {
 		return Subscriber{ID: id, Trigger: "d/t", Bus: bus, Inputs: []Input{{Topic: "y"}, {Topic: "x"}, {Topic: "y"}}}
 	}
+	heir := func(id, key string) Subscriber {
+		s := sub(id, busA.Name)
+		s.Key = key
+		return s
+	}
 	retired := func(id string) Retired { return Retired{Bus: busA.Name, ID: id, Topics: []string{"x", "y"}} }
 	cron := func(event string) Source {
 		return Source{Namespace: "d", EventSource: "es", Event: event, Kind: "cron", Bus: busA.Name}
@@ -38,9 +43,12 @@ func TestSucceed(t *testing.T) {
 		{"nothing is removed from a broker that the bus has left", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}},
 			&Plan{Buses: []Bus{moved}, Subscribers: []Subscriber{sub("2", busA.Name)}}, nil,
 			&Plan{Buses: []Bus{moved}, Subscribers: []Subscriber{sub("2", busA.Name)}}},
+		{"a subscriber whose target is edited keeps its subscription", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}},
+			&Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("2", busA.Name)}}, nil,
+			&Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{heir("1", "2")}}},
 		{"with a passing problem the old goes on", &Plan{Buses: []Bus{busA}, Sources: []Source{cron("e")}, Subscribers: []Subscriber{sub("1", busA.Name)}}, &Plan{}, all,
 			&Plan{Buses: []Bus{busA}, Sources: []Source{cron("e")}, Subscribers: []Subscriber{sub("1", busA.Name)}}},
-		{"beside the new", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("2", busA.Name)}}, &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}}, all,
+		{"beside the new", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("2", busA.Name)}}, &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}, Waiting: []string{"2"}}, all,
 			&Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name), sub("2", busA.Name)}}},
 		{"a source that is dropped is gone", &Plan{Buses: []Bus{busA}, Sources: []Source{cron("e"), cron("f")}}, &Plan{Buses: []Bus{busA}, Sources: []Source{cron("f")}}, nil,
 			&Plan{Buses: []Bus{busA}, Sources: []Source{cron("f")}}},

@@ -24,6 +24,7 @@ func (c *compiler) trigger(t *v1alpha1.Trigger) {
 	for i, id := range subscriberIDs(t) {
 		s, ok := c.subscriber(o, fmt.Sprintf("spec.subscribers[%d]", i), &t.Spec.Subscribers[i])
 		if !ok || !runs {
+			c.plan.Waiting = append(c.plan.Waiting, id)
 			continue
 		}
 		s.ID, s.Bus, s.Inputs, s.Window = id, b.plan.Name, inputs, window

@@ -46,6 +46,7 @@ func TestE2EEdits(t *testing.T) {
 	for _, tt := range edits {
 		t.Run(tt.name, func(t *testing.T) { e.in(t).edit(tt.edit, tt.want) })
 	}
+	t.Run("what waits for a wrong sink goes to the right one", func(t *testing.T) { e.in(t).correct() })
 	t.Run("what is as it should be is not written", func(t *testing.T) { e.in(t).touch() })
 	t.Run("children that are deleted come back, and nothing is lost", func(t *testing.T) { e.in(t).deleteChildren() })
 	t.Run("a Trigger takes its subscription along", func(t *testing.T) { e.in(t).deleteTrigger() })
@@ -205,6 +206,20 @@ func (e *edited) edit(edit func(*edited), want []string) {
 			e.t.Errorf("the pod of %s was %s and is %s", workload, pod, after[workload])
 		}
 	}
+}
+
+// correct leads the orders to where nobody answers, and then back.
+func (e *edited) correct() {
+	e.t.Helper()
+	right := e.Sink
+	e.knativeService("default", "nobody", "http://127.0.0.1:1")
+	e.Sink = "nobody"
+	e.apply()
+	bodies := e.produce(5)
+	e.eventually(30*time.Second, "the orders at the topic", func() error { return e.at[e.Topic].missing(bodies...) })
+	e.Sink = right
+	e.apply()
+	e.arrive(bodies)
 }
 
 // child is what tells versions of an object apart. A Deployment has another resource version whenever a pod was not ready for a moment.

@@ -65,7 +65,7 @@ func (r *Reconciler) apply(ctx context.Context, t *v1alpha1.Trigger, o *objects.
 // run applies the workload and what KEDA scales it by.
 func (r *Reconciler) run(ctx context.Context, t *v1alpha1.Trigger, o *objects.Outcome, name string) error {
 	var scales []*unstructured.Unstructured
-	scale, note := keda.Trigger(t, o.BusSpec, o.Plan, name)
+	scale, note := keda.Trigger(t, o.BusSpec, r.workloads.Inherit(t.Namespace, name, o.Plan), name)
 	if scale != nil {
 		scales = append(scales, scale)
 	}

@@ -54,6 +54,20 @@ func TestPlansFollowOneAnother(t *testing.T) {
 	}
 }
 
+func TestASubscriberThatLeadsElsewhereKeepsItsSubscription(t *testing.T) {
+	l := load("before")
+	w := applied(t, l)
+	next := load("after")
+	w.apply(next)
+	w.sync()
+	if diff := gocmp.Diff([2][]string{{"before"}, nil}, ids(w.stored("d", "trigger-t"))); diff != "" {
+		t.Errorf("subscribers and retired (-want +got):\n%s", diff)
+	}
+	if got := w.clients.Inherit("d", "trigger-t", next.Plan).Subscribers[0].ID; got != "before" {
+		t.Errorf("Inherit() has subscription %q, want before", got)
+	}
+}
+
 func TestWhenARetiredSubscriptionIsForgotten(t *testing.T) {
 	for _, tt := range []struct {
 		name string

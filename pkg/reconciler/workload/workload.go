@@ -177,6 +177,15 @@ func (c *Clients) lastPlan(ctx context.Context, w Workload) (*plan.Plan, error) 
 	return storedPlan(s), nil
 }
 
+// Inherit returns next with the durable subscriptions that the workload of that name has already: see plan.Inherit.
+func (c *Clients) Inherit(namespace, name string, next *plan.Plan) *plan.Plan {
+	s, err := c.Secrets.Secrets(namespace).Get(Name(name))
+	if err != nil {
+		return next
+	}
+	return plan.Inherit(storedPlan(s), next)
+}
+
 // Exists tells whether there is a Deployment of that name.
 func (c *Clients) Exists(namespace, name string) bool {
 	_, err := c.Deployments.Deployments(namespace).Get(name)

@@ -29,7 +29,8 @@ func (t *Trigger) Validate(ctx context.Context) *apis.FieldError {
 		return nil
 	}
 	// What was valid once stays valid: a finalizer or a label must never be refused because the rules have grown.
-	if old, ok := apis.GetBaseline(ctx).(*Trigger); ok && old != nil {
+	old, updates := apis.GetBaseline(ctx).(*Trigger)
+	if updates = updates && old != nil; updates {
 		old = old.DeepCopy()
 		old.SetDefaults(ctx)
 		if equality.Semantic.DeepEqual(old.Spec, t.Spec) {
@@ -39,6 +40,9 @@ func (t *Trigger) Validate(ctx context.Context) *apis.FieldError {
 	r := newReport()
 	r.objectName(t)
 	t.Spec.validate(r.field("spec"))
+	if updates && t.Spec.EventBus != old.Spec.EventBus {
+		r.field("spec").field("eventBus").errorf("cannot be changed from %q: what waits on that bus would be lost; delete the Trigger and create it anew if it may be", old.Spec.EventBus)
+	}
 	return r.result()
 }
 

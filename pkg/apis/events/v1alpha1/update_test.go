@@ -41,6 +41,11 @@ func TestUpdate(t *testing.T) {
 				"spec.embedded.storageClassName: cannot be changed, since the volumes are there: create a new bus and let its users name that one",
 			},
 		},
+		{
+			"a Trigger stays on its bus", "Trigger", `{inputs: {a: {eventSource: e, event: x}}, subscribers: [{condition: a, topic: t}]}`,
+			`{eventBus: b, inputs: {a: {eventSource: e, event: x}}, subscribers: [{condition: a, topic: t}]}`,
+			[]string{`spec.eventBus: cannot be changed from "default": what waits on that bus would be lost; delete the Trigger and create it anew if it may be`},
+		},
 		{"an EventSource may move to another bus", "EventSource", `{eventBus: a, http: {x: {}}}`, `{eventBus: b, http: {y: {}}}`, nil},
 		{"a Trigger that is wrong and unchanged may get a finalizer", "Trigger", `{inputs: {}, subscribers: []}`, `{inputs: {}, subscribers: []}`, nil},
 		{
