@@ -2,9 +2,7 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -26,7 +24,6 @@ type channel struct {
 	*run
 	subscription *redis.PubSub
 	interrupt    func() bool // keeps the end of Run's context from closing the subscription
-	asked        bool        // whether the server is there
 	queue        chan *redis.Message
 	feeder       sync.WaitGroup
 
@@ -41,6 +38,7 @@ func newChannel(r *run) *channel {
 	c := &channel{run: r, queue: make(chan *redis.Message, maxQueued)}
 	r.hands.ctx = late(r.hands.ctx, r.hands.work)
 	r.tick = 0
+	r.dialer.silence = silence
 	c.feeder.Go(c.feed)
 	return c
 }
@@ -55,7 +53,7 @@ func late(ctx, work context.Context) context.Context {
 func (c *channel) open(ctx context.Context) error {
 	c.unsubscribe()
 	p := c.client.Subscribe(ctx)
-	c.subscription, c.asked = p, false
+	c.subscription = p
 	c.interrupt = context.AfterFunc(ctx, func() { _ = p.Close() })
 	subscribe := func() error { return p.Subscribe(ctx, c.redis.Channel) }
 	if c.redis.Pattern != "" {
@@ -82,21 +80,15 @@ func (c *channel) unsubscribe() {
 	}
 }
 
-// read queues one message.
+// read queues one message. It waits for all of it as long as the server is there: half a message that was given up would be lost, and the rest
+// of it would be taken for something else.
 func (c *channel) read(ctx context.Context) error {
-	p := c.subscription
-	received, err := p.ReceiveTimeout(ctx, silence)
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() && !c.asked {
-		c.asked = true
-		return p.Ping(ctx)
-	}
+	received, err := c.subscription.Receive(ctx)
 	if err != nil {
 		// The client would subscribe again by itself, and nobody would know that messages were missed.
 		c.unsubscribe()
 		return err
 	}
-	c.asked = false
 	if m, ok := received.(*redis.Message); ok {
 		c.put(m)
 	}

@@ -82,6 +82,10 @@ type dialer struct {
 	// lost counts the connections that failed. The client tries again by itself, but what an answer that never came had delivered has
 	// to be asked for.
 	lost atomic.Int64
+
+	// silence is how long a server may be silent to a client that waits without a bound before it is asked whether it is there, and how
+	// long that answer may take. Zero asks for nothing.
+	silence time.Duration
 }
 
 func newDialer(plain func(ctx context.Context, network, address string) (net.Conn, error), t *plan.TLS) (*dialer, error) {
@@ -105,7 +109,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 			return nil, err
 		}
 	}
-	return &conn{Conn: c, lost: &d.lost}, nil
+	return &conn{Conn: c, lost: &d.lost, silence: d.silence}, nil
 }
 
 // errNoTLS is a server that is silent while it is greeted in TLS: Redis waits for the end of a line.
@@ -134,14 +138,47 @@ func (d *dialer) secure(ctx context.Context, c net.Conn, address string) (net.Co
 
 type conn struct {
 	net.Conn
-	lost *atomic.Int64
+	lost    *atomic.Int64
+	silence time.Duration
+	endless bool // the client waits without a bound
+}
+
+// SetReadDeadline is called by whoever reads.
+func (c *conn) SetReadDeadline(t time.Time) error {
+	c.endless = t.IsZero()
+	return c.Conn.SetReadDeadline(t)
 }
 
 // Read counts a failure.
 func (c *conn) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
+	read := c.Conn.Read
+	if c.endless && c.silence > 0 {
+		read = c.listen
+	}
+	n, err := read(b)
 	if err != nil {
 		c.lost.Add(1)
 	}
 	return n, err
+}
+
+var ping = []byte("*1\r\n$4\r\nPING\r\n")
+
+// listen reads from a server that may have nothing to say for long. The client knows nothing of the question; the answer is no message to it.
+func (c *conn) listen(b []byte) (int, error) {
+	if err := c.Conn.SetDeadline(time.Now().Add(c.silence)); err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Read(b)
+	var timeout net.Error
+	if n > 0 || !errors.As(err, &timeout) || !timeout.Timeout() {
+		return n, err
+	}
+	if err := c.Conn.SetDeadline(time.Now().Add(c.silence)); err != nil {
+		return 0, err
+	}
+	if _, err := c.Conn.Write(ping); err != nil {
+		return 0, err
+	}
+	return c.Conn.Read(b)
 }
