@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"time"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
@@ -122,13 +121,12 @@ func (g *Gateway) observed(h event.Handler, spec plan.Subscriber, to string) eve
 	})
 }
 
-// destination is what dead letters and logs call t: its URL without a password.
+// destination is what dead letters and logs call t: its URL without what may be secret.
 func destination(t plan.Target) string {
-	u, err := url.Parse(t.URL)
-	if t.URL == "" || err != nil {
+	if t.URL == "" {
 		return t.Name
 	}
-	return u.Redacted()
+	return plan.HideURL(t.URL)
 }
 
 func (g *Gateway) sink(t plan.Target) (event.Handler, error) {

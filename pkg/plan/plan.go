@@ -8,7 +8,7 @@ import (
 )
 
 // Plan is everything that a gateway runs. It is JSON, holds resolved secrets, and is the same for the same objects in any order. What is
-// tagged secret:"value", or secret:"url" for what may stand before an @ in URLs, is never printed.
+// tagged secret:"value", or secret:"url" for what HideURL hides, is never printed.
 type Plan struct {
 	Buses       []Bus        `json:"buses,omitempty"`
 	Sources     []Source     `json:"sources,omitempty"`

@@ -197,10 +197,20 @@ func hideText(s, kind string) string {
 	case kind == "value" && s != "":
 		return hidden
 	case kind == "url":
-		return userInfo.ReplaceAllString(s, "://"+hidden+"@")
+		return HideURL(s)
 	}
 	return s
 }
 
-// userInfo is what may stand before the host in each of several URLs, well formed or not: user:password@ or token@.
-var userInfo = regexp.MustCompile(`://[^/?#,\s]*@`)
+// HideURL returns a URL, or several, well formed or not, as it may be shown: without a user and a password, and without a query, which
+// often holds a token.
+func HideURL(s string) string {
+	return query.ReplaceAllString(userInfo.ReplaceAllString(s, "://"+hidden+"@"), "?"+hidden+"$1")
+}
+
+// userInfo is what may stand before the host in each of several URLs, well formed or not: user:password@ or token@. A query goes on until
+// the next URL.
+var (
+	userInfo = regexp.MustCompile(`://[^/?#,\s]*@`)
+	query    = regexp.MustCompile(`\?.*?(,\s*\w+://|$)`)
+)

@@ -109,7 +109,7 @@ func TestRedacted(t *testing.T) {
 	if got, want := got.Buses[0].NATSStreaming.URL, "nats://***@a:4222,nats://***@b:4222"; got != want {
 		t.Errorf("URL = %s, want %s", got, want)
 	}
-	if got, want := got.Subscribers[0].Sink.URL, "http://***@sink/in?q=1"; got != want {
+	if got, want := got.Subscribers[0].Sink.URL, "http://***@sink/in?***"; got != want {
 		t.Errorf("URL = %s, want %s", got, want)
 	}
 	if n := len(got.Sources); n != 5 || got.Sources[1].HTTP == nil || got.Sources[1].Kafka != nil {
@@ -141,4 +141,21 @@ func marshal(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+func TestHideURL(t *testing.T) {
+	for in, want := range map[string]string{
+		"nats://a:4222":                              "nats://a:4222",
+		"nats://user:secret@a:4222, nats://b":        "nats://***@a:4222, nats://b",
+		"nats://token@a:4222,nats://t@b":             "nats://***@a:4222,nats://***@b",
+		"wss://u:secret@a/mqtt?token=secret":         "wss://***@a/mqtt?***",
+		"http://a?token=a,secret&x=secret@y, ws://b": "http://a?***, ws://b",
+		"http://a/?":       "http://a/?***",
+		"://u:secret@\x7f": "://***@\x7f",
+		"":                 "",
+	} {
+		if got := plan.HideURL(in); got != want {
+			t.Errorf("HideURL(%q) = %q, want %q", in, got, want)
+		}
+	}
 }

@@ -36,7 +36,7 @@ func ParseSinks(mappings []string) (*Sinks, error) {
 		}
 		u, err := url.Parse(raw)
 		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-			return nil, fmt.Errorf("sink %s: %q: want an http or https URL", name, raw)
+			return nil, fmt.Errorf("sink %s: %q: want an http or https URL", name, plan.HideURL(raw))
 		}
 		if _, ok := s.urls[name]; ok {
 			return nil, fmt.Errorf("sink %s: is given twice", name)
@@ -53,7 +53,7 @@ func (s *Sinks) Resolve(d *duckv1.Destination, namespace string) (*plan.Target, 
 		caCerts = *d.CACerts
 	}
 	if u := d.URI.URL(); d.URI != nil && u.IsAbs() && u.Host != "" {
-		return &plan.Target{Name: "sink " + u.Redacted(), URL: u.String(), CACerts: caCerts}, nil
+		return &plan.Target{Name: "sink " + plan.HideURL(u.String()), URL: u.String(), CACerts: caCerts}, nil
 	}
 	if d.Ref == nil {
 		return nil, errors.New("neither ref nor an absolute uri: nobody knows where it leads")

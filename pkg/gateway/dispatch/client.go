@@ -71,14 +71,13 @@ func (c *Client) Close() {
 func (c *Client) Sink(t plan.Target) (*Sink, error) {
 	u, err := url.Parse(t.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("%s: %q is not an http or https URL", t.Name, t.URL)
+		return nil, fmt.Errorf("%s: %q is not an http or https URL", t.Name, plan.HideURL(t.URL))
 	}
 	transport, err := c.transport(t.CACerts)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Name, err)
 	}
-	s := &Sink{name: t.URL, url: *u, transport: transport}
-	s.name = u.Redacted()
+	s := &Sink{name: plan.HideURL(t.URL), url: *u, transport: transport}
 	if u.User != nil {
 		r := http.Request{Header: http.Header{}}
 		password, _ := u.User.Password()

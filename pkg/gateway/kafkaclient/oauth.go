@@ -20,7 +20,7 @@ const tokenTimeout = 10 * time.Second
 
 // tokens hands out access tokens, each until shortly before it expires. It is safe for concurrent use.
 type tokens struct {
-	endpoint string // without a password
+	endpoint string // without what may be secret
 	source   oauth2.TokenSource
 }
 
@@ -30,8 +30,7 @@ func newTokens(o *plan.OAuth, dialer *Dialer) (*tokens, error) {
 	if o == nil {
 		return nil, errors.New("SASL mechanism OAUTHBEARER: it is not said where its tokens come from")
 	}
-	endpoint, err := url.Parse(o.TokenURL)
-	if err != nil {
+	if _, err := url.Parse(o.TokenURL); err != nil {
 		return nil, errors.New("the token URL is not a URL") // err would show what may hold a password
 	}
 	secure, err := (&plan.TLS{CACerts: o.CACerts}).Config()
@@ -47,7 +46,7 @@ func newTokens(o *plan.OAuth, dialer *Dialer) (*tokens, error) {
 	}
 	config := &clientcredentials.Config{ClientID: o.ClientID, ClientSecret: o.ClientSecret, TokenURL: o.TokenURL, Scopes: o.Scopes}
 	ctx := context.WithValue(dialer.ctx, oauth2.HTTPClient, client)
-	return &tokens{endpoint: endpoint.Redacted(), source: config.TokenSource(ctx)}, nil
+	return &tokens{endpoint: plan.HideURL(o.TokenURL), source: config.TokenSource(ctx)}, nil
 }
 
 // Token implements sarama.AccessTokenProvider.

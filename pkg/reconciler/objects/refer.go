@@ -132,7 +132,7 @@ func (s *scope) resolve(d *duckv1.Destination, _ string) (*plan.Target, error) {
 // find returns where d leads. An absolute URI wins over a reference.
 func (s *scope) find(d *duckv1.Destination) (*plan.Target, error) {
 	if u := d.URI.URL(); !d.URI.IsEmpty() && u.IsAbs() && u.Host != "" {
-		return &plan.Target{Name: "sink " + u.Redacted(), URL: u.String(), CACerts: caCerts(d.CACerts)}, nil
+		return &plan.Target{Name: "sink " + plan.HideURL(u.String()), URL: u.String(), CACerts: caCerts(d.CACerts)}, nil
 	}
 	ref := d.Ref
 	if ref == nil {

@@ -48,7 +48,7 @@ func TestSink(t *testing.T) {
 		{"of the object's own namespace", Service("", "display"), "sink shop/display at http://display.shop.example.com", ""},
 		{"a path of it", relative(Service("shop", "display"), "/in?a=b"), "sink shop/display at http://display.shop.example.com/in?a=b", ""},
 		{"a Kubernetes Service", ref("v1", "Service", "plain"), "sink shop/plain at http://plain.shop.svc.cluster.local", ""},
-		{"a URL", URI("https://a:b@example.com/in"), "sink https://a:xxxxx@example.com/in at https://a:b@example.com/in", ""},
+		{"a URL", URI("https://a:b@example.com/in"), "sink https://***@example.com/in at https://a:b@example.com/in", ""},
 		{"a URL comes before a reference", relative(Service("shop", "missing"), "http://example.com"), "sink http://example.com at http://example.com", ""},
 		{"one that does not exist", Service("crm", "display"), "", "Service crm/display (serving.knative.dev/v1) does not exist: create it, or correct the ref"},
 		{"one without a URL yet", Service("shop", "starting"), "", "Service shop/starting (serving.knative.dev/v1) has no URL in its status.address yet"},

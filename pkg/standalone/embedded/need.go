@@ -123,7 +123,7 @@ func natsAddresses(urls string) ([]string, error) {
 		}
 		u, err := url.Parse(raw)
 		if err != nil {
-			return nil, fmt.Errorf("server address: %w", err)
+			return nil, fmt.Errorf("server address %q: want nats://host:port", plan.HideURL(raw))
 		}
 		port := u.Port()
 		if port == "" {

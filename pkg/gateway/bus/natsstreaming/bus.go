@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -131,7 +130,7 @@ func (b *Bus) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		s, err := b.connect(ctx)
 		if err == nil {
-			b.log.Infow("event bus connected", "url", redact(b.o.Config.URL), "client", s.id)
+			b.log.Infow("event bus connected", "url", plan.HideURL(b.o.Config.URL), "client", s.id)
 			logged, wait = false, retryMin
 			b.become(s, nil)
 			err = s.serve(ctx)
@@ -199,26 +198,6 @@ func checkTopic(name string) error {
 		}
 	}
 	return nil
-}
-
-// redact hides the passwords of a comma list of URLs.
-func redact(urls string) string {
-	list := strings.Split(urls, ",")
-	for i, s := range list {
-		list[i] = strings.TrimSpace(s)
-		u, err := url.Parse(list[i])
-		switch {
-		case err != nil:
-			list[i] = "(not a URL)"
-		case u.User == nil:
-		default:
-			if _, ok := u.User.Password(); !ok {
-				u.User = url.User("xxxxx") // a token
-			}
-			list[i] = u.Redacted()
-		}
-	}
-	return strings.Join(list, ",")
 }
 
 // pause waits for d or until ctx is done.

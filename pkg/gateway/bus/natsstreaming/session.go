@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccess"
+	"github.com/openfunction/events/pkg/plan"
 )
 
 const (
@@ -75,7 +76,7 @@ func (b *Bus) connect(ctx context.Context) (*session, error) {
 			b.refused(id)
 			err = fmt.Errorf("client id %s: another live client has it", id)
 		}
-		return nil, fmt.Errorf("connect to %s: %w", redact(b.o.Config.URL), err)
+		return nil, fmt.Errorf("connect to %s: %w", plan.HideURL(b.o.Config.URL), err)
 	}
 	b.mu.Lock()
 	b.id.refused = 0
