@@ -8,6 +8,8 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"github.com/eclipse/paho.golang/packets"
 )
 
 const (
@@ -17,8 +19,10 @@ const (
 	writeTimeout = 10 * time.Second
 	// keepAlive is how long a server may hear nothing until it gives us up. We say something twice as often.
 	keepAlive = 40 * time.Second
-	// maxPacket is the largest packet in bytes that is read. No bus takes one that is a quarter of it.
+	// maxPacket is the largest message in bytes that is read. No bus takes one that is a quarter of it.
 	maxPacket = 32 << 20
+	// maxAnswer is the largest of all other packets: what is longest in them are words of the server, 64 KiB at most.
+	maxAnswer = 128 << 10
 	// closeTimeout is how long the server may take to close the connection once it was asked to.
 	closeTimeout = 2 * time.Second
 )
@@ -104,31 +108,32 @@ func (c *connection) write(packets ...any) error {
 }
 
 func (c *connection) receive() (any, error) {
-	length, err := c.length()
-	if err != nil {
+	isMessage, length, err := c.next()
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if length > maxPacket {
+	case !isMessage && length > maxAnswer:
+		return nil, fmt.Errorf("the server sent what is not MQTT: an answer of %d bytes", length)
+	case length > maxPacket:
 		return nil, &oversizeError{length}
 	}
 	return c.protocol.read(c.reader)
 }
 
-// length looks at how long the next packet is, as its fixed header says (MQTT 5, section 2.1.4): who reads it makes room for all of it, maybe
-// more than once, before the first byte has come.
-func (c *connection) length() (int, error) {
-	length := 0
+// next looks at what the next packet is and how long, as its fixed header says (MQTT 5, sections 2.1.2 and 2.1.4): who reads it makes room for
+// all of it, maybe more than once, before the first byte has come.
+func (c *connection) next() (isMessage bool, length int, err error) {
 	for n := 1; n <= 4; n++ {
 		head, err := c.reader.Peek(1 + n)
 		if err != nil {
-			return 0, err
+			return false, 0, err
 		}
 		length |= int(head[n]&0x7f) << (7 * (n - 1))
 		if head[n] < 0x80 {
-			return length, nil
+			return head[0]>>4 == packets.PUBLISH, length, nil
 		}
 	}
-	return 0, errors.New("the server sent what is not MQTT: a packet without an end to its length")
+	return false, 0, errors.New("the server sent what is not MQTT: a packet without an end to its length")
 }
 
 // oversizeError is the error of a packet that is not read.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"fmt"
+	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -43,7 +45,7 @@ func newEndpoint(m *plan.MQTT) (*endpoint, error) {
 	}
 	scheme, ok := schemes[u.Scheme]
 	if !ok || u.Hostname() == "" {
-		return nil, fmt.Errorf("url %s: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883", u.Redacted())
+		return nil, fmt.Errorf("url %s: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883", plan.HideURL(m.URL))
 	}
 	port := u.Port()
 	if port == "" {
@@ -91,15 +93,41 @@ func (e *endpoint) dial(ctx context.Context, dial dialFunc) (net.Conn, error) {
 	if e.websocket == "" {
 		return dial(ctx, "tcp", e.address)
 	}
-	d := websocket.Dialer{NetDialContext: dial, NetDialTLSContext: dial, Subprotocols: []string{"mqtt"}}
+	var raw *answering
+	limited := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		raw = &answering{Conn: conn, left: maxAnswer}
+		return raw, err
+	}
+	d := websocket.Dialer{NetDialContext: limited, NetDialTLSContext: limited, Subprotocols: []string{"mqtt"}}
 	conn, answer, err := d.DialContext(ctx, e.websocket, nil)
 	if err != nil && answer != nil {
-		return nil, fmt.Errorf("no websocket at %s: HTTP %d %s", e.websocket, answer.StatusCode, http.StatusText(answer.StatusCode))
+		return nil, fmt.Errorf("no websocket at %s: HTTP %d %s", plan.HideURL(e.websocket), answer.StatusCode, http.StatusText(answer.StatusCode))
 	}
 	if err != nil {
 		return nil, err
 	}
+	raw.left = unlimited
 	return &websocketConn{Conn: conn}, nil
+}
+
+const unlimited = math.MaxInt
+
+// answering is a connection over which an HTTP server answers: nothing else bounds how much of an answer is read.
+type answering struct {
+	net.Conn
+	left int // bytes
+}
+
+func (a *answering) Read(b []byte) (int, error) {
+	if a.left <= 0 {
+		return 0, fmt.Errorf("the answer of the HTTP server is longer than %d bytes", maxAnswer)
+	}
+	n, err := a.Conn.Read(b[:min(len(b), a.left)])
+	if a.left != unlimited {
+		a.left -= n
+	}
+	return n, err
 }
 
 func (e *endpoint) secured(dial dialFunc) dialFunc {
@@ -117,23 +145,29 @@ func (e *endpoint) secured(dial dialFunc) dialFunc {
 	}
 }
 
-// websocketConn is a stream of bytes over the binary messages of a websocket.
+// websocketConn is a stream of bytes over the binary messages of a websocket, which may be of any size.
 type websocketConn struct {
 	*websocket.Conn
-	rest []byte
+	message io.Reader // nil: none has begun
 }
 
 func (c *websocketConn) Read(b []byte) (int, error) {
-	for len(c.rest) == 0 {
-		_, data, err := c.ReadMessage()
-		if err != nil {
-			return 0, err
+	for {
+		if c.message == nil {
+			_, message, err := c.NextReader()
+			if err != nil {
+				return 0, err
+			}
+			c.message = message
 		}
-		c.rest = data
+		n, err := c.message.Read(b)
+		if err == io.EOF {
+			c.message, err = nil, nil
+		}
+		if n > 0 || err != nil {
+			return n, err
+		}
 	}
-	n := copy(b, c.rest)
-	c.rest = c.rest[n:]
-	return n, nil
 }
 
 func (c *websocketConn) Write(b []byte) (int, error) {

@@ -226,14 +226,21 @@ func (r *run) read(ctx context.Context, c *connection, answer connack) error {
 		return fmt.Errorf("subscribe: %w", err)
 	}
 	began, subscribed := time.Now(), false
+	asked := began // not counting the time that we did not listen
 	late := time.AfterFunc(connectTimeout, c.close)
 	defer late.Stop()
 	for {
-		if subscribed { // until then the answer may be behind messages that a session has kept
+		if subscribed {
 			r.inbox.room(ctx)
+		} else { // the answer may be behind more messages that a session has kept than there is room for
+			late.Stop()
+			full := time.Now()
+			r.inbox.room(ctx)
+			asked = asked.Add(time.Since(full))
+			late.Reset(connectTimeout - time.Since(asked))
 		}
 		packet, err := c.receive()
-		if err != nil && !subscribed && time.Since(began) >= connectTimeout {
+		if err != nil && !subscribed && time.Since(asked) >= connectTimeout {
 			return fmt.Errorf("subscribe: no answer within %s", connectTimeout)
 		}
 		if err != nil {

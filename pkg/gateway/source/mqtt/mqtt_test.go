@@ -311,9 +311,9 @@ func TestAnAbsentBrokerIsSaidOnce(t *testing.T) {
 func TestAURLThatCannotBeIsAnError(t *testing.T) {
 	for url, want := range map[string]string{
 		"http://host":          "subscribe to t/#: url http://host: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883",
-		"tcp://":               "subscribe to t/#: url tcp:: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883",
+		"tcp://":               "subscribe to t/#: url tcp://: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883",
 		"tcp://u:secret@h:x":   "subscribe to t/#: its url cannot be read: want for example tcp://host:1883",
-		"gopher://u:secret@h/": "subscribe to t/#: url gopher://u:xxxxx@h/: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883",
+		"gopher://u:secret@h/": "subscribe to t/#: url gopher://***@h/: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883",
 	} {
 		if err := New(options(url, 5, 1)).Run(t.Context(), &sink{}, func(error) {}); err == nil || err.Error() != want {
 			t.Errorf("Run() = %v\nwant    %s", err, want)

@@ -287,6 +287,8 @@ func TestAPacketThatIsTooLargeIsNotRead(t *testing.T) {
 	for _, version := range []protocol{v5{}, v3{}} {
 		for bytes, want := range map[string]string{
 			"\xd0\x00":                 "",
+			"\x20\x80\x80\x10":         "the server sent what is not MQTT: an answer of 262144 bytes",
+			"\x90\xff\xff\xff\x7f":     "the server sent what is not MQTT: an answer of 268435455 bytes",
 			"\x30\x81\x80\x80\x10":     "a packet of 33554433 bytes",
 			"\x30\xff\xff\xff\x7f":     "a packet of 268435455 bytes",
 			"\x30\xff\xff\xff\xff\x01": "the server sent what is not MQTT: a packet without an end to its length",
