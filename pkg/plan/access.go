@@ -51,7 +51,7 @@ type kafkaAccess struct {
 }
 
 func (r *reader) kafka(path string, s kafkaAccess) KafkaAccess {
-	brokers, err := v1alpha1.ParseBrokers(s.brokers)
+	brokers, err := v1alpha1.ParseBrokers(s.brokers, "9092")
 	if err != nil {
 		r.problem(path+".brokers", ReasonInvalid, "%v", err)
 	}

@@ -16,7 +16,7 @@ const (
 
 func redisSource(r *reader, path string, s *Source, spec *v1alpha1.RedisSpec) *Redis {
 	spec = cmp.Or(spec, &v1alpha1.RedisSpec{})
-	addresses, err := v1alpha1.ParseBrokers(spec.RedisHost)
+	addresses, err := v1alpha1.ParseBrokers(spec.RedisHost, "6379")
 	if err != nil {
 		r.problem(path+".redisHost", ReasonInvalid, "%v", err)
 	}

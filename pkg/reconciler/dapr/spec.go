@@ -138,7 +138,7 @@ func kafkaSpec(k *v1alpha1.KafkaSpec, event, group string) *spec {
 
 // kafka sets what the source and the bus have in common.
 func (m metadata) kafka(authRequired bool, group string) {
-	if brokers, err := v1alpha1.ParseBrokers(m.text("brokers")); err == nil {
+	if brokers, err := v1alpha1.ParseBrokers(m.text("brokers"), "9092"); err == nil {
 		m["brokers"] = strings.Join(brokers, ",") // Dapr allows no spaces.
 	}
 	m["consumerGroup"] = group

@@ -28,7 +28,7 @@ func EventSource(es *v1alpha1.EventSource, event, workload string) *unstructured
 		return nil
 	}
 	o, servers := k.ScaleOption, k.Brokers
-	if brokers, err := v1alpha1.ParseBrokers(servers); err == nil {
+	if brokers, err := v1alpha1.ParseBrokers(servers, "9092"); err == nil {
 		servers = strings.Join(brokers, ",") // KEDA allows no spaces.
 	}
 	metadata := map[string]string{

@@ -49,7 +49,7 @@ func (r report) requiredSecret(name string, from *SecretKeyRef, what string) {
 func (r report) httpsURL(address, example string) {
 	u, err := url.Parse(address)
 	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
-		r.errorf("%q is not an http or https URL: write for example %s", withoutUser(address), example)
+		r.errorf("%q is not an http or https URL: write for example %s", withoutSecrets(address), example)
 	}
 }
 

@@ -163,24 +163,25 @@ func (r report) reference(ref *duckv1.KReference) {
 }
 
 func (r report) sinkURL(u *url.URL, hasRef bool) {
+	shown := withoutSecrets(u.String())
 	switch {
 	case u.Scheme == "" && u.Host != "":
-		r.errorf("%q has no scheme: write http:%s", u.Redacted(), u.Redacted())
+		r.errorf("%q has no scheme: write http:%s", shown, shown)
 		return
 	case u.Scheme == "" && !hasRef:
-		r.errorf("%q is relative and there is no ref that it could be relative to: add ref, or write an absolute http or https URL", u)
+		r.errorf("%q is relative and there is no ref that it could be relative to: add ref, or write an absolute http or https URL", shown)
 		return
 	case u.Scheme == "":
 		return
 	case u.Scheme != "http" && u.Scheme != "https":
-		r.errorf("%q has the scheme %q: events are posted to URLs that begin with http:// or https://", u.Redacted(), u.Scheme)
+		r.errorf("%q has the scheme %q: events are posted to URLs that begin with http:// or https://", shown, u.Scheme)
 		return
 	case u.Hostname() == "":
-		r.errorf("%q has no host: write for example http://sink.default.svc.cluster.local", u.Redacted())
+		r.errorf("%q has no host: write for example http://sink.default.svc.cluster.local", shown)
 		return
 	}
 	if u.Port() != "" {
-		if err := checkPort(u.Redacted(), u.Port()); err != nil {
+		if err := checkPort(shown, u.Port()); err != nil {
 			r.errorf("%v", err)
 		}
 	}

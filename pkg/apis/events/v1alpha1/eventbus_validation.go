@@ -120,8 +120,10 @@ func (s *EventBusSpec) validate(r report) {
 	}
 }
 
+var natsURLs = urls{schemes: []string{"nats", "tls", "ws", "wss"}, example: "nats://nats.default:4222", bare: true}
+
 func (s *NATSStreamingSpec) validate(r report) {
-	if err := checkURLs(s.NATSURL, true, "nats", "tls", "ws", "wss"); err != nil {
+	if err := natsURLs.check(s.NATSURL); err != nil {
 		r.field("natsURL").errorf("%v", err)
 	}
 	if holdsPassword(s.NATSURL) {
@@ -148,7 +150,7 @@ func (s *NATSStreamingSpec) validate(r report) {
 	if o := s.ScaleOption; o != nil {
 		at := r.field("scaleOption")
 		o.GenericScaleOption.validate(at)
-		if err := checkHostPort(o.NATSServerMonitoringEndpoint); err != nil {
+		if err := checkHostPort(o.NATSServerMonitoringEndpoint, "8222"); err != nil {
 			at.field("natsServerMonitoringEndpoint").errorf("%v", err)
 		}
 		at.field("lagThreshold").lagThreshold(o.LagThreshold)
@@ -204,7 +206,7 @@ func (s *NATSStreamingSpec) StartTime() (time.Time, error) {
 }
 
 func (s *JetStreamSpec) validate(r report) {
-	if err := checkURLs(s.URL, true, "nats", "tls", "ws", "wss"); err != nil {
+	if err := natsURLs.check(s.URL); err != nil {
 		r.field("url").errorf("%v", err)
 	}
 	if holdsPassword(s.URL) {
@@ -222,7 +224,7 @@ func (s *JetStreamSpec) validate(r report) {
 }
 
 func (s *KafkaBusSpec) validate(r report) {
-	if _, err := ParseBrokers(s.Brokers); err != nil {
+	if _, err := ParseBrokers(s.Brokers, "9092"); err != nil {
 		r.field("brokers").errorf("%v", err)
 	}
 	atLeast(r.field("partitions"), s.Partitions, 1)

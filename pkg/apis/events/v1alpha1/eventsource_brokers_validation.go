@@ -6,7 +6,7 @@ import (
 )
 
 func (s *KafkaSpec) validate(r report) {
-	if _, err := ParseBrokers(s.Brokers); err != nil {
+	if _, err := ParseBrokers(s.Brokers, "9092"); err != nil {
 		r.field("brokers").errorf("%v", err)
 	}
 	r.field("topic").kafkaTopic(s.Topic)
@@ -32,8 +32,10 @@ func (s *KafkaSpec) validate(r report) {
 	}
 }
 
+var mqttURL = urls{schemes: []string{"tcp", "mqtt", "ssl", "tls", "mqtts", "ws", "wss"}, example: "tcp://mosquitto.default:1883", single: true}
+
 func (s *MQTTSpec) validate(r report) {
-	if err := checkURLs(s.URL, false, "tcp", "mqtt", "ssl", "tls", "mqtts", "ws", "wss"); err != nil {
+	if err := mqttURL.check(s.URL); err != nil {
 		r.field("url").errorf("%v", err)
 	}
 	if holdsPassword(s.URL) {
@@ -80,7 +82,7 @@ func (r report) topicFilter(filter string) {
 }
 
 func (s *RedisSpec) validate(r report) {
-	if _, err := ParseBrokers(s.RedisHost); err != nil {
+	if _, err := ParseBrokers(s.RedisHost, "6379"); err != nil {
 		r.field("redisHost").errorf("%v", err)
 	}
 	r.secret("redisPassword", &s.RedisPassword, s.RedisPasswordFrom)
