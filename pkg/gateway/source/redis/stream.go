@@ -3,6 +3,7 @@ package redis
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"maps"
 	"math"
 	"slices"
@@ -180,7 +181,7 @@ func (s *stream) handOn(ctx context.Context, entries []redis.XMessage, held map[
 	if len(deleted) == 0 {
 		return nil
 	}
-	s.log.Warnw("entries were deleted from the stream before they were taken", "count", len(deleted), "first", deleted[0])
+	s.sayDeleted(len(deleted), deleted[0])
 	return s.client.XAck(ctx, s.redis.Stream, s.redis.ConsumerGroup, deleted...).Err()
 }
 
@@ -245,28 +246,25 @@ func (s *stream) keep(ctx context.Context) error {
 	}).Err()
 }
 
+// takeOver claims entries by their ids and then reads them like all that is pending for this process: of an entry that was deleted, Redis 6.2
+// does not say which one it is when it is asked for the entries themselves.
 func (s *stream) takeOver(ctx context.Context) error {
 	taken := 0
 	for from := "0-0"; ctx.Err() == nil; {
-		free, held := s.hands.free(), s.holding()
+		free := s.hands.free()
 		if free == 0 {
 			break
 		}
-		entries, next, deleted, err := s.client.XAutoClaimWithDeleted(ctx, &redis.XAutoClaimArgs{
-			Stream: s.redis.Stream, Group: s.redis.ConsumerGroup, Consumer: s.consumer(),
-			MinIdle: s.redis.ProcessingTimeout, Start: from, Count: int64(s.batch.of(free)),
-		}).Result()
+		claimed, next, err := s.claim(ctx, from, s.batch.of(free))
 		if err != nil {
 			return err
 		}
-		if len(deleted) > 0 {
-			s.log.Warnw("entries were deleted from the stream before they were taken", "count", len(deleted), "first", deleted[0])
+		if claimed > 0 {
+			if err := s.recover(ctx); err != nil {
+				return err
+			}
 		}
-		s.batch.saw(len(entries), size(entries))
-		if err := s.handOn(ctx, entries, held); err != nil {
-			return err
-		}
-		taken += len(entries)
+		taken += claimed
 		if from = next; from == "0-0" {
 			break
 		}
@@ -276,6 +274,32 @@ func (s *stream) takeOver(ctx context.Context) error {
 	}
 	s.forget(ctx, forgetAfter*s.redis.ProcessingTimeout, "")
 	return nil
+}
+
+// claim makes up to count entries, from an id on, pending for this process that were not acknowledged in time. next is where to go on.
+func (s *stream) claim(ctx context.Context, from string, count int) (claimed int, next string, err error) {
+	// Not the client's XAUTOCLAIM, which does not tell what was deleted.
+	cmd := redis.NewSliceCmd(ctx, "xautoclaim", s.redis.Stream, s.redis.ConsumerGroup, s.consumer(),
+		s.redis.ProcessingTimeout.Milliseconds(), from, "count", count, "justid")
+	if err := s.client.Process(ctx, cmd); err != nil {
+		return 0, "", err
+	}
+	answer := cmd.Val()
+	if len(answer) < 2 {
+		return 0, "", fmt.Errorf("the server answers %v to XAUTOCLAIM", answer)
+	}
+	if len(answer) > 2 {
+		if deleted, _ := answer[2].([]any); len(deleted) > 0 { // Redis 7 has acknowledged them by itself
+			s.sayDeleted(len(deleted), deleted[0])
+		}
+	}
+	ids, _ := answer[1].([]any)
+	next, _ = answer[0].(string)
+	return len(ids), cmp.Or(next, "0-0"), nil
+}
+
+func (s *stream) sayDeleted(count int, first any) {
+	s.log.Warnw("entries were deleted from the stream before they were taken", "count", count, "first", first)
 }
 
 // forgetConsumers removes the consumers that hold nothing and are silent or named. It is a script, since with what a consumer is given
