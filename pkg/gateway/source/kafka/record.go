@@ -2,14 +2,10 @@ package kafka
 
 import (
 	"encoding/base64"
-	"encoding/json"
 	"fmt"
-	"mime"
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/IBM/sarama"
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
@@ -24,11 +20,9 @@ const (
 	attributePrefix   = "ce_"
 	contentTypeHeader = "content-type"
 
-	// Attributes become headers on most transports, and those are limited. What is beyond that is counted, not kept.
-	maxHeaders   = 64
-	maxNameSize  = 64
-	maxValueSize = 8 << 10
-	maxSentence  = 256
+	// What is beyond that is counted, not kept.
+	maxHeaders  = 64
+	maxNameSize = 64
 )
 
 // event returns the event of a record. A CloudEvent, in either mode of the Kafka protocol binding, is kept as it is; all else is
@@ -59,13 +53,13 @@ func cloudEvent(m *sarama.ConsumerMessage) (*event.Event, error) {
 			continue
 		}
 		binary = binary || attribute == "specversion"
-		if !text(h.Value) {
+		if !source.IsText(string(h.Value)) {
 			problem = fmt.Errorf("header %s is not text", name)
 		} else if err := b.Set(attribute, value); err != nil {
 			problem = err
 		}
 	}
-	switch mediaType := mediaTypeOf(contentType); {
+	switch mediaType := source.MediaType(contentType); {
 	case mediaType == event.MediaTypeStructured:
 		return event.ParseStructured(m.Value)
 	case strings.HasPrefix(mediaType, "application/cloudevents"):
@@ -96,7 +90,7 @@ func (s *Source) wrap(m *sarama.ConsumerMessage, malformed error) *event.Event {
 	}
 	contentType := ""
 	for _, h := range m.Headers {
-		if strings.EqualFold(string(h.Key), contentTypeHeader) && usable(string(h.Value)) {
+		if strings.EqualFold(string(h.Key), contentTypeHeader) && source.IsDataContentType(string(h.Value)) {
 			contentType = string(h.Value)
 		} else {
 			x.header(h)
@@ -106,7 +100,7 @@ func (s *Source) wrap(m *sarama.ConsumerMessage, malformed error) *event.Event {
 		x.all["kafkaomitted"] = strconv.Itoa(x.omitted)
 	}
 	if malformed != nil {
-		x.all["kafkamalformed"] = sentence(malformed)
+		x.all["kafkamalformed"] = source.Sentence(malformed)
 	}
 	c := &cloudevents.EventContextV1{
 		ID:         m.Topic + "/" + partition + "/" + offset,
@@ -123,7 +117,7 @@ func (s *Source) wrap(m *sarama.ConsumerMessage, malformed error) *event.Event {
 		return e
 	}
 	if contentType == "" {
-		contentType = guess(m.Value)
+		contentType = source.GuessContentType(m.Value)
 	}
 	c.DataContentType = &contentType
 	if len(m.Value) > 0 {
@@ -141,9 +135,9 @@ type extensions struct {
 
 func (x *extensions) key(key []byte) {
 	switch {
-	case len(key) > maxValueSize:
+	case len(key) > source.MaxValueSize:
 		x.omitted++
-	case text(key):
+	case source.IsText(string(key)):
 		x.all["partitionkey"] = string(key)
 	default:
 		x.all["kafkakeybase64"] = base64.StdEncoding.EncodeToString(key)
@@ -151,13 +145,13 @@ func (x *extensions) key(key []byte) {
 }
 
 func (x *extensions) header(h *sarama.RecordHeader) {
-	if x.headers >= maxHeaders || len(h.Key) > maxNameSize || len(h.Value) > maxValueSize {
+	if x.headers >= maxHeaders || len(h.Key) > maxNameSize || len(h.Value) > source.MaxValueSize {
 		x.omitted++
 		return
 	}
 	x.headers++
-	name, value := "kafkaheader"+plain(string(h.Key)), string(h.Value)
-	if !text(h.Value) {
+	name, value := "kafkaheader"+source.PlainName(string(h.Key)), string(h.Value)
+	if !source.IsText(string(h.Value)) {
 		name, value = name+"base64", base64.StdEncoding.EncodeToString(h.Value)
 	}
 	free := name
@@ -165,67 +159,4 @@ func (x *extensions) header(h *sarama.RecordHeader) {
 		free = name + strconv.Itoa(i)
 	}
 	x.all[free] = value
-}
-
-// sentence is an error as an attribute may hold it.
-func sentence(err error) string {
-	s := err.Error()
-	s = strings.ToValidUTF8(s[:min(len(s), maxSentence)], "")
-	return strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) {
-			return -1
-		}
-		return c
-	}, s)
-}
-
-// plain returns name as an attribute may be called.
-func plain(name string) string {
-	return strings.Map(func(c rune) rune {
-		if c >= 'A' && c <= 'Z' {
-			return c + 'a' - 'A'
-		}
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
-			return c
-		}
-		return -1
-	}, name)
-}
-
-// text tells whether b may be an attribute: UTF-8 without control characters.
-func text(b []byte) bool {
-	if !utf8.Valid(b) {
-		return false
-	}
-	for _, c := range string(b) {
-		if unicode.IsControl(c) {
-			return false
-		}
-	}
-	return true
-}
-
-// usable tells whether contentType can go on as the event's. A CloudEvents one cannot: in binary mode a receiver would take the data
-// for an event.
-func usable(contentType string) bool {
-	mediaType := mediaTypeOf(contentType)
-	return event.IsContentType(contentType) && strings.Contains(mediaType, "/") && !strings.HasPrefix(mediaType, "application/cloudevents")
-}
-
-func mediaTypeOf(contentType string) string {
-	mediaType, _, _ := mime.ParseMediaType(contentType)
-	return mediaType
-}
-
-// guess is the content type of data that comes without one.
-func guess(data []byte) string {
-	switch {
-	case !utf8.Valid(data):
-		return "application/octet-stream"
-	case json.Valid(data):
-		return "application/json"
-	case strings.ContainsFunc(string(data), func(c rune) bool { return unicode.IsControl(c) && !unicode.IsSpace(c) }):
-		return "application/octet-stream"
-	}
-	return "text/plain; charset=utf-8"
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -62,7 +63,7 @@ func ce(pairs ...string) map[string]string {
 
 func TestEvent(t *testing.T) {
 	binary := []string{"ce_specversion", "1.0", "ce_id", "a1", "ce_source", "/shop", "ce_type", "created"}
-	long := strings.Repeat("x", maxValueSize+1)
+	long := strings.Repeat("x", source.MaxValueSize+1)
 	tests := []struct {
 		name    string
 		message *sarama.ConsumerMessage

@@ -5,11 +5,8 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"mime"
 	"strconv"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
@@ -20,11 +17,9 @@ import (
 )
 
 const (
-	// Attributes become headers on most transports, and those are limited. What is beyond that is counted, not kept.
+	// What is beyond that is counted, not kept.
 	maxProperties = 64
 	maxNameSize   = 64
-	maxValueSize  = 8 << 10
-	maxSentence   = 256
 )
 
 // event returns the event of a message. A CloudEvent, in either mode of the MQTT protocol binding, is kept as it is; all else is
@@ -42,7 +37,7 @@ func (s *Source) event(m *message) *event.Event {
 
 // cloudEvent returns nil when m is not a CloudEvent, with an error if it claims to be one.
 func cloudEvent(m *message) (*event.Event, error) {
-	mediaType := mediaTypeOf(m.contentType)
+	mediaType := source.MediaType(m.contentType)
 	switch {
 	case mediaType == event.MediaTypeStructured:
 		return event.ParseStructured(m.payload)
@@ -53,11 +48,11 @@ func cloudEvent(m *message) (*event.Event, error) {
 	var problem error
 	binary := false
 	for _, p := range m.properties {
-		if p.name != plain(p.name) || p.name == "" || p.name == "data" {
+		if p.name != source.PlainName(p.name) || p.name == "" || p.name == "data" {
 			continue // no attribute: a property that somebody added
 		}
 		binary = binary || p.name == "specversion"
-		if !text(p.value) {
+		if !source.IsText(p.value) {
 			problem = fmt.Errorf("property %s is not text", p.name)
 		} else if err := b.Set(p.name, p.value); err != nil {
 			problem = err
@@ -103,7 +98,7 @@ func unmarked(payload []byte) *event.Event {
 func (s *Source) wrap(m *message, malformed error) *event.Event {
 	x := extensions{all: map[string]any{}}
 	c := &cloudevents.EventContextV1{ID: uuid.NewString(), Type: plan.EventType(s.o.Source.Kind), Source: s.source, Extensions: x.all}
-	if text(m.topic) {
+	if source.IsText(m.topic) {
 		c.Subject = &m.topic
 		x.all["mqtttopic"] = m.topic
 	} else {
@@ -119,7 +114,7 @@ func (s *Source) wrap(m *message, malformed error) *event.Event {
 		x.set("mqttcorrelationdata", base64.StdEncoding.EncodeToString(m.correlationData))
 	}
 	contentType := m.contentType
-	if contentType != "" && !usable(contentType) {
+	if contentType != "" && !source.IsDataContentType(contentType) {
 		x.set("mqttcontenttype", contentType)
 		contentType = ""
 	}
@@ -130,11 +125,11 @@ func (s *Source) wrap(m *message, malformed error) *event.Event {
 		x.all["mqttomitted"] = strconv.Itoa(x.omitted)
 	}
 	if malformed != nil {
-		x.all["mqttmalformed"] = sentence(malformed)
+		x.all["mqttmalformed"] = source.Sentence(malformed)
 	}
 	e := &event.Event{Context: c}
 	if contentType == "" {
-		contentType = guess(m.payload)
+		contentType = source.GuessContentType(m.payload)
 	}
 	c.DataContentType = &contentType
 	if len(m.payload) > 0 {
@@ -151,7 +146,7 @@ type extensions struct {
 }
 
 func (x *extensions) set(name, value string) {
-	if len(value) > maxValueSize || !text(value) {
+	if len(value) > source.MaxValueSize || !source.IsText(value) {
 		x.omitted++
 		return
 	}
@@ -164,63 +159,10 @@ func (x *extensions) property(p property) {
 		return
 	}
 	x.properties++
-	name := "mqttproperty" + plain(p.name)
+	name := "mqttproperty" + source.PlainName(p.name)
 	free := name
 	for i := 2; x.all[free] != nil; i++ {
 		free = name + strconv.Itoa(i)
 	}
 	x.set(free, p.value)
-}
-
-// sentence is an error as an attribute may hold it.
-func sentence(err error) string {
-	s := err.Error()
-	s = strings.ToValidUTF8(s[:min(len(s), maxSentence)], "")
-	return strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) {
-			return -1
-		}
-		return c
-	}, s)
-}
-
-// plain returns name as an attribute may be called.
-func plain(name string) string {
-	return strings.Map(func(c rune) rune {
-		if c >= 'A' && c <= 'Z' {
-			return c + 'a' - 'A'
-		}
-		if c >= 'a' && c <= 'z' || c >= '0' && c <= '9' {
-			return c
-		}
-		return -1
-	}, name)
-}
-
-// text tells whether s may be an attribute: UTF-8 without control characters.
-func text(s string) bool { return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl) }
-
-// usable tells whether contentType can go on as the event's. A CloudEvents one cannot: in binary mode a receiver would take the data
-// for an event.
-func usable(contentType string) bool {
-	mediaType := mediaTypeOf(contentType)
-	return event.IsContentType(contentType) && strings.Contains(mediaType, "/") && !strings.HasPrefix(mediaType, "application/cloudevents")
-}
-
-func mediaTypeOf(contentType string) string {
-	mediaType, _, _ := mime.ParseMediaType(contentType)
-	return mediaType
-}
-
-// guess is the content type of data that comes without one.
-func guess(data []byte) string {
-	switch {
-	case !utf8.Valid(data):
-		return "application/octet-stream"
-	case json.Valid(data):
-		return "application/json"
-	case strings.ContainsFunc(string(data), func(c rune) bool { return unicode.IsControl(c) && !unicode.IsSpace(c) }):
-		return "application/octet-stream"
-	}
-	return "text/plain; charset=utf-8"
 }

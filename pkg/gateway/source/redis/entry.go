@@ -5,9 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
-	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
@@ -19,13 +17,7 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 )
 
-const (
-	contentTypeJSON = "application/json"
-
-	// Attributes become headers on most transports, and those are limited: a longer name is left out.
-	maxValueSize = 8 << 10
-	maxSentence  = 256
-)
+const contentTypeJSON = "application/json"
 
 // The fields of a stream's entry that mean something.
 const (
@@ -128,9 +120,9 @@ func (s *Source) event(c *cloudevents.EventContextV1, data []byte) *event.Event 
 		if err == nil {
 			return s.mark(e)
 		}
-		c.Extensions["redismalformed"] = sentence(err)
+		c.Extensions["redismalformed"] = source.Sentence(err)
 	}
-	return s.mark(wrapped(c, data, guess(data)))
+	return s.mark(wrapped(c, data, source.GuessContentType(data)))
 }
 
 func (s *Source) mark(e *event.Event) *event.Event {
@@ -163,32 +155,5 @@ func extend(c *cloudevents.EventContextV1, name, value string) {
 	}
 }
 
-// usable tells whether value may be an attribute.
-func usable(value string) bool {
-	return utf8.ValidString(value) && len(value) <= maxValueSize && !strings.ContainsFunc(value, unicode.IsControl)
-}
-
-// sentence is an error as an attribute may hold it.
-func sentence(err error) string {
-	text := err.Error()
-	text = strings.ToValidUTF8(text[:min(len(text), maxSentence)], "")
-	return strings.Map(func(c rune) rune {
-		if unicode.IsControl(c) {
-			return -1
-		}
-		return c
-	}, text)
-}
-
-// guess is the content type of data that comes without one.
-func guess(data []byte) string {
-	switch {
-	case !utf8.Valid(data):
-		return "application/octet-stream"
-	case json.Valid(data):
-		return contentTypeJSON
-	case bytes.ContainsFunc(data, func(c rune) bool { return unicode.IsControl(c) && !unicode.IsSpace(c) }):
-		return "application/octet-stream"
-	}
-	return "text/plain; charset=utf-8"
-}
+// usable tells whether value may be an attribute. A longer one is left out.
+func usable(value string) bool { return len(value) <= source.MaxValueSize && source.IsText(value) }
