@@ -26,6 +26,10 @@ type hands struct {
 	next event.Handler
 	log  *zap.SugaredLogger
 
+	// idle is called every so often while take waits, if every is above zero.
+	idle  func()
+	every time.Duration
+
 	slots   chan struct{} // holds one for each event that is being handled
 	bytes   *semaphore.Weighted
 	workers sync.WaitGroup
@@ -38,7 +42,7 @@ func (h *hands) free() int { return cap(h.slots) - len(h.slots) }
 // a free slot and for room first. Only one goroutine may call it.
 func (h *hands) take(e *event.Event, settled func(done bool, refusal error)) {
 	size := min(int64(len(e.DataEncoded)), maxBytes)
-	if h.bytes.Acquire(h.ctx, size) != nil {
+	if !h.reserve(size) {
 		settled(false, nil)
 		return
 	}
@@ -50,6 +54,22 @@ func (h *hands) take(e *event.Event, settled func(done bool, refusal error)) {
 		}()
 		settled(h.handle(e))
 	})
+}
+
+// reserve waits for room for so many bytes. It is false when ctx is done before.
+func (h *hands) reserve(size int64) bool {
+	if h.every <= 0 {
+		return h.bytes.Acquire(h.ctx, size) == nil
+	}
+	for {
+		ctx, cancel := context.WithTimeout(h.ctx, h.every)
+		err := h.bytes.Acquire(ctx, size)
+		cancel()
+		if err == nil || h.ctx.Err() != nil {
+			return err == nil
+		}
+		h.idle()
+	}
 }
 
 // handle hands on e until it is taken or refused for good: by the handler and by the place of its dead letter too. It is not done when ctx

@@ -112,6 +112,7 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 	r.hands = hands{ctx: ctx, work: work, next: next, log: r.log, slots: make(chan struct{}, maxInFlight), bytes: semaphore.NewWeighted(maxBytes)}
 	r.tick = min(s.redis.RedeliverInterval, s.redis.ProcessingTimeout/3)
 	r.reader = r.newReader()
+	r.hands.every, r.hands.idle = r.tick, func() { r.stay(ctx) }
 
 	stop := context.AfterFunc(ctx, func() {
 		time.AfterFunc(drainTimeout, cut)
@@ -259,6 +260,16 @@ func (r *run) due() bool {
 	}
 	r.nextTick = now.Add(r.tick)
 	return true
+}
+
+// stay keeps what is held while there is no room for more. That it does not work is seen, and said, by whoever reads next.
+func (r *run) stay(ctx context.Context) {
+	if !r.due() {
+		return
+	}
+	if err := r.reader.keep(ctx); err != nil {
+		r.log.Debugw("what is held is not kept", "error", err)
+	}
 }
 
 // block is how long a read may wait.

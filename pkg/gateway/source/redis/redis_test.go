@@ -183,6 +183,43 @@ func autoClaimAsRedis6(c *redis.Client, p *miniserver.Peer, args []string) {
 	}
 }
 
+// A process that has no room for more is no process that is gone.
+func TestWhatIsHeldIsKeptWhileThereIsNoRoomForMore(t *testing.T) {
+	for way, command := range map[string]string{"stream": "XCLAIM", "list": "SET"} {
+		t.Run(way, func(t *testing.T) {
+			m, c := server(t)
+			var kept atomic.Int64
+			m.Server().SetPreHook(func(_ *miniserver.Peer, said string, _ ...string) bool {
+				if strings.EqualFold(said, command) {
+					kept.Add(1)
+				}
+				return false
+			})
+			release := make(chan struct{})
+			var once sync.Once
+			defer once.Do(func() { close(release) })
+			s := &sink{refuse: func(string) error { <-release; return nil }}
+			r := start(t, options(way, "orders", m.Addr()), s)
+			r.awaitReady(true)
+			for _, value := range []string{"a", "b"} {
+				if err := push(c, way, "orders", strings.Repeat(value, maxBytes*3/4)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "both are read", func() bool {
+				if way == "list" {
+					return !m.Exists("orders")
+				}
+				return c.XPending(t.Context(), "orders", "group").Val().Count == 2
+			})
+			before := kept.Load()
+			eventually(t, "what is held is kept", func() bool { return kept.Load() > before+5 })
+			once.Do(func() { close(release) })
+			eventually(t, "both are taken", func() bool { distinct, _ := total(s); return distinct == 2 })
+		})
+	}
+}
+
 func TestEqualElementsAreDifferentEvents(t *testing.T) {
 	m, c := server(t)
 	var mu sync.Mutex
