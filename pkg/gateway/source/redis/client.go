@@ -141,6 +141,7 @@ type conn struct {
 	lost    *atomic.Int64
 	silence time.Duration
 	endless bool // the client waits without a bound
+	bound   bound
 }
 
 // SetReadDeadline is called by whoever reads.
@@ -149,13 +150,16 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Read counts a failure.
+// Read counts a failure, and fails at what is too large.
 func (c *conn) Read(b []byte) (int, error) {
 	read := c.Conn.Read
 	if c.endless && c.silence > 0 {
 		read = c.listen
 	}
 	n, err := read(b)
+	if n, tooLarge := c.bound.pass(b[:n]); tooLarge != nil {
+		return n, tooLarge
+	}
 	if err != nil {
 		c.lost.Add(1)
 	}

@@ -31,10 +31,13 @@ func (r *run) reason(err error) (problem, why string) {
 	case errors.As(err, &reply):
 		return r.replyReason(reply.Error())
 	}
+	var oversize *oversizeError
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var record tls.RecordHeaderError
 	switch {
+	case errors.As(err, &oversize) && oversize.what == "a string":
+		return "oversize", fmt.Sprintf("the server sends %d bytes at once, of which %d are read at most: %s", oversize.size, maxString, r.shrink())
 	case errors.As(err, &authority):
 		return "authority", "the server's certificate is signed by an authority that is not trusted: set tls.caCertFrom"
 	case errors.As(err, &host):
@@ -58,6 +61,17 @@ func (r *run) reason(err error) (problem, why string) {
 		return "away", err.Error() + ": start the server, or correct redisHost"
 	}
 	return "away", err.Error()
+}
+
+// shrink is what to do about what is too large.
+func (s *Source) shrink() string {
+	switch what := s.what(); what {
+	case "list":
+		return fmt.Sprintf("take the element out of the list %s, and of those whose keys begin with it, and let producers write smaller ones", s.name())
+	case "stream":
+		return fmt.Sprintf("delete the entry from the stream %s (XPENDING and XRANGE show its id), and let producers write smaller ones", s.name())
+	}
+	return "the message is lost, let publishers send smaller ones"
 }
 
 // replyReason explains an error that the server answered. Its first word names it.

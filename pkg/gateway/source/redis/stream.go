@@ -142,6 +142,7 @@ func (s *stream) entries(ctx context.Context, from string, count int, block time
 		return nil, nil
 	}
 	if err != nil {
+		s.batch = 0 // an answer that cannot be read holds up what it has besides
 		return nil, err
 	}
 	entries := streams[0].Messages
