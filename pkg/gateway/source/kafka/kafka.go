@@ -213,7 +213,7 @@ func (r *run) away(err error) {
 	switch {
 	case errors.Is(err, sarama.ErrUnknownTopicOrPartition):
 		now, warning = stateNoTopic, "kafka topic does not exist, waiting for it"
-		problem = fmt.Errorf("topic %s does not exist on %s", r.kafka.Topic, strings.Join(r.kafka.Brokers, ","))
+		problem = fmt.Errorf("topic %s does not exist on %s: create it, or correct topic", r.kafka.Topic, strings.Join(r.kafka.Brokers, ","))
 		text = problem.Error()
 		// When it appears, all that is in it is new.
 		r.start = map[int32]int64{}
