@@ -70,7 +70,7 @@ func TestTopicThatComesLaterIsReadFromItsBeginning(t *testing.T) {
 	c := cluster(t)
 	s := &sink{}
 	r := start(t, options("late", c.ListenAddrs()...), s)
-	if err := r.awaitReady(false); !strings.Contains(err.Error(), "topic late does not exist") {
+	if err := r.awaitReady(false); !strings.HasPrefix(err.Error(), "topic late does not exist on ") || !strings.HasSuffix(err.Error(), ": create it, or correct topic") {
 		t.Errorf("ready(%v), want that the topic does not exist", err)
 	}
 	cl := client(t, c.ListenAddrs()...)
