@@ -63,7 +63,7 @@ func run(ctx context.Context, e env) error {
 
 // follow gives the server what the Secret says, and tells when its health changes, until ctx is done.
 func follow(ctx context.Context, log *zap.SugaredLogger, server *embedded.Server, dir string, access embedded.Access) {
-	health := errors.New("starting")
+	health, trouble := errors.New("starting"), error(nil)
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
 	var unread string
@@ -76,6 +76,14 @@ func follow(ctx context.Context, log *zap.SugaredLogger, server *embedded.Server
 			log.Warnw("bus is not ready", "error", now)
 		}
 		health = now
+		switch now := server.Trouble(); {
+		case now != nil && trouble == nil:
+			log.Errorw("bus takes no events", "error", now, "cure", "make room on its volume, or repair it")
+			trouble = now
+		case now == nil && trouble != nil:
+			log.Infow("bus takes events again")
+			trouble = nil
+		}
 		select {
 		case <-ctx.Done():
 			return

@@ -30,6 +30,7 @@ type openBus struct {
 	gate        *gate
 	server      *embedded.Server
 	pruned      bool
+	troubled    bool // of watch's goroutine
 	stop        func()
 }
 
@@ -75,7 +76,7 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 		return fmt.Errorf("%s: an embedded bus cannot be changed while it runs: restart to apply", spec.Name)
 	}
 	// The stream of events has the bound. A server with the same one would have no room left for dead letters and topics.
-	o := embedded.Options{SyncInterval: spec.Embedded.SyncInterval}
+	o := embedded.Options{SyncInterval: spec.Embedded.SyncInterval, Recover: true}
 	if g.o.DataDir != "" {
 		o.Dir = filepath.Join(g.o.DataDir, "bus", strings.NewReplacer(" ", "-", "/", "-").Replace(spec.Name))
 	}
@@ -85,7 +86,7 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 	}
 	b.server, b.redelivery = server, embeddedAckWait
 	b.Bus = jetstream.New(g.ctx, jetstream.Options{
-		Name: spec.Name, InProcess: server,
+		Name: spec.Name, InProcess: server, Trouble: server.Trouble,
 		Config: plan.JetStream{Replicas: 1, MaxBytes: spec.Embedded.MaxBytes, AckWait: embeddedAckWait},
 	})
 	return nil
@@ -107,9 +108,25 @@ func (g *Gateway) watch(name string, b *openBus) {
 				return
 			case <-ticker.C:
 				g.health.set(name, b.Ready())
+				g.watchDisk(b)
 			}
 		}
 	}()
+}
+
+// watchDisk says once that an embedded bus takes no events, and once that it does again.
+func (g *Gateway) watchDisk(b *openBus) {
+	if b.server == nil {
+		return
+	}
+	switch err := b.server.Trouble(); {
+	case err != nil && !b.troubled:
+		b.troubled = true
+		g.log.Errorw("the bus takes no events: make room on its disk or repair it, and it goes on by itself; nothing that it has is lost", "bus", b.name, "error", err)
+	case err == nil && b.troubled:
+		b.troubled = false
+		g.log.Infow("the bus takes events again", "bus", b.name)
+	}
 }
 
 func (b *openBus) close() error {

@@ -7,6 +7,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,6 +40,9 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// InProcess, when set, is the server; Config.URL and Dial are not used then.
 	InProcess nats.InProcessConnProvider
+	// Trouble, when set, returns why the server takes no new events, or nil. It says more than the answers of the server do; its error is
+	// syscall.ENOSPC if the server has no room.
+	Trouble func() error
 	// Storage of the streams; the zero value is file.
 	Storage jetstream.StorageType
 }
@@ -98,10 +102,27 @@ func New(ctx context.Context, o Options) *Bus {
 
 // Ready implements bus.Bus.
 func (b *Bus) Ready() error {
-	if b.current.Load() != nil && b.ctx.Err() == nil {
+	if b.current.Load() == nil || b.ctx.Err() != nil {
+		return b.unavailable(b.why())
+	}
+	if why := b.trouble(); why != nil {
+		return why
+	}
+	return nil
+}
+
+// trouble returns why the server takes no new events, if it says so, or nil.
+func (b *Bus) trouble() *event.Unavailable {
+	if b.o.Trouble == nil {
 		return nil
 	}
-	return b.unavailable(b.why())
+	why := b.o.Trouble()
+	if why == nil {
+		return nil
+	}
+	u := b.unavailable(why)
+	u.Full = errors.Is(why, syscall.ENOSPC)
+	return u
 }
 
 // why returns the reason that there is no connection.

@@ -3,6 +3,8 @@ package jetstream_test
 import (
 	"context"
 	"net"
+	"net/url"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -44,7 +46,11 @@ func (b *broker) start(t testing.TB) {
 	}
 	b.s.Store(s)
 	if b.port == -1 {
-		b.port = s.Addr().(*net.TCPAddr).Port
+		u, err := url.Parse(s.ClientURL())
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.port, _ = strconv.Atoi(u.Port())
 	}
 }
 

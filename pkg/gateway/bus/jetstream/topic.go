@@ -39,7 +39,7 @@ func (t *topic) publish(ctx context.Context, e *event.Event) error {
 	}
 	l, err := t.b.up(ctx)
 	if err != nil {
-		return err
+		return t.b.refusal(ctx, err)
 	}
 	if t.ready.Load() != l {
 		if _, err := t.b.streamOf(ctx, l, t.Name); err != nil {
@@ -78,6 +78,12 @@ func (b *Bus) refusal(ctx context.Context, err error) error {
 		return err
 	}
 	if event.IsPermanent(err) {
+		return err
+	}
+	if u := b.trouble(); u != nil {
+		return u
+	}
+	if away := (*event.Unavailable)(nil); errors.As(err, &away) {
 		return err
 	}
 	u := b.unavailable(err)

@@ -116,8 +116,8 @@ func TestDrained(t *testing.T) {
 		t.Errorf("Ready() = %v, want nil", err)
 	}
 	s.Drain()
-	if err := s.Ready(); err == nil || s.Running() {
-		t.Errorf("after Drain, Ready() = %v and Running() = %v, want neither", err, s.Running())
+	if err := s.Ready(); err == nil || s.running.Load().Running() {
+		t.Errorf("after Drain, Ready() = %v and Running() = %v, want neither", err, s.running.Load().Running())
 	}
 	if err := s.Alive(); err != nil {
 		t.Errorf("after Drain, Alive() = %v, want nil: nobody is to start it again", err)

@@ -3,10 +3,13 @@ package embedded
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,8 +44,13 @@ type Options struct {
 	Access *Access
 	// Cluster makes the server a member of one. It needs a Name, a Host and Access. Nil means that it is alone.
 	Cluster *Cluster
+	// Recover says to start the server again, in this process, when only that can help it. It is for one that is in process only:
+	// otherwise who watches over the process looks at Alive.
+	Recover bool
 	// Log gets what the server says. Nil means nobody.
 	Log *zap.SugaredLogger
+
+	disk func(dir string) (free, all uint64, ok bool) // nil means disk
 }
 
 // Cluster is what a member knows of its cluster.
@@ -56,12 +64,17 @@ type Cluster struct {
 	Members []string
 }
 
-// Server is a running JetStream server. It is a nats.InProcessConnProvider.
+// Server is a running JetStream server. It is a nats.InProcessConnProvider. Its methods may be called from many goroutines at once.
 type Server struct {
-	*server.Server
 	options   Options
 	temporary string
 	draining  atomic.Bool
+	running   atomic.Pointer[server.Server] // nil while it starts again
+	trouble   atomic.Pointer[trouble]
+	failed    atomic.Pointer[string] // the first write that failed since it started
+
+	stop    context.CancelFunc
+	guarded chan struct{} // closed when the guard has ended
 }
 
 // Start returns a server that is ready for connections. A member of a cluster may not be Ready yet.
@@ -74,35 +87,61 @@ func Start(o Options) (*Server, error) {
 		}
 		o.Dir, s.temporary = dir, dir
 	}
+	if o.Log == nil {
+		o.Log = zap.NewNop().Sugar()
+	}
+	if o.disk == nil {
+		o.disk = disk
+	}
 	s.options = o
 	if err := usable(o.Dir); err != nil {
 		s.remove()
 		return nil, fmt.Errorf("embedded bus: %w", err)
 	}
-	settings, err := o.settings(o.Access)
+	ns, err := s.start()
 	if err != nil {
 		s.remove()
 		return nil, fmt.Errorf("embedded bus in %s: %w", o.Dir, err)
+	}
+	s.running.Store(ns)
+	s.look()
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop, s.guarded = stop, make(chan struct{})
+	go func() {
+		defer close(s.guarded)
+		(&guard{Server: s}).run(ctx)
+	}()
+	return s, nil
+}
+
+// start returns a server that is ready for connections.
+func (s *Server) start() (*server.Server, error) {
+	settings, err := s.options.settings(s.options.Access)
+	if err != nil {
+		return nil, err
 	}
 	ns, err := server.NewServer(settings)
 	if err != nil {
-		s.remove()
-		return nil, fmt.Errorf("embedded bus in %s: %w", o.Dir, err)
+		return nil, err
 	}
-	s.Server = ns
-	if o.Log != nil {
-		ns.SetLoggerV2(logger{o.Log}, false, false, false)
-	}
+	s.failed.Store(nil)
+	ns.SetLoggerV2(logger{s.options.Log, func(text string) { s.failed.CompareAndSwap(nil, &text) }}, false, false, false)
 	ns.Start()
-	if !ns.ReadyForConnections(30 * time.Second) {
-		s.Close()
-		return nil, fmt.Errorf("embedded bus in %s: not ready after 30 s", o.Dir)
+	switch {
+	case !ns.ReadyForConnections(30 * time.Second):
+		err = errors.New("not ready after 30 s")
+	case !ns.JetStreamEnabled():
+		err = errors.New("the directory cannot be used")
+	default:
+		return ns, nil
 	}
-	if !ns.JetStreamEnabled() {
-		s.Close()
-		return nil, fmt.Errorf("embedded bus in %s: the directory cannot be used", o.Dir)
-	}
-	return s, nil
+	end(ns)
+	return nil, err
+}
+
+func end(ns *server.Server) {
+	ns.Shutdown()
+	ns.WaitForShutdown()
 }
 
 // settings are those of the server, with the access in place of the options' own.
@@ -156,29 +195,88 @@ func (s *Server) SetAccess(access Access) error {
 	if err != nil {
 		return fmt.Errorf("embedded bus: %w", err)
 	}
-	if err := s.ReloadOptions(settings); err != nil {
+	ns, err := s.now()
+	if err == nil {
+		err = ns.ReloadOptions(settings)
+	}
+	if err != nil {
 		return fmt.Errorf("embedded bus: change the access: %w", err)
 	}
 	return nil
 }
 
-// Ready returns nil when the server can be used: JetStream runs and, in a cluster, has a leader whom this member has caught up with.
+// ClientURL is where clients connect. Only a server with a Host has one.
+func (s *Server) ClientURL() string {
+	ns, err := s.now()
+	if err != nil {
+		return ""
+	}
+	return ns.ClientURL()
+}
+
+// InProcessConn implements nats.InProcessConnProvider.
+func (s *Server) InProcessConn() (net.Conn, error) {
+	ns, err := s.now()
+	if err != nil {
+		return nil, err
+	}
+	return ns.InProcessConn()
+}
+
+// now returns the server that runs.
+func (s *Server) now() (*server.Server, error) {
+	if ns := s.running.Load(); ns != nil {
+		return ns, nil
+	}
+	if err := s.Trouble(); err != nil {
+		return nil, fmt.Errorf("starting again: %w", err)
+	}
+	return nil, errors.New("starting again")
+}
+
+// Ready returns nil when the server can be used: JetStream runs, can write and, in a cluster, has a leader whom this member has caught up
+// with. One whose disk has no room for another event is ready: whoever receives events makes room.
 func (s *Server) Ready() error {
 	if s.draining.Load() {
 		return errors.New("shutting down")
 	}
-	return health(s.Healthz(&server.HealthzOptions{}))
+	ns, err := s.now()
+	if err == nil {
+		err = s.Alive()
+	}
+	if err != nil {
+		return err
+	}
+	return health(ns.Healthz(&server.HealthzOptions{}))
 }
 
-// Alive returns why only a new start can help the server, if so: it has ended, or has given up its disk.
+// Alive returns why only a new start can help the server, if so: it has ended, has given up its disk, or could not write what it had to.
 func (s *Server) Alive() error {
-	if s.draining.Load() {
+	ns := s.running.Load()
+	if s.draining.Load() || ns == nil {
 		return nil
 	}
-	if !s.Running() {
+	if !ns.Running() {
 		return errors.New("the server has ended")
 	}
-	return health(s.Healthz(&server.HealthzOptions{JSEnabledOnly: true}))
+	if err := health(ns.Healthz(&server.HealthzOptions{JSEnabledOnly: true})); err != nil {
+		return err
+	}
+	if text := s.failed.Load(); text != nil {
+		return errors.New(*text)
+	}
+	return writeError(ns)
+}
+
+// writeError returns the error of a write after which the server writes no more until it starts again. Whatever else a server may say of
+// its health passes, and in a cluster a new start would make it worse: members that have no leader, or have to catch up.
+func writeError(ns *server.Server) error {
+	for _, e := range ns.Healthz(&server.HealthzOptions{Details: true}).Errors {
+		if strings.Contains(e.Error, "write error: ") {
+			return errors.New(e.Error)
+		}
+	}
+	return nil
 }
 
 func health(h *server.HealthStatus) error {
@@ -192,8 +290,8 @@ func health(h *server.HealthStatus) error {
 // its clients have nowhere to go, so the sooner it ends the sooner the next one is there.
 func (s *Server) Drain() {
 	s.draining.Store(true)
-	if s.options.Cluster != nil {
-		s.LameDuckShutdown()
+	if ns := s.running.Load(); ns != nil && s.options.Cluster != nil {
+		ns.LameDuckShutdown()
 	}
 	s.Close()
 }
@@ -220,8 +318,11 @@ func maxStore(maxBytes int64) int64 {
 
 // Close stops the server and returns once its files are closed.
 func (s *Server) Close() {
-	s.Shutdown()
-	s.WaitForShutdown()
+	s.stop()
+	<-s.guarded
+	if ns := s.running.Load(); ns != nil {
+		end(ns)
+	}
 	s.remove()
 }
 

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,6 +51,55 @@ func newEvent(t testing.TB, id string, data []byte) *event.Event {
 		t.Fatal(err)
 	}
 	return e
+}
+
+// TestADiskThatIsAlmostFull wants what is published to be refused before a write fails, what is there to be delivered, and all to go on when
+// there is room.
+func TestADiskThatIsAlmostFull(t *testing.T) {
+	var free atomic.Uint64
+	free.Store(1 << 30)
+	s, err := Start(Options{Dir: t.TempDir(), SyncInterval: time.Minute, disk: func(string) (uint64, uint64, bool) { return free.Load(), 1 << 40, true }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	b := jetstream.New(t.Context(), jetstream.Options{
+		Name: "b", InProcess: s, Trouble: s.Trouble, Config: plan.JetStream{Replicas: 1, AckWait: time.Second},
+	})
+	defer b.Close()
+	letters := b.Topic(bus.Topic{Name: "openfunction.test.trigger.t.deadletter"}) // which are kept, whoever subscribes
+	until := func(what string, enough func(error) bool) {
+		t.Helper()
+		var err error
+		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+			if err = letters.Handle(t.Context(), newEvent(t, strconv.FormatInt(time.Now().UnixNano(), 36), nil)); enough(err) {
+				return
+			}
+		}
+		t.Fatalf("%s: publish = %v", what, err)
+	}
+	taken := func(err error) bool { return err == nil }
+	until("taken while there is room", taken)
+	free.Store(keepFree - 1)
+	until("refused for want of room", func(err error) bool {
+		var away *event.Unavailable
+		return errors.As(err, &away) && away.Full && strings.Contains(err.Error(), "has 65535 KiB free, less than the 65536 KiB that the bus needs to work")
+	})
+	if err := errors.Join(s.Ready(), s.Alive()); err != nil {
+		t.Errorf("the server is not ready: %v, want nil, since who receives makes room", err)
+	}
+	if err := b.Ready(); err == nil {
+		t.Error("the bus is ready, want why it takes no events")
+	}
+	free.Store(keepFree)
+	if err := s.room(true); err == nil {
+		t.Error("hardly any room is enough, want more than what there was too little of")
+	}
+	free.Store(keepFree * 2)
+	until("taken when there is room again", taken)
+	if err := b.Ready(); err != nil {
+		t.Errorf("the bus is not ready: %v", err)
+	}
 }
 
 // TestAServerWhoseRoomIsFullRefuses wants what is published to be refused as too much for the bus, and not as a mistake of the publisher.

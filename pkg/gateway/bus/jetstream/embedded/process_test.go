@@ -48,11 +48,21 @@ type member struct {
 // newMembers starts n servers that live until the test ends.
 func newMembers(t testing.TB, n int) *members {
 	t.Helper()
+	var dirs []string
+	for range n {
+		dirs = append(dirs, t.TempDir())
+	}
+	return newMembersIn(t, dirs...)
+}
+
+// newMembersIn starts a server in each directory.
+func newMembersIn(t testing.TB, dirs ...string) *members {
+	t.Helper()
 	m := &members{t: t, access: newAccess(t, "the password of a test"), binary: servers.Build(t, ".", "./cmd/bus", "bus"), accessDir: t.TempDir()}
 	m.writeAccess()
-	for range n {
+	for _, dir := range dirs {
 		free := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(servers.FreePort(t))) }
-		m.all = append(m.all, &member{dir: t.TempDir(), client: free(), cluster: free(), admin: free()})
+		m.all = append(m.all, &member{dir: dir, client: free(), cluster: free(), admin: free()})
 	}
 	m.start()
 	return m

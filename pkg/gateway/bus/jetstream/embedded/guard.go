@@ -1,0 +1,181 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const (
+	// lookEvery is how often the room on the disk is looked at, and checkEvery how often the server is: that reads directories.
+	lookEvery  = 100 * time.Millisecond
+	checkEvery = time.Second
+
+	// keepFree is the room, or keepFreePart that of a small disk, which new events do not get. After a write that fails a server writes
+	// nothing until it starts again, not even what would make room. So this is for what it writes of its own, and for the events that come
+	// between two looks.
+	keepFree     = 64 << 20
+	keepFreePart = 16
+
+	// probeBytes is what can be written on a disk that is trusted again.
+	probeBytes = 64 << 10
+
+	// minPause and maxPause bound the time between two starts.
+	minPause = time.Second
+	maxPause = 30 * time.Second
+)
+
+// trouble is why the server takes no new events. What it has it delivers all the same, if it can.
+type trouble struct {
+	error
+	// broken tells that the server has given up its disk; otherwise there is no room on it, for now.
+	broken bool
+}
+
+// Trouble returns why the server takes no new events, or nil when it does. The error is syscall.ENOSPC if there is no room for them.
+func (s *Server) Trouble() error {
+	if t := s.trouble.Load(); t != nil {
+		return t.error
+	}
+	return nil
+}
+
+// guard looks after the disk of a server.
+type guard struct {
+	*Server
+	started time.Time // when it was started again
+	pause   time.Duration
+}
+
+func (g *guard) run(ctx context.Context) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	var checked time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		g.look()
+		if time.Since(checked) >= checkEvery {
+			g.check(ctx)
+			checked = time.Now()
+		}
+	}
+}
+
+// look finds out whether there is room.
+func (s *Server) look() {
+	was := s.trouble.Load()
+	if was != nil && was.broken {
+		return
+	}
+	var now *trouble
+	if err := s.room(was != nil); err != nil {
+		now = &trouble{error: err}
+	}
+	s.set(now)
+}
+
+// room returns an error when there is no room for new events. When there was none, it takes a quarter more until there is again.
+func (s *Server) room(was bool) error {
+	free, all, ok := s.options.disk(s.options.Dir)
+	keep := min(keepFree, all/keepFreePart)
+	if was {
+		keep += keep / 4
+	}
+	if !ok || free >= keep {
+		return nil
+	}
+	return fmt.Errorf("%s has %d KiB free, less than the %d KiB that the bus needs to work: %w", s.options.Dir, free>>10, keep>>10, syscall.ENOSPC)
+}
+
+// check finds out whether the server has given up its disk, and whether a disk that it has given up can be written again.
+func (g *guard) check(ctx context.Context) {
+	was := g.trouble.Load()
+	if err := g.Alive(); err != nil {
+		g.set(g.broken(err))
+		if g.options.Recover {
+			g.startAgain(ctx)
+		}
+		return
+	}
+	if was != nil && was.broken && errors.Join(g.room(true), writable(g.options.Dir)) == nil {
+		g.set(nil)
+	}
+}
+
+func (s *Server) broken(err error) *trouble {
+	if strings.Contains(err.Error(), syscall.ENOSPC.Error()) && !errors.Is(err, syscall.ENOSPC) {
+		err = fmt.Errorf("%w: %w", syscall.ENOSPC, err)
+	}
+	return &trouble{error: fmt.Errorf("%s: %w", s.options.Dir, err), broken: true}
+}
+
+// set makes t the trouble of the server. In trouble it refuses at once what is published; without that its answer would be silence.
+func (s *Server) set(t *trouble) {
+	was := s.trouble.Swap(t)
+	ns := s.running.Load()
+	if t == nil && was == nil || ns == nil {
+		return
+	}
+	// A broken member of a cluster hands over to the others by itself.
+	if t != nil && t.broken && s.options.Cluster != nil {
+		return
+	}
+	refuse(ns, t != nil)
+}
+
+func refuse(ns *server.Server, all bool) {
+	var limits map[string]server.JetStreamAccountLimits // none
+	if all {
+		limits = map[string]server.JetStreamAccountLimits{"": {
+			MaxMemory: -1, MaxStore: 0, MaxStreams: -1, MaxConsumers: -1, MaxAckPending: -1, MemoryMaxStreamBytes: -1, StoreMaxStreamBytes: -1,
+		}}
+	}
+	_ = ns.GlobalAccount().UpdateJetStreamLimits(limits) // a server that is not up yet, or no more, takes nothing anyway; the next look tries again
+}
+
+// startAgain ends the server and starts another one on what it has stored. Nothing that was acknowledged is lost by that: the write that
+// failed never was.
+func (g *guard) startAgain(ctx context.Context) {
+	end(g.running.Swap(nil))
+	if g.pause = min(2*g.pause, maxPause); time.Since(g.started) > 2*maxPause {
+		g.pause = minPause
+	}
+	for {
+		timer := time.NewTimer(g.pause)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		}
+		ns, err := g.start()
+		if err == nil {
+			refuse(ns, true)
+			g.running.Store(ns)
+			g.started = time.Now()
+			return
+		}
+		g.set(g.broken(err))
+		g.pause = min(2*g.pause, maxPause)
+	}
+}
+
+// writable writes in dir and removes that again.
+func writable(dir string) error {
+	f, err := os.CreateTemp(dir, ".probe-")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, probeBytes))
+	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
+}
