@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -196,6 +197,26 @@ func TestWhatASinkRefusesIsDeadLetteredPerTarget(t *testing.T) {
 	r.wants(t, "default/t -> deadletter topic openfunction.default.trigger.t.deadletter: a1")
 	r.wants(t, "default/t -> deadletter sink default/dead: a1")
 	r.wants(t, "default/t -> topic metrics: a1")
+}
+
+// The dead letter sink refuses for good and is cured later: the event waits for that, and the target that has it does not get it again.
+func TestATargetThatTookAnEventDoesNotGetItAgainWhileTheOtherIsStuck(t *testing.T) {
+	var letters atomic.Int32
+	dead := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if letters.Add(1) < 3 {
+			w.WriteHeader(http.StatusUnauthorized)
+		}
+	}))
+	defer dead.Close()
+	r := start(t, "")
+	r.apply(t, onePath(plan.Subscriber{
+		Condition: "a", Sink: display("each"), Topic: "no good topic", DeadLetter: &plan.Target{Name: "sink dead", URL: dead.URL},
+	}))
+	r.mustPost(t, "a", "a1")
+	r.wants(t, "default/t -> deadletter sink dead: a1")
+	if got := r.count("default/t -> sink default/each: a1"); got != 1 || letters.Load() != 3 {
+		t.Errorf("the sink got the event %d times, and the dead letter sink its letter %d times, want 1 and 3", got, letters.Load())
+	}
 }
 
 // A bound is for events that wait: what becomes of them must have a place.

@@ -51,7 +51,7 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	}
 	s, err := trigger.New(trigger.Options{
 		Subscriber: spec, Bus: b, Deliver: deliver,
-		DeadLetter:  g.observed(dead("message").Handler, spec, dead("message").to),
+		DeadLetter:  dispatch.Insist(g.observed(dead("message").Handler, spec, dead("message").to)),
 		MaxInFlight: b.maxInFlight, Redelivery: b.redelivery, Workers: &g.workers,
 	})
 	if err != nil {
@@ -90,7 +90,7 @@ func (g *Gateway) delivery(spec plan.Subscriber, b *openBus, dead func(string) l
 	add := func(h event.Handler, kind, dest string) {
 		box := dead(kind)
 		h = dispatch.DeadLetter(dispatch.Retry(h, spec.Delivery), dest, g.observed(box, spec, box.to))
-		targets = append(targets, h)
+		targets = append(targets, dispatch.Insist(h)) // each for itself: a target that has the event does not get it again
 	}
 	if spec.Sink != nil {
 		sink, err := g.sink(*spec.Sink)

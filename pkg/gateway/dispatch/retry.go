@@ -14,6 +14,8 @@ import (
 const (
 	// maxBackoff caps every wait but the one that a sink asks for.
 	maxBackoff = time.Minute
+	// minForever is the least first wait of what has no end: without one, it would never grow.
+	minForever = 100 * time.Millisecond
 	// lastAttempt is how much longer an attempt may take that was under way when its context ended.
 	lastAttempt = 5 * time.Second
 )
@@ -29,13 +31,13 @@ func Retry(next event.Handler, d plan.Delivery) event.Handler {
 
 // Forever is Retry without an end: it returns nil or, when ctx is done, an error that wraps ErrStopped.
 func Forever(next event.Handler, d plan.Delivery) event.Handler {
-	d.Retry = -1
+	d.Retry, d.BackoffDelay = -1, max(d.BackoffDelay, minForever)
 	return &retry{next: next, delivery: d, wait: sleep}
 }
 
 // ForeverLetters is Forever for dead letters: it also returns when one is too large, so that a smaller one can be tried.
 func ForeverLetters(next event.Handler, d plan.Delivery) event.Handler {
-	d.Retry = -1
+	d.Retry, d.BackoffDelay = -1, max(d.BackoffDelay, minForever)
 	return &retry{next: next, delivery: d, letters: true, wait: sleep}
 }
 

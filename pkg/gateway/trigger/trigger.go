@@ -194,8 +194,11 @@ func (s *Subscriber) arrived(m *bus.Message) (mask uint64) {
 
 func (s *Subscriber) bury(ctx context.Context, m *bus.Message) {
 	err := fmt.Errorf("topic %s: %w", m.Topic, m.Malformed)
-	logging.FromContext(ctx).Warnw("message is not an event, dead-lettered", "topic", m.Topic, "id", m.Event.ID(), "error", m.Malformed)
-	m.Done(s.o.DeadLetter.Handle(ctx, dispatch.Letter(m.Event, "topic "+m.Topic, err)))
+	failed := s.o.DeadLetter.Handle(ctx, dispatch.Letter(m.Event, "topic "+m.Topic, err))
+	if failed == nil {
+		logging.FromContext(ctx).Warnw("message is not an event, dead-lettered", "topic", m.Topic, "id", m.Event.ID(), "error", m.Malformed)
+	}
+	m.Done(failed)
 }
 
 func (s *Subscriber) deliver(ctx context.Context, e *event.Event) error {

@@ -1,0 +1,53 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// awayPause bounds the pauses while a bus is away: it comes back as a whole, and to ask it costs next to nothing.
+const awayPause = 5 * time.Second
+
+// Insist returns a handler that hands an event to next, which does its own retries, until it is taken: it returns nil or, when ctx is done, an
+// error that wraps ErrStopped. It is for what has nowhere else to go, such as an event whose dead letter is refused too, and may not be lost:
+// that is tried at growing intervals of up to a minute. The price is a goroutine that sleeps for each event that waits so.
+func Insist(next event.Handler) event.Handler {
+	return &insist{next: next, pauses: retry{delivery: plan.Delivery{BackoffDelay: time.Second, RetryAfterMax: maxBackoff}}}
+}
+
+type insist struct {
+	next   event.Handler
+	pauses retry
+	stuck  atomic.Int32 // events that were not taken and wait
+	outage outage
+}
+
+func (i *insist) Handle(ctx context.Context, e *event.Event) error {
+	err := i.next.Handle(ctx, e)
+	if err == nil || errors.Is(err, ErrStopped) {
+		return err
+	}
+	i.stuck.Add(1)
+	for attempt := 0; err != nil && !errors.Is(err, ErrStopped); attempt++ {
+		i.outage.begins(ctx, e, err)
+		pause := i.pauses.pause(attempt, err)
+		if away := (*event.Unavailable)(nil); errors.As(err, &away) {
+			pause = min(pause, max(awayPause, away.After))
+		}
+		if sleep(ctx, pause) != nil {
+			err = fmt.Errorf("%w: %w", ErrStopped, err)
+			break
+		}
+		err = i.next.Handle(ctx, e)
+	}
+	if i.stuck.Add(-1) == 0 && err == nil {
+		i.outage.ends(ctx, e)
+	}
+	return err
+}

@@ -1,0 +1,121 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// A dead letter sink that refuses for good, and is cured after an hour: nothing is lost, hardly anything is asked or said, and events that are
+// taken pass by.
+func TestADeadLetterThatIsRefusedForGoodIsTriedLessAndLess(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zapcore.InfoLevel)
+		ctx := logging.WithLogger(t.Context(), zap.New(core).Sugar())
+		var letters, taken atomic.Int32
+		var cured atomic.Bool
+		dead := event.HandlerFunc(func(context.Context, *event.Event) error {
+			letters.Add(1)
+			if cured.Load() {
+				return nil
+			}
+			return event.Permanent(&StatusError{Code: http.StatusUnauthorized})
+		})
+		sink := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+			if e.Type() == "good" {
+				return nil
+			}
+			return event.Permanent(errors.New("boom"))
+		})
+		d := plan.Delivery{Retry: 3, BackoffDelay: time.Second}
+		h := Insist(DeadLetter(Retry(sink, d), "sink", Retry(dead, d)))
+		handle := func(kind string) {
+			e := newEvent(t, "text/plain", nil)
+			e.SetType(kind)
+			if err := h.Handle(ctx, e); err != nil {
+				t.Errorf("Handle(%s) = %v, want nil", kind, err)
+			}
+			taken.Add(1)
+		}
+		for range 2 {
+			go handle("bad")
+		}
+		for range 3600 {
+			time.Sleep(time.Second)
+			handle("good")
+		}
+		if got := letters.Load(); got < 2*60 || got > 2*80 {
+			t.Errorf("two letters were tried %d times in an hour, want about once a minute each", got)
+		}
+		if got := logs.FilterMessage("event is not taken, trying again").Len(); got != 1 || logs.Len() != got {
+			t.Errorf("it was said %d times, want once; all: %v", got, logs.All())
+		}
+		cured.Store(true)
+		time.Sleep(maxBackoff + maxBackoff/10)
+		synctest.Wait()
+		if got := taken.Load(); got != 3602 {
+			t.Errorf("%d events were taken, want 3602", got)
+		}
+		if got := logs.FilterMessage("events are taken again").Len(); got != 1 {
+			t.Errorf("that they are taken again was said %d times, want once", got)
+		}
+	})
+}
+
+func TestABusThatIsBackIsNotKeptWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		h := Insist(event.HandlerFunc(func(context.Context, *event.Event) error {
+			if time.Since(begin) < time.Hour {
+				return &event.Unavailable{What: "bus", After: time.Second}
+			}
+			return nil
+		}))
+		if err := h.Handle(t.Context(), newEvent(t, "text/plain", nil)); err != nil || time.Since(begin) > time.Hour+2*awayPause {
+			t.Errorf("Handle() = %v after %v, want nil soon after an hour", err, time.Since(begin))
+		}
+	})
+}
+
+func TestInsistStopsWithItsContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() {
+			time.Sleep(time.Hour)
+			cancel()
+		}()
+		boom := errors.New("boom")
+		begin := time.Now()
+		err := Insist(failing(boom)).Handle(ctx, newEvent(t, "text/plain", nil))
+		if !errors.Is(err, ErrStopped) || !errors.Is(err, boom) || time.Since(begin) != time.Hour {
+			t.Errorf("Handle() = %v after %v, want ErrStopped and boom after an hour", err, time.Since(begin))
+		}
+	})
+}
+
+func TestWhatHasNoEndDoesNotHammer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		attempts := 0
+		_ = Forever(event.HandlerFunc(func(context.Context, *event.Event) error {
+			attempts++
+			return errors.New("boom")
+		}), plan.Delivery{}).Handle(ctx, newEvent(t, "text/plain", nil))
+		if attempts > 100 {
+			t.Errorf("%d attempts in an hour without a backoff, want about one a minute", attempts)
+		}
+	})
+}
