@@ -85,7 +85,7 @@ func (s *sender) one(ctx context.Context, client *http.Client, n int) {
 			s.took = append(s.took, time.Since(start))
 			return
 		}
-		err = fmt.Errorf("send %s: %w", e.ID(), err)
+		err = fmt.Errorf("send %s: %w", event.Short(e.ID()), err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

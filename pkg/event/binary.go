@@ -24,6 +24,18 @@ func malformed(format string, args ...any) error {
 // maxExtensions bounds what one event may carry: headers are limited on every transport, JSON is not.
 const maxExtensions = 128
 
+// The extension attributes that the data plane adds to an event on its way: which kind of source it is of, and why it is a dead letter. They
+// do not count, so that what was taken can be delivered and dead-lettered, and read again wherever that leads.
+const (
+	KindExtension        = "openfunctionkind"
+	ErrorDestExtension   = "knativeerrordest"
+	ErrorCodeExtension   = "knativeerrorcode"
+	ErrorDataExtension   = "knativeerrordata"
+	DataOmittedExtension = "openfunctiondataomitted"
+)
+
+var added = [...]string{KindExtension, ErrorDestExtension, ErrorCodeExtension, ErrorDataExtension, DataOmittedExtension}
+
 // Binary collects the attributes of an event in binary mode, where each travels in a header of its own.
 // The zero value is ready; it is for one event and one goroutine.
 type Binary struct {
@@ -76,7 +88,7 @@ func (b *Binary) extension(name, value string) error {
 	if !validName(name) {
 		return malformed("attribute name %q: only lower-case letters and digits are allowed", name)
 	}
-	if len(b.extensions) >= maxExtensions {
+	if len(b.extensions) >= maxExtensions && b.full(name) {
 		return malformed("more than %d extension attributes", maxExtensions)
 	}
 	if b.extensions == nil {
@@ -84,6 +96,20 @@ func (b *Binary) extension(name, value string) error {
 	}
 	b.extensions[name] = value
 	return nil
+}
+
+// full tells whether there is no room for the extension name, when there are many.
+func (b *Binary) full(name string) bool {
+	if _, has := b.extensions[name]; has || slices.Contains(added[:], name) {
+		return false
+	}
+	n := len(b.extensions)
+	for _, name := range added {
+		if _, has := b.extensions[name]; has {
+			n--
+		}
+	}
+	return n >= maxExtensions
 }
 
 func validName(name string) bool {

@@ -95,6 +95,7 @@ func TestBinaryRejects(t *testing.T) {
 		{name: "no name", pairs: []string{"", ""}, says: "attribute name"},
 		{name: "a value that is not UTF-8", pairs: []string{"ext", "\xff"}, says: "UTF-8"},
 		{name: "too many extensions", pairs: long, says: "128"},
+		{name: "too many extensions besides ours", pairs: append([]string{event.KindExtension, "", event.ErrorDestExtension, ""}, long...), says: "128"},
 		{name: "a content type that is none", contentType: "no type", says: "content type"},
 		{name: "a schemaurl of 0.3 that is no URI", pairs: []string{"specversion", "0.3", "schemaurl", ":"}, says: "schemaurl"},
 	}
@@ -113,6 +114,43 @@ func TestBinaryRejects(t *testing.T) {
 				t.Errorf("got %v, want ErrMalformed that says %q", err, tt.says)
 			}
 		})
+	}
+}
+
+// What was taken with as many extensions as there may be is read again when the data plane has added its own, in whatever order they come.
+func TestWhatTheDataPlaneAddsDoesNotCount(t *testing.T) {
+	full := newEvent(t, "", nil)
+	for i := range 128 {
+		full.SetExtension(fmt.Sprintf("x%d", i), "y")
+	}
+	for _, name := range []string{
+		event.KindExtension, event.ErrorDestExtension, event.ErrorCodeExtension, event.ErrorDataExtension, event.DataOmittedExtension,
+	} {
+		full.SetExtension(name, "z")
+	}
+	same(t, full, throughHeaders(t, full))
+	body, err := event.Structured(full)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, err := event.ParseStructured(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, full, read)
+}
+
+func TestShort(t *testing.T) {
+	for value, want := range map[string]string{
+		"":                              "",
+		"short":                         "short",
+		strings.Repeat("x", 256):        strings.Repeat("x", 256),
+		strings.Repeat("x", 257):        strings.Repeat("x", 256) + "…",
+		"x" + strings.Repeat("é", 1000): "x" + strings.Repeat("é", 127) + "…",
+	} {
+		if got := event.Short(value); got != want {
+			t.Errorf("Short(%q) = %q, want %q", value, got, want)
+		}
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
@@ -20,6 +21,18 @@ const (
 	MediaTypeStructured = cloudevents.ApplicationCloudEventsJSON
 	MediaTypeBatch      = cloudevents.ApplicationCloudEventsBatchJSON
 )
+
+// maxShort bounds what Short returns.
+const maxShort = 256
+
+// Short returns an attribute as logs and errors tell it: one that is very long, only its beginning. What an event is called is its producer's
+// choice, and may be as large as the event.
+func Short(value string) string {
+	if len(value) <= maxShort {
+		return value
+	}
+	return strings.ToValidUTF8(value[:maxShort], "") + "…"
+}
 
 // Handler is one stage of the data plane: a bus topic, a sink, a retry around a sink.
 type Handler interface {

@@ -15,12 +15,12 @@ import (
 
 // The extension attributes of a dead letter, as Knative names them.
 const (
-	ErrorDest = "knativeerrordest"
-	ErrorCode = "knativeerrorcode"
-	ErrorData = "knativeerrordata"
+	ErrorDest = event.ErrorDestExtension
+	ErrorCode = event.ErrorCodeExtension
+	ErrorData = event.ErrorDataExtension
 
 	// DataOmitted is ours: how many bytes of data an event had that was too large for the place of its dead letter.
-	DataOmitted = "openfunctiondataomitted"
+	DataOmitted = event.DataOmittedExtension
 )
 
 // DeadLetter returns a handler that hands what next did not take to dead, with the reason in extension attributes. dest is what next is,
@@ -65,9 +65,9 @@ func bury(ctx context.Context, dead event.Handler, dest string, e *event.Event, 
 		}
 	}
 	if failed != nil {
-		return fmt.Errorf("dead letter of %.256s: %w", e.ID(), errors.Join(failed, err))
+		return fmt.Errorf("dead letter of %s: %w", event.Short(e.ID()), errors.Join(failed, err))
 	}
-	logging.FromContext(ctx).Warnw("event dead-lettered", "id", e.ID(), "type", e.Type(), "target", dest, "error", err)
+	logging.FromContext(ctx).Warnw("event dead-lettered", "id", event.Short(e.ID()), "type", event.Short(e.Type()), "target", dest, "error", err)
 	return nil
 }
 

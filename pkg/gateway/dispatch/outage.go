@@ -35,13 +35,13 @@ func (o *outage) begins(ctx context.Context, e *event.Event, err error) {
 	if now := time.Now(); o.last.IsZero() || now.Sub(o.last) >= sayAgain {
 		o.last = now
 		o.said.Store(true)
-		logging.FromContext(ctx).Warnw("event is not taken, trying again", "id", e.ID(), "error", err)
+		logging.FromContext(ctx).Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
 	}
 }
 
 // ends is called after each delivery.
 func (o *outage) ends(ctx context.Context, e *event.Event) {
 	if o.said.Load() && o.said.CompareAndSwap(true, false) {
-		logging.FromContext(ctx).Infow("events are taken again", "id", e.ID())
+		logging.FromContext(ctx).Infow("events are taken again", "id", event.Short(e.ID()))
 	}
 }

@@ -453,3 +453,36 @@ func TestLargeBodiesDoNotShareMemory(t *testing.T) {
 		}
 	}
 }
+
+// An event with as many extensions as there may be is taken in every mode, also when its kind is marked, and what is taken can be read again.
+func TestTheMostExtensions(t *testing.T) {
+	lines, members := []string{}, ""
+	for i := range 128 {
+		lines = append(lines, fmt.Sprintf("ce-x%d: y", i))
+		members += fmt.Sprintf(`,"x%d":"y"`, i)
+	}
+	for name, request := range map[string]struct {
+		header http.Header
+		body   string
+	}{
+		"binary":     {binaryWith(lines...), ""},
+		"structured": {headers(ceJSON), structured(members)},
+		"batch":      {headers(ceBatch), "[" + structured(members) + "]"},
+	} {
+		var next inbox
+		r := route(&next)
+		r.MarkKind = true
+		_, h := serving(t, ingress.Options{}, r)
+		if got := do(h, "POST", eventPath, request.header, strings.NewReader(request.body)).StatusCode; got != accepted {
+			t.Errorf("%s: status = %d, want %d", name, got, accepted)
+		}
+		for _, took := range next.took {
+			if _, err := event.ParseStructured([]byte(took)); err != nil || !strings.Contains(took, `"openfunctionkind":"http"`) {
+				t.Errorf("%s: took %s, which reads as %v", name, took, err)
+			}
+		}
+		if len(next.took) != 1 {
+			t.Errorf("%s: took %d events, want one", name, len(next.took))
+		}
+	}
+}

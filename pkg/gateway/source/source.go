@@ -8,7 +8,7 @@ import (
 )
 
 // KindExtension is the extension attribute that tells apart the events of two kinds that have one name.
-const KindExtension = "openfunctionkind"
+const KindExtension = event.KindExtension
 
 // Source takes events from somewhere and hands them on.
 type Source interface {

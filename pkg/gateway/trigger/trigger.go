@@ -196,7 +196,7 @@ func (s *Subscriber) bury(ctx context.Context, m *bus.Message) {
 	err := fmt.Errorf("topic %s: %w", m.Topic, m.Malformed)
 	failed := s.o.DeadLetter.Handle(ctx, dispatch.Letter(m.Event, "topic "+m.Topic, err))
 	if failed == nil {
-		logging.FromContext(ctx).Warnw("message is not an event, dead-lettered", "topic", m.Topic, "id", m.Event.ID(), "error", m.Malformed)
+		logging.FromContext(ctx).Warnw("message is not an event, dead-lettered", "topic", m.Topic, "id", event.Short(m.Event.ID()), "error", m.Malformed)
 	}
 	m.Done(failed)
 }
@@ -204,7 +204,7 @@ func (s *Subscriber) bury(ctx context.Context, m *bus.Message) {
 func (s *Subscriber) deliver(ctx context.Context, e *event.Event) error {
 	err := s.o.Deliver.Handle(ctx, e)
 	if err != nil && !errors.Is(err, dispatch.ErrStopped) {
-		logging.FromContext(ctx).Warnw("event stays on the bus", "id", e.ID(), "type", e.Type(), "error", err)
+		logging.FromContext(ctx).Warnw("event stays on the bus", "id", event.Short(e.ID()), "type", event.Short(e.Type()), "error", err)
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -47,11 +48,25 @@ func samples() []sample {
 			{"subject", `sub "ject" 100% é ☃`}, {"time", "2024-02-29T23:59:59.123456789Z"}, {"dataschema", "https://example.com/schema?a=b#c"},
 			{"traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}, {"empty", ""}, {"odd", " spaces, %41, new\nline, é "}, {"n1", "42"},
 		}},
+		{name: "as many extensions as an event may have, marked and dead-lettered", attributes: mostExtensions()},
 		{name: "version 0.3", version: "0.3", contentType: "application/json", data: []byte(`{"v":3}`), attributes: [][2]string{
 			{"schemaurl", "https://example.com/old"}, {"subject", "s"}, {"ext", "e"},
 		}},
 		{name: "version 0.3 with every byte", version: "0.3", contentType: "application/octet-stream", data: all},
 	}
+}
+
+// mostExtensions are those that an event may come with, and those that the data plane adds.
+func mostExtensions() (all [][2]string) {
+	for i := range 128 {
+		all = append(all, [2]string{"x" + strconv.Itoa(i), "y"})
+	}
+	for _, name := range []string{
+		event.KindExtension, event.ErrorDestExtension, event.ErrorCodeExtension, event.ErrorDataExtension, event.DataOmittedExtension,
+	} {
+		all = append(all, [2]string{name, "z"})
+	}
+	return all
 }
 
 func (s sample) event(id string) *event.Event {

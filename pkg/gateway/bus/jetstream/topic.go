@@ -28,7 +28,7 @@ func (b *Bus) Topic(t bus.Topic) event.Handler { return &topic{Topic: t, b: b} }
 // Handle publishes e and waits until the server has stored it. Publications of many goroutines share round trips.
 func (t *topic) Handle(ctx context.Context, e *event.Event) error {
 	if err := t.publish(ctx, e); err != nil {
-		return fmt.Errorf("publish %s to %s: %w", e.ID(), t.Name, err)
+		return fmt.Errorf("publish %s to %s: %w", event.Short(e.ID()), t.Name, err)
 	}
 	return nil
 }

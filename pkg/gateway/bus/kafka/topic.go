@@ -26,7 +26,7 @@ func (b *Bus) Topic(t bus.Topic) event.Handler { return &topic{name: t.Name, b: 
 // Handle publishes e and waits until all replicas in sync have it. Publications of many goroutines share round trips.
 func (t *topic) Handle(ctx context.Context, e *event.Event) error {
 	if err := t.publish(ctx, e); err != nil {
-		return fmt.Errorf("publish %s to %s: %w", e.ID(), t.name, err)
+		return fmt.Errorf("publish %s to %s: %w", event.Short(e.ID()), t.name, err)
 	}
 	return nil
 }

@@ -41,10 +41,10 @@ func connect(br *broker) *Bus { return &Bus{broker: br, closing: make(chan struc
 func (b *Bus) Topic(t bus.Topic) event.Handler {
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		if err := ctx.Err(); err != nil {
-			return fmt.Errorf("publish %s to %s: %w", e.ID(), t.Name, err)
+			return fmt.Errorf("publish %s to %s: %w", event.Short(e.ID()), t.Name, err)
 		}
 		if err := b.Ready(); err != nil {
-			return fmt.Errorf("publish %s to %s: %w", e.ID(), t.Name, err)
+			return fmt.Errorf("publish %s to %s: %w", event.Short(e.ID()), t.Name, err)
 		}
 		return b.broker.publish(t.Name, e)
 	})

@@ -19,7 +19,7 @@ import (
 func (b *Bus) Topic(t bus.Topic) event.Handler {
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		if err := b.publish(ctx, t.Name, e); err != nil {
-			return fmt.Errorf("publish %s to %s: %w", e.ID(), t.Name, err)
+			return fmt.Errorf("publish %s to %s: %w", event.Short(e.ID()), t.Name, err)
 		}
 		return nil
 	})

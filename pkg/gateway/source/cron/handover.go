@@ -64,25 +64,25 @@ func (h *handOver) deliver(tick time.Time) {
 		err := h.next.Handle(h.ctx, e)
 		if err == nil {
 			if h.s.away.ends() {
-				log.Infow("events are taken again", "id", e.ID())
+				log.Infow("events are taken again", "id", event.Short(e.ID()))
 			}
 			return
 		}
 		if event.IsPermanent(err) {
-			log.Errorw("event is refused for good and dropped", "id", e.ID(), "error", err)
+			log.Errorw("event is refused for good and dropped", "id", event.Short(e.ID()), "error", err)
 			return
 		}
 		if h.stopping.Err() != nil {
-			log.Errorw("event was not taken before the end", "id", e.ID(), "error", err)
+			log.Errorw("event was not taken before the end", "id", event.Short(e.ID()), "error", err)
 			return
 		}
 		if h.s.away.begins() {
-			log.Warnw("event is not taken, trying again", "id", e.ID(), "error", err)
+			log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
 		}
 		select {
 		case <-h.s.o.After(max(backoff, min(wanted(err), maxBackoff))):
 		case <-h.stopping.Done():
-			log.Errorw("event was not taken before the end", "id", e.ID(), "error", err)
+			log.Errorw("event was not taken before the end", "id", event.Short(e.ID()), "error", err)
 			return
 		}
 	}

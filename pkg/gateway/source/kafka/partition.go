@@ -137,7 +137,7 @@ func (p *partition) handle(ctx, work context.Context, r *record) bool {
 		permanent := event.IsPermanent(err)
 		if permanent {
 			p.log.Errorw("event is refused for good, and its dead letter too: the record is left behind",
-				"id", e.ID(), "partition", r.message.Partition, "offset", r.offset, "error", err)
+				"id", event.Short(e.ID()), "partition", r.message.Partition, "offset", r.offset, "error", err)
 		}
 		if err == nil || permanent {
 			p.done(r)
@@ -188,7 +188,7 @@ func (p *partition) done(r *record) {
 // refused and taken log when the first of the records of all partitions is not taken, and when the last of them was.
 func (r *run) refused(e *event.Event, err error) {
 	if r.failing.Add(1) == 1 {
-		r.log.Warnw("event is not taken, trying again", "id", e.ID(), "error", err)
+		r.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
 	}
 }
 

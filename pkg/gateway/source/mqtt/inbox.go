@@ -214,7 +214,7 @@ func (b *inbox) handle(d *delivery) bool {
 		lost := b.hopeless(err)
 		if err == nil || lost {
 			if lost {
-				b.log.Errorw("event is refused for good and dropped", "id", e.ID(), "messageTopic", d.topic, "bytes", d.size, "error", err)
+				b.log.Errorw("event is refused for good and dropped", "id", event.Short(e.ID()), "messageTopic", d.topic, "bytes", d.size, "error", err)
 			}
 			b.finish(d)
 			b.taken(refused)
@@ -286,7 +286,7 @@ func (b *inbox) acknowledge() {
 // refused and taken log when the first message is not taken, and when the last of them was.
 func (b *inbox) refused(e *event.Event, err error) {
 	if b.failing.Add(1) == 1 {
-		b.log.Warnw("event is not taken, trying again", "id", e.ID(), "error", err)
+		b.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/openfunction/events/pkg/event"
 )
 
 // What waits while handlers are busy: at most so many messages, with so many bytes.
@@ -116,7 +118,7 @@ func (c *channel) feed() {
 		e := c.message(m)
 		c.hands.take(e, func(done bool, refusal error) {
 			if refusal != nil {
-				c.log.Errorw("event is refused for good, and its dead letter too: the message is lost", "id", e.ID(), "error", refusal)
+				c.log.Errorw("event is refused for good, and its dead letter too: the message is lost", "id", event.Short(e.ID()), "error", refusal)
 			}
 			if !done {
 				c.mu.Lock()

@@ -109,7 +109,7 @@ func after(err error) time.Duration {
 // refused and taken log when the first of all events is not taken, and when the last of them was.
 func (h *hands) refused(e *event.Event, err error) {
 	if h.failing.Add(1) == 1 {
-		h.log.Warnw("event is not taken, trying again", "id", e.ID(), "error", err)
+		h.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
 	}
 }
 

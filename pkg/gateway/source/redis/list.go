@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/openfunction/events/pkg/event"
 )
 
 // forgetListAfter is how long a process must have been silent for its name to be forgotten. It is long: a process that merely slept
@@ -154,7 +156,7 @@ func (l *list) hold(element string) {
 	l.hands.take(e, func(done bool, refusal error) {
 		ack := l.remove
 		if refusal != nil {
-			l.log.Errorw("event is refused for good, and its dead letter too: the element is moved to another list", "id", e.ID(), "to", l.refused, "error", refusal)
+			l.log.Errorw("event is refused for good, and its dead letter too: the element is moved to another list", "id", event.Short(e.ID()), "to", l.refused, "error", refusal)
 			ack = l.putAside
 		}
 		if !done || !l.acknowledge(func(ctx context.Context) error { return ack(ctx, element) }) {

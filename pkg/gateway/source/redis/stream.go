@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/openfunction/events/pkg/event"
 )
 
 // forgetAfter is how many processing timeouts a consumer must have been silent for to be forgotten.
@@ -194,7 +196,7 @@ func (s *stream) hold(m redis.XMessage) {
 	e := s.entry(m)
 	s.hands.take(e, func(done bool, refusal error) {
 		if refusal != nil {
-			s.log.Errorw("event is refused for good, and its dead letter too: the entry is left in the stream", "id", e.ID(), "entry", id, "error", refusal)
+			s.log.Errorw("event is refused for good, and its dead letter too: the entry is left in the stream", "id", event.Short(e.ID()), "entry", id, "error", refusal)
 		}
 		if !done || !s.acknowledge(func(ctx context.Context) error { return s.ack(ctx, id) }) {
 			return // see leave
