@@ -214,6 +214,67 @@ func TestASignedBodyHasALimitToo(t *testing.T) {
 	}
 }
 
+// TestAnotherPlanAsksForOtherCredentials changes auth on a route that is served: what was asked for before must open nothing any more.
+func TestAnotherPlanAsksForOtherCredentials(t *testing.T) {
+	key := newSigner(t, "1")
+	p := newProvider(t, key.public())
+	token := "Authorization: Bearer " + key.token(p.valid(nil))
+	subject := func(name string) *plan.HTTPAuth {
+		auth := p.auth()
+		auth.OIDC.Subjects = []string{name}
+		return &auth
+	}
+	bearing := func(tokens ...string) *plan.HTTPAuth { return &plan.HTTPAuth{Bearer: &plan.Bearer{Tokens: tokens}} }
+	pass := func(name, password string) *plan.HTTPAuth {
+		return &plan.HTTPAuth{Basic: &plan.Basic{Username: name, Passwords: []string{password}}}
+	}
+	signing := func(secret string) *plan.HTTPAuth {
+		return &plan.HTTPAuth{HMAC: &plan.HMAC{Scheme: "github", Secrets: []string{secret}}}
+	}
+	const nothing = "X-Nothing: shown"
+	tests := []struct {
+		name          string
+		before, after *plan.HTTPAuth
+		old, new      string // what opens it before, and after
+		oldStays      bool
+		refusal       int
+	}{
+		{"another token", bearing("one"), bearing("two"), "Authorization: Bearer one", "Authorization: Bearer two", false, 401},
+		{"one more token", bearing("one"), bearing("one", "two"), "Authorization: Bearer one", "Authorization: Bearer two", true, 401},
+		{"one token less", bearing("one", "two"), bearing("two"), "Authorization: Bearer one", "Authorization: Bearer two", false, 401},
+		{"another password", pass("ann", "one"), pass("ann", "two"), basic("ann", "one"), basic("ann", "two"), false, 401},
+		{"another user name", pass("ann", "one"), pass("bob", "one"), basic("ann", "one"), basic("bob", "one"), false, 401},
+		{"another signing secret", signing("one"), signing("two"), "X-Hub-Signature-256: sha256=" + mac("one", ""), "X-Hub-Signature-256: sha256=" + mac("two", ""), false, 401},
+		{"another way", bearing("one"), pass("ann", "one"), "Authorization: Bearer one", basic("ann", "one"), false, 401},
+		{"other subjects", subject("ann"), subject("bob"), token, "Authorization: Bearer " + key.token(p.valid(claims{"sub": "bob"})), false, 403},
+		{"auth where there was none", nil, bearing("two"), nothing, "Authorization: Bearer two", false, 401},
+		{"auth that is gone", bearing("one"), nil, "Authorization: Bearer one", nothing, true, 401},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var next inbox
+			o := route(&next)
+			o.HTTP.Auth = tt.before
+			i, h := serving(t, ingress.Options{Now: new(clock).now}, o)
+			post := func(when, shown string, want int) {
+				t.Helper()
+				if got := do(h, "POST", eventPath, binaryWith(shown), nil).StatusCode; got != want {
+					t.Errorf("%s: status of %.40q = %d, want %d", when, shown, got, want)
+				}
+			}
+			post("before", tt.old, 202)
+			o.HTTP.Auth = tt.after
+			serve(t, i, o)
+			post("after", tt.new, 202)
+			if tt.oldStays {
+				post("after", tt.old, 202)
+			} else {
+				post("after", tt.old, tt.refusal)
+			}
+		})
+	}
+}
+
 func TestTheHandshakeIsOpen(t *testing.T) {
 	var next inbox
 	_, h := serving(t, ingress.Options{}, guarded(&next, bearer))
