@@ -257,6 +257,9 @@ func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
 	r.Timeout = spec.Delivery.Timeout
 	r.Call = func(ctx context.Context, e *event.Event) (*ingress.Reply, error) {
 		reply, err := sink.Call(ctx, e)
+		if errors.Is(err, dispatch.ErrReply) {
+			return nil, fmt.Errorf("%w: %w", ingress.ErrReply, err)
+		}
 		if err != nil {
 			return nil, &event.Unavailable{What: spec.Sink.Name, After: time.Second, Err: err}
 		}

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -227,6 +228,9 @@ type Reply struct {
 	Body   []byte
 }
 
+// ErrReply is wrapped by the errors of Call once the sink has begun to answer: it has handled the event, and only its answer cannot be had.
+var ErrReply = errors.New("read reply")
+
 // Call makes one attempt and returns the answer, whatever its status. An answer larger than 8 MiB is an error.
 func (s *Sink) Call(ctx context.Context, e *event.Event) (*Reply, error) {
 	resp, err := s.post(ctx, e)
@@ -236,10 +240,10 @@ func (s *Sink) Call(ctx context.Context, e *event.Event) (*Reply, error) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxReply+1))
 	if err != nil {
-		return nil, fmt.Errorf("read reply of %s: %w", s.name, err)
+		return nil, fmt.Errorf("%w of %s: %w", ErrReply, s.name, err)
 	}
 	if len(body) > maxReply {
-		return nil, fmt.Errorf("read reply of %s: larger than %d bytes", s.name, maxReply)
+		return nil, fmt.Errorf("%w of %s: larger than %d bytes", ErrReply, s.name, maxReply)
 	}
 	return &Reply{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -498,6 +499,66 @@ func TestASinkThatSwitchesProtocolsIsRefusedAtOnce(t *testing.T) {
 			}
 		case <-time.After(5 * time.Second):
 			t.Fatal("the attempt hangs on a connection that is the sink's no more")
+		}
+	}
+}
+
+// waits ends a context when somebody reads on after the first read.
+type waits struct {
+	net.Conn
+	reads  atomic.Int32
+	cancel context.CancelFunc
+}
+
+func (c *waits) Read(b []byte) (int, error) {
+	if c.reads.Add(1) > 1 {
+		c.cancel()
+	}
+	return c.Conn.Read(b)
+}
+
+// A caller is told which: whoever has begun to answer has the event.
+func TestAReplyThatDoesNotComeIsNotASinkThatIsAway(t *testing.T) {
+	begun := func(w http.ResponseWriter) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "half")
+		_ = http.NewResponseController(w).Flush()
+	}
+	for name, tt := range map[string]struct {
+		answer http.HandlerFunc
+		begun  bool
+	}{
+		"nothing": {func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }, false},
+		"a half": {func(w http.ResponseWriter, _ *http.Request) {
+			begun(w)
+			panic(http.ErrAbortHandler)
+		}, true},
+		"a half in time": {func(w http.ResponseWriter, r *http.Request) {
+			begun(w)
+			<-r.Context().Done()
+		}, true},
+		"too much": {func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write(make([]byte, maxReply+1)) }, true},
+	} {
+		for _, length := range []int{1, maxPooled + 1} {
+			sink := httptest.NewServer(tt.answer)
+			ctx, cancel := context.WithCancel(t.Context())
+			c := NewClient(func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := (&net.Dialer{}).DialContext(ctx, network, address)
+				if name == "a half in time" {
+					conn = &waits{Conn: conn, cancel: cancel}
+				}
+				return conn, err
+			})
+			s, err := c.Sink(plan.Target{Name: "sink", URL: sink.URL})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Call(ctx, newEvent(t, "text/plain", make([]byte, length))); err == nil || errors.Is(err, ErrReply) != tt.begun {
+				t.Errorf("%s, %d bytes: Call() = %v, want an error that is ErrReply: %t", name, length, err, tt.begun)
+			}
+			cancel()
+			c.Close()
+			sink.Close()
 		}
 	}
 }

@@ -40,6 +40,8 @@ func answerError(w http.ResponseWriter, err error) {
 	switch {
 	case errors.As(err, &refused):
 		answerRefusal(w, refused, err.Error())
+	case errors.Is(err, ErrReply):
+		text(w, http.StatusBadGateway, err.Error())
 	case errors.Is(err, event.ErrMalformed):
 		text(w, http.StatusBadRequest, err.Error())
 	case errors.As(err, &away) && away.Full:

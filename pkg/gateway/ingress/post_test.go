@@ -305,6 +305,7 @@ func TestAnswers(t *testing.T) {
 		{"too large for the bus", event.Permanent(fmt.Errorf("publish: %w", event.ErrTooLarge)), 413, "", "too large"},
 		{"refused for good", event.Permanent(errors.New("no such topic")), 400, "", "no such topic"},
 		{"not in time", fmt.Errorf("publish: %w", context.DeadlineExceeded), 503, "1", "in time"},
+		{"a reply that is lost", fmt.Errorf("%w: cut off: %w", ingress.ErrReply, context.DeadlineExceeded), 502, "", "the sink has the event, but its reply cannot be passed on: cut off"},
 		{"something else", errors.New("broken pipe"), 502, "", "broken pipe"},
 	}
 	for _, tt := range tests {

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"reflect"
@@ -38,6 +39,10 @@ type Reply struct {
 	Header http.Header
 	Body   []byte
 }
+
+// ErrReply is wrapped by the error of a Call whose sink has handled the event. The caller is not asked to send it again: that would end like
+// this as well, and the sink would handle it each time.
+var ErrReply = errors.New("the sink has the event, but its reply cannot be passed on")
 
 // Route is what SetRoutes serves. It is made by NewRoute and does not change.
 type Route struct {
