@@ -48,7 +48,7 @@ func redisSource(r *reader, path string, s *Source, spec *v1alpha1.RedisSpec) *R
 	}
 	if value(spec.Failover, false) {
 		p.MasterName = value(spec.SentinelMasterName, "")
-		p.SentinelUsername = value(spec.SentinelUsername, "")
+		p.SentinelUsername = r.secret(path+".sentinelUsernameFrom", spec.SentinelUsernameFrom, spec.SentinelUsername)
 		p.SentinelPassword = r.secret(path+".sentinelPasswordFrom", spec.SentinelPasswordFrom, nil)
 	}
 	if p.TLS == nil && value(spec.EnableTLS, false) {

@@ -88,6 +88,7 @@ func (s *RedisSpec) validate(r report) {
 	r.secret("redisPassword", &s.RedisPassword, s.RedisPasswordFrom)
 	r.plain("redisPassword", &s.RedisPassword)
 	r.secret("redisUsername", s.RedisUsername, s.RedisUsernameFrom)
+	r.secret("sentinelUsername", s.SentinelUsername, s.SentinelUsernameFrom)
 	r.secret("sentinelPassword", nil, s.SentinelPasswordFrom)
 	if s.TLS != nil && s.EnableTLS != nil && !*s.EnableTLS {
 		r.field("enableTLS").errorf("is false, but tls says how to use it: set it to true, or leave tls out")

@@ -168,7 +168,7 @@ type HMACAuthSpec struct {
 
 // OIDCAuthSpec is a JSON Web Token of an OpenID Connect issuer.
 type OIDCAuthSpec struct {
-	// Issuer is the URL whose /.well-known/openid-configuration describes it.
+	// Issuer is the https URL whose /.well-known/openid-configuration describes it.
 	Issuer string `json:"issuer"`
 	// Audience that the token must be for.
 	Audience string `json:"audience"`
@@ -339,6 +339,9 @@ type RedisSpec struct {
 	// SentinelUsername of an ACL user of the Sentinels.
 	// +optional
 	SentinelUsername *string `json:"sentinelUsername,omitempty"`
+	// SentinelUsernameFrom reads the Sentinels' user name from a Secret.
+	// +optional
+	SentinelUsernameFrom *SecretKeyRef `json:"sentinelUsernameFrom,omitempty"`
 	// SentinelPasswordFrom reads the Sentinels' password from a Secret.
 	// +optional
 	SentinelPasswordFrom *SecretKeyRef `json:"sentinelPasswordFrom,omitempty"`
