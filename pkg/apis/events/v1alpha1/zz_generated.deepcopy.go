@@ -1233,6 +1233,11 @@ func (in *RedisSpec) DeepCopyInto(out *RedisSpec) {
 		*out = new(string)
 		**out = **in
 	}
+	if in.SentinelUsernameFrom != nil {
+		in, out := &in.SentinelUsernameFrom, &out.SentinelUsernameFrom
+		*out = new(SecretKeyRef)
+		**out = **in
+	}
 	if in.SentinelPasswordFrom != nil {
 		in, out := &in.SentinelPasswordFrom, &out.SentinelPasswordFrom
 		*out = new(SecretKeyRef)
