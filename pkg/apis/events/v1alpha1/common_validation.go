@@ -186,7 +186,7 @@ func (r report) sinkURL(u *url.URL, hasRef bool) {
 		}
 	}
 	if _, has := u.User.Password(); has {
-		r.warnf("holds a password in plain text, which anyone who may read this object can see")
+		r.warnf("holds a password in plain text, which anyone who may read this object can see: leave it out, and let a proxy or mesh in front of the sink show it")
 	}
 }
 
