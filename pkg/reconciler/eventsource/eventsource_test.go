@@ -199,6 +199,22 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// TestThePasswordOfASinkIsNotTold relies on Reconcile, which looks for it in all that is written but the spec.
+func TestThePasswordOfASinkIsNotTold(t *testing.T) {
+	es := EventSource("shop", "es", WithCron("tick"), WithSink(URI("http://me:hunter2@sink.example.com/in?a=b")))
+	w := NewWorld(t, es, DaprDefinition())
+	p := reconcileWith(w, key, Optional(w, component, 1))
+	if want := "create eventsource-sink-es: components"; !slices.Contains(p.Writes, want) {
+		t.Errorf("writes %q, want %q among them", p.Writes, want)
+	}
+	if got, want := get(t, w).Status.SinkURI.String(), "http://sink.example.com/in?a=b"; got != want {
+		t.Errorf("sinkUri = %s, want %s", got, want)
+	}
+	if got, want := w.Plan("shop", "eventsource-es-cron-tick").Sources[0].Sink.URL, "http://me:hunter2@sink.example.com/in?a=b"; got != want {
+		t.Errorf("events go to %s, want %s", got, want)
+	}
+}
+
 func TestKeys(t *testing.T) {
 	for _, key := range []string{"too/many/slashes", "shop/missing"} {
 		if p := reconcile(NewWorld(t), key); p.Err != nil || p.Again != "never" || p.Writes != nil {

@@ -4,6 +4,7 @@ package objects
 import (
 	"cmp"
 	"context"
+	"net/url"
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -69,12 +70,22 @@ type Compiled struct {
 	targets map[string]target
 }
 
-// URL is where d, a destination of the object, leads, "" when that is not known.
+// URL is where d, a destination of the object, leads, "" when that is not known. It is written where more people read than may read the plan:
+// a user name and password are left out.
 func (c *Compiled) URL(d *duckv1.Destination) string {
-	if t := c.targets[key(d)].plan; t != nil {
+	t := c.targets[key(d)].plan
+	if t == nil {
+		return ""
+	}
+	u, err := url.Parse(t.URL)
+	switch {
+	case err != nil:
+		return ""
+	case u.User == nil:
 		return t.URL
 	}
-	return ""
+	u.User = nil
+	return u.String()
 }
 
 // Keep tells whether owner is this object and what runs for it goes on beside its plan, since it has a problem that may pass. See

@@ -54,5 +54,12 @@ func written(a clientgotesting.Action) string {
 	if err != nil {
 		panic(err) // they come from JSON
 	}
+	if a.GetSubresource() == "status" { // the rest is the user's own
+		var part struct{ Status json.RawMessage }
+		if err := json.Unmarshal(text, &part); err != nil {
+			panic(err)
+		}
+		return string(part.Status)
+	}
 	return string(text)
 }

@@ -300,6 +300,19 @@ func TestASinkThatIsNotThereYet(t *testing.T) {
 	}
 }
 
+// TestThePasswordOfASinkIsNotTold relies on Reconcile, which looks for it in all that is written but the spec.
+func TestThePasswordOfASinkIsNotTold(t *testing.T) {
+	tr := Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", URI("http://me:hunter2@sink.example.com/in")))
+	w := NewWorld(t, bus, orders, tr, DaprDefinition())
+	p := reconcileWith(w, key, Optional(w, component, 1))
+	if want := "create " + dapr.TriggerParts(tr)[1].Name + ": components"; !slices.Contains(p.Writes, want) {
+		t.Errorf("writes %q, want %q among them", p.Writes, want)
+	}
+	if got, want := w.Plan("shop", "trigger-t").Subscribers[0].Sink.URL, "http://me:hunter2@sink.example.com/in"; got != want {
+		t.Errorf("events go to %s, want %s", got, want)
+	}
+}
+
 func TestOptional(t *testing.T) {
 	stan := ClusterEventBus("b", NATSStreaming("queue"), func(spec *v1alpha1.EventBusSpec, _ *v1alpha1.EventBusStatus) {
 		spec.NATSStreaming.ScaleOption = &v1alpha1.NATSStreamingScaleOption{NATSServerMonitoringEndpoint: "stan:8222", LagThreshold: "10"}
