@@ -181,10 +181,15 @@ func duplicates(h *harness) {
 	for _, t := range []bus.Topic{{Name: one}, {Name: one}, {Name: one, Origin: "a"}, {Name: one, Origin: "a"}, {Name: one, Origin: "b"}, {Name: two}, {Name: two, Origin: "a"}} {
 		h.publishAll(b.Topic(t), "same")
 	}
+	for range 2 {
+		other := newEvent("same")
+		other.SetSource("/bustest/other")
+		h.publish(b.Topic(bus.Topic{Name: one}), other)
+	}
 	h.publishAll(b.Topic(bus.Topic{Name: one}), "last")
 	h.eventually("the last event is received", func() bool { return r.count("last") == 1 })
-	if got, want := r.count("same"), 5; got != want {
-		h.Errorf("received the event %d times, want %d: once per topic and origin", got, want)
+	if got, want := r.count("same"), 6; got != want {
+		h.Errorf("received the id %d times, want %d: once per topic, origin and source", got, want)
 	}
 }
 
