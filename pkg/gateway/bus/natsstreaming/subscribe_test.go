@@ -2,6 +2,7 @@ package natsstreaming
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -12,10 +13,12 @@ import (
 func TestStartAt(t *testing.T) {
 	s := startBroker(t, "")
 	b := connect(t, instance(), config(s.url()))
-	for _, id := range []string{"e1", "e2", "e3"} {
-		publish(t, b, "topic", id)
-	}
-	past := time.Now().Add(-time.Hour)
+	publish(t, b, "topic", "e1")
+	publish(t, b, "topic", "e2")
+	between := time.Now()
+	const pause = time.Second
+	time.Sleep(pause) // see since
+	publish(t, b, "topic", "e3")
 	tests := []struct {
 		name    string
 		startAt string
@@ -26,14 +29,32 @@ func TestStartAt(t *testing.T) {
 		{"all", "all", "e1 e2 e3 e4"},
 		{"the last", "last", "e3 e4"},
 		{"a sequence", "sequence", "e2 e3 e4"},
-		{"a delta", "delta", "e1 e2 e3 e4"},
-		{"a time", "time", "e1 e2 e3 e4"},
+		{"a delta", "delta", "e3 e4"},
+		{"a time", "time", "e3 e4"},
+	}
+	begin := func(name, startAt string) *inbox {
+		c := config(s.url())
+		c.StartAt, c.StartAtSeq, c.StartAtDelta, c.StartAtTime = startAt, 2, time.Since(between), &between
+		return subscribe(t, connect(t, instance(), c), bus.Subscription{Name: name, Topics: []string{"topic"}})
+	}
+	// since begins between e2 and e3. The server counts back from when it is asked, so one that is asked later than the pause begins after e3.
+	since := func(name, startAt string) *inbox {
+		for attempt := range 10 {
+			asked := time.Now()
+			if in := begin(fmt.Sprint(name, attempt), startAt); time.Since(asked) < pause {
+				return in
+			}
+		}
+		t.Fatalf("start at %s: ten subscriptions took longer than %s each", startAt, pause)
+		return nil
 	}
 	var inboxes []*inbox
 	for i, tt := range tests {
-		c := config(s.url())
-		c.StartAt, c.StartAtSeq, c.StartAtDelta, c.StartAtTime = tt.startAt, 2, time.Hour, &past
-		inboxes = append(inboxes, subscribe(t, connect(t, instance(), c), bus.Subscription{Name: "s-" + string(rune('a'+i)), Topics: []string{"topic"}}))
+		start := begin
+		if tt.startAt == "delta" || tt.startAt == "time" {
+			start = since
+		}
+		inboxes = append(inboxes, start("s-"+string(rune('a'+i)), tt.startAt))
 	}
 	publish(t, b, "topic", "e4")
 	for i, tt := range tests {
