@@ -9,6 +9,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
+// Window is window, for tests of the package from outside.
+const Window = window
+
 func TestOutcome(t *testing.T) {
 	for _, tt := range []struct {
 		name, data string

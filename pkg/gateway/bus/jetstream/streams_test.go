@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/openfunction/events/pkg/event"
@@ -70,6 +71,45 @@ func TestStreams(t *testing.T) {
 		}
 		if got := stream.CachedInfo().State.Msgs; got != n {
 			t.Errorf("stream %s holds %d messages, want %d", name, got, n)
+		}
+	}
+}
+
+// A stream that kept less, or dropped what is old to take what is new, would lose events silently; one that forgot ids sooner would let
+// duplicates of a publisher that was away for a minute pass.
+func TestStreamsAreMadeAsTheBusSays(t *testing.T) {
+	s := newBroker(t, false)
+	js := manager(t, s)
+	o := s.options()
+	o.Config.MaxBytes = 1 << 20
+	b := open(t, o)
+	for _, tt := range []struct {
+		topic, stream string
+		want          natsjs.StreamConfig
+	}{
+		{"openfunction.ns.es.e", "openfunction-events", natsjs.StreamConfig{
+			Subjects: []string{"openfunction.*.*.*"}, Retention: natsjs.InterestPolicy, MaxBytes: 1 << 20,
+		}},
+		{"openfunction.ns.trigger.t.deadletter", "openfunction-deadletters", natsjs.StreamConfig{
+			Subjects: []string{"openfunction.*.trigger.*.deadletter", "openfunction.*.eventsource.*.deadletter"}, MaxBytes: -1,
+		}},
+		{"metrics", "openfunction-topic-metrics", natsjs.StreamConfig{Subjects: []string{"metrics"}, MaxBytes: -1, MaxAge: 7 * 24 * time.Hour}},
+	} {
+		publish(t, b.Topic(bus.Topic{Name: tt.topic}), newEvent(t, "e1", nil))
+		stream, err := js.Stream(t.Context(), tt.stream)
+		if err != nil {
+			t.Fatalf("stream %s: %v", tt.stream, err)
+		}
+		c := stream.CachedInfo().Config
+		got := natsjs.StreamConfig{
+			Subjects: c.Subjects, Retention: c.Retention, MaxBytes: c.MaxBytes, MaxAge: c.MaxAge, MaxMsgs: c.MaxMsgs, MaxMsgsPerSubject: c.MaxMsgsPerSubject,
+			MaxMsgSize: c.MaxMsgSize, Discard: c.Discard, Duplicates: c.Duplicates, Storage: c.Storage, Replicas: c.Replicas, NoAck: c.NoAck,
+		}
+		want := tt.want
+		want.MaxMsgs, want.MaxMsgsPerSubject, want.MaxMsgSize = -1, -1, -1
+		want.Discard, want.Duplicates, want.Storage, want.Replicas = natsjs.DiscardNew, 2*time.Minute, natsjs.FileStorage, 1
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("configuration of stream %s differs (-want +got):\n%s", tt.stream, diff)
 		}
 	}
 }
