@@ -38,6 +38,34 @@ func TestATemporaryDirectoryIsRemoved(t *testing.T) {
 	}
 }
 
+// Who asks for no interval wants every event on disk before it is acknowledged.
+func TestSyncInterval(t *testing.T) {
+	alone := Options{Dir: t.TempDir()}
+	member := alone
+	member.Name, member.Host, member.Access = "m-0", "127.0.0.1", newAccess(t, "password")
+	member.Cluster = &Cluster{Name: "c", Host: "127.0.0.1", Port: 1, Members: []string{"127.0.0.1:1"}}
+	for _, tt := range []struct {
+		name     string
+		options  Options
+		interval time.Duration
+		always   bool
+	}{
+		{"no interval", alone, 0, true},
+		{"a second", alone, time.Second, false},
+		{"no interval, as a member of a cluster", member, 0, true},
+		{"a second, as a member of a cluster", member, time.Second, false},
+	} {
+		tt.options.SyncInterval = tt.interval
+		got, err := tt.options.settings(tt.options.Access)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.name, err)
+		}
+		if got.SyncAlways != tt.always || got.SyncInterval != tt.interval {
+			t.Errorf("%s: SyncAlways = %v, SyncInterval = %s, want %v, %s", tt.name, got.SyncAlways, got.SyncInterval, tt.always, tt.interval)
+		}
+	}
+}
+
 func newEvent(t testing.TB, id string, data []byte) *event.Event {
 	t.Helper()
 	var b event.Binary
