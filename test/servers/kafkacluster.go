@@ -10,8 +10,8 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// KafkaClusterServers are three brokers of one cluster. Topics have three replicas, two of which must have a record, so that one broker
-// may be killed at a time. Each one keeps its port and its data.
+// KafkaClusterServers are three brokers of one cluster, one of which may be killed at a time. Topics have three replicas; how many must
+// have a record is for whoever makes the topic to say, for Kafka's default is one. Each broker keeps its port and its data.
 type KafkaClusterServers struct {
 	t       testing.TB
 	brokers []*KafkaServer
@@ -22,7 +22,6 @@ const kafkaCluster = `
 node.id=%d
 controller.quorum.voters=%s
 default.replication.factor=3
-min.insync.replicas=2
 offsets.topic.replication.factor=3
 transaction.state.log.replication.factor=3
 transaction.state.log.min.isr=2

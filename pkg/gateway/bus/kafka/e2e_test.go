@@ -57,6 +57,11 @@ func TestE2ECluster(t *testing.T) {
 	c := servers.KafkaCluster(t)
 	t.Run("conformance", func(t *testing.T) { bustest.Run(t, fixture(clusterConfig(c))) })
 	t.Run("each broker in turn is killed under load and nothing is lost", func(t *testing.T) { oneAfterTheOther(t, c) })
+	t.Run("two of three replicas must have an event", func(t *testing.T) {
+		if got := topicConfig(t, administrator(t, c.Addrs()[0]), "turns", "min.insync.replicas")["min.insync.replicas"]; got != "2" {
+			t.Errorf("min.insync.replicas = %q, want 2", got)
+		}
+	})
 }
 
 // oneAfterTheOther kills each of the brokers while many publish. A subscription must get all that was taken.

@@ -46,19 +46,42 @@ func TestTopicsAreMadeAsTheBusSays(t *testing.T) {
 		if got := len(topics[0].Partitions); got != 3 {
 			t.Errorf("topic %s has %d partitions, want 3", topic, got)
 		}
-		results, err := admin.DescribeConfigs([]*sarama.ConfigResource{{
-			Type: sarama.TopicResource, Name: topic, ConfigNames: []string{"retention.ms", "message.timestamp.type", "cleanup.policy"},
-		}}, sarama.DescribeConfigsOptions{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := map[string]string{}
-		for _, e := range results[0].Configs {
-			got[e.Name] = e.Value
-		}
+		got := topicConfig(t, admin, topic, "retention.ms", "message.timestamp.type", "cleanup.policy")
 		want := map[string]string{"retention.ms": "3600000", "message.timestamp.type": "LogAppendTime", "cleanup.policy": "delete"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Errorf("configuration of topic %s differs (-want +got):\n%s", topic, diff)
+		}
+	}
+}
+
+func topicConfig(t testing.TB, admin sarama.ClusterAdmin, topic string, names ...string) map[string]string {
+	t.Helper()
+	results, err := admin.DescribeConfigs([]*sarama.ConfigResource{{Type: sarama.TopicResource, Name: topic, ConfigNames: names}}, sarama.DescribeConfigsOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, e := range results[0].Configs {
+		got[e.Name] = e.Value
+	}
+	return got
+}
+
+// What is acknowledged must be on more than half of the replicas, whatever the brokers' default is, or one that dies takes events with it.
+func TestMoreThanHalfOfTheReplicasMustHaveAnEvent(t *testing.T) {
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(4))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	admin := administrator(t, cluster.ListenAddrs()[0])
+	for replicas, want := range map[int16]string{1: "1", 2: "1", 3: "2", 4: "3"} {
+		c := config("")
+		c.Brokers, c.ReplicationFactor = cluster.ListenAddrs(), replicas
+		topic := fmt.Sprint("replicas-", replicas)
+		publish(t, connect(t, c), topic, "e1")
+		if got := topicConfig(t, admin, topic, "min.insync.replicas")["min.insync.replicas"]; got != want {
+			t.Errorf("min.insync.replicas of %d replicas = %q, want %q", replicas, got, want)
 		}
 	}
 }
