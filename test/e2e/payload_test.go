@@ -62,12 +62,12 @@ func TestE2EPayloads(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newSink(t)
 			p := run(t, append([]string{"-f", write(t, "path.yaml", path(b.yaml, "payload")), "--sink", "default/each=" + s.URL}, b.args...)...)
-			want := map[string][]byte{}
+			want, contentTypes := map[string][]byte{}, map[string]string{}
 			var batch []json.RawMessage
 			for name, payload := range payloads() {
 				for _, mode := range []string{"binary", "structured", "batch"} {
 					id := name + "-" + mode
-					want[id] = payload.data
+					want[id], contentTypes[id] = payload.data, payload.contentType
 					switch mode {
 					case "binary":
 						binaryMode(t, p.url+"/default/payload/a", id, payload.contentType, payload.data)
@@ -75,8 +75,7 @@ func TestE2EPayloads(t *testing.T) {
 						post202(t, p.url+"/default/payload/a", event.MediaTypeStructured, structured(id, payload.contentType, payload.data))
 					case "batch":
 						if name == "large" { // a batch of its own, within the body limit
-							post202(t, p.url+"/default/payload/a", event.MediaTypeBatch, []byte("["+string(structured(id, payload.contentType, payload.data[:600<<10]))+"]"))
-							want[id] = payload.data[:600<<10]
+							post202(t, p.url+"/default/payload/a", event.MediaTypeBatch, []byte("["+string(structured(id, payload.contentType, payload.data))+"]"))
 							continue
 						}
 						batch = append(batch, structured(id, payload.contentType, payload.data))
@@ -94,6 +93,9 @@ func TestE2EPayloads(t *testing.T) {
 			for _, e := range s.received() {
 				if !bytes.Equal(e.Data(), want[e.ID()]) {
 					t.Errorf("%s: data is %.80q (%d bytes), want %.80q (%d bytes)", e.ID(), e.Data(), len(e.Data()), want[e.ID()], len(want[e.ID()]))
+				}
+				if got := e.DataContentType(); got != contentTypes[e.ID()] {
+					t.Errorf("%s: content type is %q, want %q", e.ID(), got, contentTypes[e.ID()])
 				}
 				got := map[string]string{}
 				event.EachAttribute(e, func(name, value string) { got[name] = value })
