@@ -102,6 +102,19 @@ func TestSendManyHasUniqueIDs(t *testing.T) {
 	}
 }
 
+func TestSendAtARate(t *testing.T) {
+	r := &received{}
+	server := httptest.NewServer(r)
+	defer server.Close()
+	start := time.Now()
+	if code, stdout, stderr := events(t, "send", "--to", server.URL, "--count", "20", "--rate", "20"); code != 0 || len(r.ids) != 20 {
+		t.Fatalf("send = %d, %q, %q, and %d events arrived", code, stdout, stderr, len(r.ids))
+	}
+	if took := time.Since(start); took < 900*time.Millisecond {
+		t.Errorf("20 events at 20 a second took %s, want 950ms or more", took)
+	}
+}
+
 func TestSendToNobody(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -84,26 +85,29 @@ func (l *lines) wait(t *testing.T, pattern string) []string {
 }
 
 func TestSignals(t *testing.T) {
-	arrived, release := make(chan struct{}, 10), make(chan struct{})
-	sink := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
-		arrived <- struct{}{}
-		<-release
-	}))
-	defer sink.Close()
-	defer close(release)
 	tests := []struct {
-		name    string
-		hangs   bool
-		signals []os.Signal
-		code    int
+		name     string
+		hangs    bool
+		released bool // after the first signal
+		signals  []os.Signal
+		code     int
 	}{
-		{"SIGINT ends an idle run well", false, []os.Signal{os.Interrupt}, 0},
-		{"SIGTERM too", false, []os.Signal{syscall.SIGTERM}, 0},
-		{"a second SIGINT does not wait for a sink that hangs", true, []os.Signal{os.Interrupt, os.Interrupt}, 130},
-		{"nor does a second signal of another kind", true, []os.Signal{os.Interrupt, syscall.SIGTERM}, 143},
+		{"SIGINT ends an idle run well", false, false, []os.Signal{os.Interrupt}, 0},
+		{"SIGTERM too", false, false, []os.Signal{syscall.SIGTERM}, 0},
+		{"SIGTERM waits for a delivery under way", true, true, []os.Signal{syscall.SIGTERM}, 0},
+		{"a second SIGINT does not wait for a sink that hangs", true, false, []os.Signal{os.Interrupt, os.Interrupt}, 130},
+		{"nor does a second signal of another kind", true, false, []os.Signal{os.Interrupt, syscall.SIGTERM}, 143},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
+			arrived, release := make(chan struct{}, 10), make(chan struct{})
+			sink := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+				arrived <- struct{}{}
+				<-release
+			}))
+			defer sink.Close()
+			letGo := sync.OnceFunc(func() { close(release) })
+			defer letGo()
 			file := filepath.Join(t.TempDir(), "a.yaml")
 			if err := os.WriteFile(file, []byte(hangingSink), 0o600); err != nil {
 				t.Fatal(err)
@@ -119,16 +123,31 @@ func TestSignals(t *testing.T) {
 				_ = r.Body.Close()
 				<-arrived
 			}
+			start := time.Now()
 			for i, s := range tt.signals {
 				if i > 0 {
 					stderr.wait(t, `^draining: .*a second signal ends at once$`)
 				}
+				start = time.Now()
 				if err := c.Process.Signal(s); err != nil {
 					t.Fatal(err)
 				}
 			}
-			start := time.Now()
-			err := c.Wait()
+			ended := make(chan error, 1)
+			go func() { ended <- c.Wait() }()
+			if tt.released {
+				stderr.wait(t, `^draining: `)
+				select {
+				case err := <-ended:
+					ended <- err
+					if took := time.Since(start); took < 4*time.Second { // which is less than a drain may take
+						t.Errorf("it ended %s after the signal, before its delivery did", took)
+					}
+				case <-time.After(200 * time.Millisecond):
+				}
+				letGo()
+			}
+			err := <-ended
 			code := 0
 			if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 				code = exit.ExitCode()
@@ -136,7 +155,7 @@ func TestSignals(t *testing.T) {
 			if code != tt.code {
 				t.Errorf("exit code %d (%v), want %d\n%s", code, err, tt.code, stderr.String())
 			}
-			if took := time.Since(start); tt.hangs && took > 2*time.Second {
+			if took := time.Since(start); tt.code != 0 && took > 2*time.Second {
 				t.Errorf("it took %s", took)
 			}
 		})
