@@ -20,6 +20,7 @@ test:
 # The suites against real servers, which are built or installed first.
 e2e:
 	hack/servers.sh
+	$(GO) test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 70000x ./pkg/condition
 	GOWORK=off $(GO) test -C third_party/kubernetes -count 1 ./...
 	$(GO) test -tags e2e -count 1 -p 1 -parallel 4 -timeout 60m -v -run 'E2E' ./test/... ./pkg/gateway/... | hack/progress.sh
 
