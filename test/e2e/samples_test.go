@@ -322,9 +322,20 @@ func sample5(t *testing.T, w world) {
 	if len(got) == 3 && got[2].ID() != b.ID() {
 		t.Errorf("the third match is %s, want the tick %s", got[2].ID(), b.ID())
 	}
-	for _, e := range s.received() {
+	var last time.Time
+	for i, e := range s.received() {
 		if e.Type() != "io.openfunction.events.cron" {
 			t.Errorf("the sink of eventB got %s of type %s", e.ID(), e.Type())
+		}
+		// A machine that stands still for longer than a tick costs it, which the program says.
+		if apart := e.Time().Sub(last); i > 0 && apart != 5*time.Second && len(p.logged("ticks were missed")) == 0 {
+			t.Errorf("tick %s came %s after the one before, want 5s", e.ID(), apart)
+		}
+		last = e.Time()
+	}
+	for id, n := range s.ids() {
+		if n != 1 {
+			t.Errorf("the sink of eventB got tick %s %d times, want once", id, n)
 		}
 	}
 	if lines, _ := json.Marshal(p.deliveries("sink " + function)); len(p.deliveries("sink "+function)) != 0 {
