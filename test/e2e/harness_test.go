@@ -149,6 +149,18 @@ func (p *process) log() string {
 	return strings.Join(lines, "\n")
 }
 
+// logged returns the lines of stderr that contain text.
+func (p *process) logged(text string) (lines []string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, line := range p.stderr {
+		if strings.Contains(line, text) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
 // find returns the first group of the first line of stderr that matches.
 func (p *process) find(pattern string) string {
 	re := regexp.MustCompile(pattern)
