@@ -97,7 +97,6 @@ func (g *Gateway) build(p *plan.Plan) (*state, error) {
 	for name, b := range next.buses {
 		if g.buses[name] != b {
 			_ = b.close()
-			g.health.set(name, nil)
 		}
 	}
 	m := next.mistakes[0]
@@ -171,9 +170,6 @@ func (g *Gateway) replace(next *state) {
 		if next.buses[name] != b {
 			if err := b.close(); err != nil {
 				g.log.Warnw("bus closed", "bus", name, "error", err)
-			}
-			if next.buses[name] == nil {
-				g.health.set(name, nil)
 			}
 		}
 	}

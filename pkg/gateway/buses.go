@@ -10,7 +10,6 @@ import (
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
-	"github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
 	"github.com/openfunction/events/pkg/gateway/bus/kafka"
 	"github.com/openfunction/events/pkg/gateway/bus/natsstreaming"
 	"github.com/openfunction/events/pkg/plan"
@@ -28,10 +27,9 @@ type openBus struct {
 	maxInFlight int
 	redelivery  time.Duration // see trigger.Options
 	gate        *gate
-	server      *embedded.Server
+	server      Server // nil unless it is embedded
 	pruned      bool
-	troubled    bool // of watch's goroutine
-	stop        func()
+	stop        func() // ends watchDisk; nil unless it is embedded
 }
 
 // noBus stands for the bus of a source that has none.
@@ -66,21 +64,23 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 	default:
 		return nil, fmt.Errorf("%s: the plan says nothing about its backend", spec.Name)
 	}
-	g.watch(spec.Name, b)
 	return b, nil
 }
 
 func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
+	if g.o.Embedded == nil {
+		return fmt.Errorf("%s: an embedded bus does not run in this program", spec.Name)
+	}
 	// A changed bus uses the directory of the one before, which must let go of it first.
 	if old := g.buses[spec.Name]; old != nil && old.server != nil {
 		return fmt.Errorf("%s: an embedded bus cannot be changed while it runs: restart to apply", spec.Name)
 	}
-	// The stream of events has the bound. A server with the same one would have no room left for dead letters and topics.
-	o := embedded.Options{SyncInterval: spec.Embedded.SyncInterval, Recover: true}
+	dir := ""
 	if g.o.DataDir != "" {
-		o.Dir = filepath.Join(g.o.DataDir, "bus", strings.NewReplacer(" ", "-", "/", "-").Replace(spec.Name))
+		dir = filepath.Join(g.o.DataDir, "bus", strings.NewReplacer(" ", "-", "/", "-").Replace(spec.Name))
 	}
-	server, err := embedded.Start(o)
+	// The stream of events has the bound. A server with the same one would have no room left for dead letters and topics.
+	server, err := g.o.Embedded(dir, spec.Embedded.SyncInterval)
 	if err != nil {
 		return fmt.Errorf("%s: %w", spec.Name, err)
 	}
@@ -89,52 +89,45 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 		Name: spec.Name, InProcess: server, Trouble: server.Trouble,
 		Config: plan.JetStream{Replicas: 1, MaxBytes: spec.Embedded.MaxBytes, AckWait: embeddedAckWait},
 	})
+	g.watchDisk(b)
 	return nil
 }
 
-// watch reports the bus's health until it is closed.
-func (g *Gateway) watch(name string, b *openBus) {
+// watchDisk says once that an embedded bus takes no events, and once that it does again, until the bus is closed.
+func (g *Gateway) watchDisk(b *openBus) {
 	ctx, cancel := context.WithCancel(g.ctx)
 	done := make(chan struct{})
 	b.stop = func() { cancel(); <-done }
-	g.health.set(name, b.Ready())
 	go func() {
 		defer close(done)
 		ticker := time.NewTicker(250 * time.Millisecond)
 		defer ticker.Stop()
+		troubled := false
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				g.health.set(name, b.Ready())
-				g.watchDisk(b)
+			}
+			switch err := b.server.Trouble(); {
+			case err != nil && !troubled:
+				troubled = true
+				g.log.Errorw("the bus takes no events: make room on its disk or repair it, and it goes on by itself; nothing that it has is lost", "bus", b.name, "error", err)
+			case err == nil && troubled:
+				troubled = false
+				g.log.Infow("the bus takes events again", "bus", b.name)
 			}
 		}
 	}()
 }
 
-// watchDisk says once that an embedded bus takes no events, and once that it does again.
-func (g *Gateway) watchDisk(b *openBus) {
-	if b.server == nil {
-		return
-	}
-	switch err := b.server.Trouble(); {
-	case err != nil && !b.troubled:
-		b.troubled = true
-		g.log.Errorw("the bus takes no events: make room on its disk or repair it, and it goes on by itself; nothing that it has is lost", "bus", b.name, "error", err)
-	case err == nil && b.troubled:
-		b.troubled = false
-		g.log.Infow("the bus takes events again", "bus", b.name)
-	}
-}
-
 func (b *openBus) close() error {
+	if b.server == nil {
+		return b.Close()
+	}
 	b.stop()
 	err := b.Close()
-	if b.server != nil {
-		b.server.Close()
-	}
+	b.server.Close()
 	return err
 }
 

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 	"knative.dev/pkg/logging"
@@ -36,6 +37,9 @@ type Options struct {
 	Lenient bool
 	// Dial makes every outgoing connection: to brokers, sources and sinks. Nil means a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Embedded starts the server of an embedded bus, which keeps its events in dir, or in a temporary directory if that is empty, and forces
+	// them to disk that often. Nil refuses such buses: who needs none does not link a server that is large and wakes up every second.
+	Embedded func(dir string, sync time.Duration) (Server, error)
 	// DataDir is where the embedded bus keeps its events; empty means a temporary directory that is removed at the end.
 	DataDir string
 	// Instance tells this process apart from others that run the same plan, and stays the same when it restarts.
@@ -51,6 +55,14 @@ type Options struct {
 	// AtEnd, when set, is asked when all parts have stopped, for at most 10 s: true means that nobody comes back for the durable
 	// subscriptions of the plan, and so they are removed from their buses.
 	AtEnd func(ctx context.Context) bool
+}
+
+// Server is that of an embedded bus. Close ends it.
+type Server interface {
+	nats.InProcessConnProvider
+	// Trouble is why the server takes no events, nil if it does.
+	Trouble() error
+	Close()
 }
 
 // Delivered is one successful delivery.

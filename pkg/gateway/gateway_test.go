@@ -19,6 +19,7 @@ import (
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -65,6 +66,9 @@ func startWith(t *testing.T, change func(*Options)) *running {
 			r.mu.Lock()
 			defer r.mu.Unlock()
 			r.observed = append(r.observed, fmt.Sprintf("%s%s -> %s: %s", d.Trigger, d.EventSource, d.To, d.Event.ID()))
+		},
+		Embedded: func(dir string, sync time.Duration) (Server, error) {
+			return embedded.Start(embedded.Options{Dir: dir, SyncInterval: sync})
 		},
 	}
 	change(&o)
@@ -378,6 +382,14 @@ func TestALenientGatewayRunsWhatHasNoMistake(t *testing.T) {
 			}
 			check(fresh)
 		})
+	}
+}
+
+func TestAnEmbeddedBusNeedsAServer(t *testing.T) {
+	r := startWith(t, func(o *Options) { o.Embedded = nil })
+	const want = "bus: an embedded bus does not run in this program"
+	if err := r.Apply(onePath()); err == nil || err.Error() != want {
+		t.Errorf("Apply() = %v, want %s", err, want)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"sync"
 )
 
-// health is what is not ready, by the name of the part.
+// health is what is not ready, by the name of the part. Buses are not in it: they are asked.
 type health struct {
 	mu  sync.Mutex
 	bad map[string]error
@@ -33,22 +33,29 @@ func (h *health) get(name string) error {
 	return h.bad[name]
 }
 
-// err returns what is not ready, except for those that do not matter.
-func (h *health) err(matters func(name string) bool) error {
+// all returns a copy.
+func (h *health) all() map[string]error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	var all []error
-	for _, name := range slices.Sorted(maps.Keys(h.bad)) {
-		if matters(name) {
-			all = append(all, fmt.Errorf("%s: %w", name, h.bad[name]))
-		}
-	}
-	return errors.Join(all...)
+	all := map[string]error{}
+	maps.Copy(all, h.bad)
+	return all
 }
 
 // Ready returns nil when every bus answers, every subscription exists and every source receives;
 // otherwise an error that lists what does not, one per line. A bus with nothing but retired subscriptions does not count.
 func (g *Gateway) Ready() error {
-	a := g.applied.Load()
-	return g.health.err(func(name string) bool { return a == nil || !a.leftover[name] })
+	bad := g.health.all()
+	if a := g.applied.Load(); a != nil {
+		for name, b := range a.buses {
+			if err := b.Ready(); err != nil {
+				bad[name] = err
+			}
+		}
+	}
+	var all []error
+	for _, name := range slices.Sorted(maps.Keys(bad)) {
+		all = append(all, fmt.Errorf("%s: %w", name, bad[name]))
+	}
+	return errors.Join(all...)
 }

@@ -3,6 +3,7 @@ package gateway
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
@@ -17,49 +18,53 @@ type applied struct {
 	mistakes map[string][]string
 	retired  []plan.Retired
 	removed  map[string]*retirement // by retiredKey
-	// leftover are the buses with nothing but retired subscriptions.
-	leftover map[string]bool
+	// buses are those that count: not with nothing but retired subscriptions.
+	buses map[string]*openBus
 }
 
-// need is something that an object cannot do without.
+// need is something that an object cannot do without: a bus, or another part.
 type need struct {
+	bus  *openBus
 	name string // in the health
-	what string // what a person calls it; empty for a bus, whose error says it
+	what string // what a person calls it
 	// behind is the bus whose problem explains this one's.
-	behind string
+	behind *openBus
 }
 
 func newApplied(p *plan.Plan, running *state) *applied {
 	a := &applied{
 		hashes: p.Hashes(), needs: map[string][]need{}, mistakes: map[string][]string{}, retired: p.Retired, removed: running.retired,
-		leftover: map[string]bool{},
+		buses: maps.Clone(running.buses),
 	}
 	for _, m := range running.mistakes {
 		a.mistakes[m.owner] = append(a.mistakes[m.owner], m.Error())
 	}
 	add := func(owner string, n need) {
-		if n.name != "" && !slices.Contains(a.needs[owner], n) {
+		if n != (need{}) && !slices.Contains(a.needs[owner], n) {
 			a.needs[owner] = append(a.needs[owner], n)
 		}
 	}
 	for _, b := range p.Buses {
-		add(b.Name, need{name: b.Name})
+		add(b.Name, need{bus: running.buses[b.Name]})
 	}
+	leftover := map[string]bool{}
 	for _, r := range p.Retired {
-		a.leftover[r.Bus] = true
+		leftover[r.Bus] = true
 	}
 	for _, s := range p.Sources {
-		delete(a.leftover, s.Bus)
-		add(s.Owner(), need{name: s.Bus})
+		delete(leftover, s.Bus)
+		add(s.Owner(), need{bus: running.buses[s.Bus]})
 		add(s.Owner(), need{name: sourceName(s), what: s.Kind + " event " + s.Event})
 	}
 	for _, s := range p.Subscribers {
-		delete(a.leftover, s.Bus)
-		add(s.Owner(), need{name: s.Bus})
+		delete(leftover, s.Bus)
+		b := running.buses[s.Bus]
+		add(s.Owner(), need{bus: b})
 		if part := running.subscribers[s.ID]; part != nil {
-			add(s.Owner(), need{name: part.name, what: "subscriber for " + targets(s), behind: s.Bus})
+			add(s.Owner(), need{name: part.name, what: "subscriber for " + targets(s), behind: b})
 		}
 	}
+	maps.DeleteFunc(a.buses, func(name string, _ *openBus) bool { return leftover[name] })
 	return a
 }
 
@@ -115,13 +120,17 @@ func (g *Gateway) Report() plan.Report {
 
 func (g *Gateway) problems(needs []need) (problems []string) {
 	for _, n := range needs {
-		err := g.health.get(n.name)
-		switch {
-		case err == nil || n.behind != "" && g.health.get(n.behind) != nil:
-		case n.what == "" && errors.Is(err, bus.ErrConnecting):
-			problems = append(problems, n.name+plan.Starting)
-		case n.what == "":
-			problems = append(problems, err.Error())
+		if n.bus != nil {
+			switch err := n.bus.Ready(); {
+			case errors.Is(err, bus.ErrConnecting):
+				problems = append(problems, n.bus.name+plan.Starting)
+			case err != nil:
+				problems = append(problems, err.Error())
+			}
+			continue
+		}
+		switch err := g.health.get(n.name); {
+		case err == nil || n.behind != nil && n.behind.Ready() != nil:
 		case errors.Is(err, errStarting):
 			problems = append(problems, n.what+plan.Starting)
 		default:

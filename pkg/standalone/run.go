@@ -11,11 +11,13 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 	"unicode"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/openfunction/events/pkg/gateway"
+	jetstream "github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/pkg/standalone/embedded"
 )
@@ -123,6 +125,9 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 	r.gateway, err = gateway.New(ctx, gateway.Options{
 		Listen: r.Listen, Dial: r.Addresses.through(r.servers), DataDir: r.DataDir, Instance: instance,
 		Display: shown, Observe: shown.observed,
+		Embedded: func(dir string, sync time.Duration) (gateway.Server, error) {
+			return jetstream.Start(jetstream.Options{Dir: dir, SyncInterval: sync, Recover: true})
+		},
 	})
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w: stop who has it, or --listen elsewhere; port 0 is any that is free", err)

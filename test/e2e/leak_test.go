@@ -16,6 +16,7 @@ import (
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/gateway"
+	"github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
 )
@@ -46,7 +47,12 @@ func TestE2ELeak(t *testing.T) {
 	kafka.CreateTopic("leak", 1)
 	s := newSink(t)
 	ctx, cancel := context.WithCancel(logging.WithLogger(t.Context(), zap.NewNop().Sugar()))
-	g, err := gateway.New(ctx, gateway.Options{Listen: "127.0.0.1:0", Instance: "leak", DataDir: t.TempDir()})
+	g, err := gateway.New(ctx, gateway.Options{
+		Listen: "127.0.0.1:0", Instance: "leak", DataDir: t.TempDir(),
+		Embedded: func(dir string, sync time.Duration) (gateway.Server, error) {
+			return embedded.Start(embedded.Options{Dir: dir, SyncInterval: sync})
+		},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,7 +56,7 @@ func (r report) httpURL(address, example string) {
 // httpsURL checks the address of a server that is asked over TLS only.
 func (r report) httpsURL(address, example string) {
 	if u, err := url.Parse(address); err != nil || u.Scheme != "https" || u.Hostname() == "" {
-		r.errorf("%q is not an https URL: write for example %s", withoutUser(address), example)
+		r.errorf("%q is not an https URL: write for example %s", withoutSecrets(address), example)
 	}
 }
 
