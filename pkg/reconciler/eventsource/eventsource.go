@@ -46,7 +46,7 @@ func (r *Reconciler) ReconcileKind(ctx context.Context, es *v1alpha1.EventSource
 		}
 	}
 	mark(es, o)
-	return r.told.Finish(ctx, es, before, compiled)
+	return r.told.Finish(ctx, es, before, o)
 }
 
 // apply runs what was compiled, and removes the workloads of events that are gone.

@@ -41,14 +41,14 @@ func Status(o duckv1.KRShaped) corev1.ConditionStatus {
 	return status
 }
 
-// Finish ends a pass over o, which was marked: it tells in a Kubernetes Event when the status of Ready is not before, and returns when to
-// look again.
-func (t *Told) Finish(ctx context.Context, o duckv1.KRShaped, before corev1.ConditionStatus, c *Compiled) pkgreconciler.Event {
+// Finish ends a pass over o, which was marked with found: it tells in a Kubernetes Event when the status of Ready is not before, and returns
+// when to look again.
+func (t *Told) Finish(ctx context.Context, o duckv1.KRShaped, before corev1.ConditionStatus, found *Outcome) pkgreconciler.Event {
 	ready := o.GetStatus().GetCondition(apis.ConditionReady)
 	if t.News(o.(metav1.Object).GetUID(), ready.Status) && ready.Status != before {
 		tell(ctx, o.(runtime.Object), ready)
 	}
-	return controller.NewRequeueAfter(c.wait(ready, time.Now()))
+	return controller.NewRequeueAfter(found.wait(ready, time.Now()))
 }
 
 func tell(ctx context.Context, o runtime.Object, ready *apis.Condition) {
@@ -64,10 +64,15 @@ func tell(ctx context.Context, o runtime.Object, ready *apis.Condition) {
 }
 
 // wait is how long to wait before the next look at an object whose condition is ready.
-func (c *Compiled) wait(ready *apis.Condition, now time.Time) time.Duration {
-	if ready.IsTrue() || len(c.Problems) > 0 && !slices.ContainsFunc(c.Problems, untold) {
+func (o *Outcome) wait(ready *apis.Condition, now time.Time) time.Duration {
+	for _, s := range o.States {
+		if s.Late {
+			return waitMax
+		}
+	}
+	if ready.IsTrue() || len(o.Problems) > 0 && !slices.ContainsFunc(o.Problems, untold) {
 		h := fnv.New32a()
-		_, _ = h.Write([]byte(c.owner)) // it never fails
+		_, _ = h.Write([]byte(o.owner)) // it never fails
 		return settled + time.Duration(h.Sum32()%30)*time.Second
 	}
 	return min(max(now.Sub(ready.LastTransitionTime.Inner.Time)/4, waitMin), waitMax)

@@ -30,17 +30,19 @@ func TestFinish(t *testing.T) {
 		age      time.Duration
 		before   corev1.ConditionStatus
 		problems []plan.Problem
+		late     bool
 		at, most time.Duration
 		want     []string
 	}{
-		{"what is ready now", v1alpha1.Good(), 0, corev1.ConditionUnknown, nil, 30 * time.Second, time.Minute, []string{"Normal Ready events flow"}},
-		{"what is ready since long", v1alpha1.Good(), time.Hour, corev1.ConditionTrue, nil, 30 * time.Second, time.Minute, nil},
-		{"what begins to wait", v1alpha1.Pending("Starting", "m"), 0, corev1.ConditionTrue, nil, 300 * time.Millisecond, 500 * time.Millisecond, []string{"Normal Starting m"}},
-		{"what waits since some seconds", v1alpha1.Pending("Starting", "m"), 8 * time.Second, corev1.ConditionUnknown, nil, 2 * time.Second, 3 * time.Second, nil},
-		{"what waits since long", v1alpha1.Pending("Starting", "m"), time.Hour, corev1.ConditionUnknown, nil, 4 * time.Second, 4 * time.Second, nil},
-		{"a sink that no informer tells of", v1alpha1.Bad("SinkNotResolved", "m"), time.Hour, corev1.ConditionFalse, problem(plan.ReasonSinkNotResolved), 4 * time.Second, 4 * time.Second, nil},
-		{"a Secret that no informer tells of", v1alpha1.Bad("SecretNotFound", "m"), time.Hour, corev1.ConditionFalse, problem(plan.ReasonSecretNotFound), 4 * time.Second, 4 * time.Second, nil},
-		{"a bus that an informer tells of", v1alpha1.Bad("BusNotFound", "m"), 0, corev1.ConditionTrue, problem(plan.ReasonBusNotFound), 30 * time.Second, time.Minute,
+		{"what is ready now", v1alpha1.Good(), 0, corev1.ConditionUnknown, nil, false, 30 * time.Second, time.Minute, []string{"Normal Ready events flow"}},
+		{"what is ready since long", v1alpha1.Good(), time.Hour, corev1.ConditionTrue, nil, false, 30 * time.Second, time.Minute, nil},
+		{"what is ready, as far as one knows", v1alpha1.Good(), time.Hour, corev1.ConditionTrue, nil, true, 4 * time.Second, 4 * time.Second, nil},
+		{"what begins to wait", v1alpha1.Pending("Starting", "m"), 0, corev1.ConditionTrue, nil, false, 300 * time.Millisecond, 500 * time.Millisecond, []string{"Normal Starting m"}},
+		{"what waits since some seconds", v1alpha1.Pending("Starting", "m"), 8 * time.Second, corev1.ConditionUnknown, nil, false, 2 * time.Second, 3 * time.Second, nil},
+		{"what waits since long", v1alpha1.Pending("Starting", "m"), time.Hour, corev1.ConditionUnknown, nil, false, 4 * time.Second, 4 * time.Second, nil},
+		{"a sink that no informer tells of", v1alpha1.Bad("SinkNotResolved", "m"), time.Hour, corev1.ConditionFalse, problem(plan.ReasonSinkNotResolved), false, 4 * time.Second, 4 * time.Second, nil},
+		{"a Secret that no informer tells of", v1alpha1.Bad("SecretNotFound", "m"), time.Hour, corev1.ConditionFalse, problem(plan.ReasonSecretNotFound), false, 4 * time.Second, 4 * time.Second, nil},
+		{"a bus that an informer tells of", v1alpha1.Bad("BusNotFound", "m"), 0, corev1.ConditionTrue, problem(plan.ReasonBusNotFound), false, 30 * time.Second, time.Minute,
 			[]string{"Warning BusNotFound m"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -52,7 +54,9 @@ func TestFinish(t *testing.T) {
 			recorder := record.NewFakeRecorder(10)
 			var told objects.Told
 			finish := func() time.Duration {
-				_, d := controller.IsRequeueKey(told.Finish(controller.WithEventRecorder(t.Context(), recorder), tr, tt.before, &objects.Compiled{Problems: tt.problems}))
+				_, d := controller.IsRequeueKey(told.Finish(controller.WithEventRecorder(t.Context(), recorder), tr, tt.before, &objects.Outcome{
+					Compiled: &objects.Compiled{Problems: tt.problems}, States: map[string]workload.State{"w": {Ready: true, Late: tt.late}},
+				}))
 				return d
 			}
 			got := finish()

@@ -43,7 +43,7 @@ func (r *Reconciler) ReconcileKind(ctx context.Context, t *v1alpha1.Trigger) pkg
 		}
 	}
 	mark(t, o)
-	return r.told.Finish(ctx, t, before, compiled)
+	return r.told.Finish(ctx, t, before, o)
 }
 
 // apply runs what was compiled. If that is nothing, what runs goes on only as long as the reason for it may pass.

@@ -78,6 +78,7 @@ func (c *Clients) pods(namespace string, selector map[string]string) ([]*corev1.
 // it waits for, or else what notReady makes of why it does not.
 func (c *Clients) state(ctx context.Context, pods []*corev1.Pod, hashes map[string]string, notReady func(why string) State) State {
 	if ready := readyOnes(pods); len(ready) > 0 {
+		good := State{Ready: true}
 		for i, a := range c.ask(ctx, ready) {
 			if a.err != nil {
 				return State{Reason: ReasonNoReport, Message: fmt.Sprintf("pod %s does not tell the controller what it runs: %v", ready[i].Name, a.err)}
@@ -85,12 +86,13 @@ func (c *Clients) state(ctx context.Context, pods []*corev1.Pod, hashes map[stri
 			if s := verdict(a.report, hashes); !s.Ready {
 				return s
 			}
+			good.Late = good.Late || a.late()
 		}
-		return State{Ready: true}
+		return good
 	}
 	why := ""
 	for i, a := range c.ask(ctx, pods) {
-		if a.err == nil {
+		if a.err == nil && !a.late() {
 			if s := verdict(a.report, hashes); !s.Ready && s.Reason != ReasonApplying {
 				return s
 			}
@@ -108,7 +110,7 @@ func (c *Clients) ask(ctx context.Context, pods []*corev1.Pod) []answer {
 	answers := make([]answer, len(pods))
 	var asked sync.WaitGroup
 	for i, p := range pods {
-		asked.Go(func() { answers[i].report, answers[i].err = c.Reports.Of(ctx, p) })
+		asked.Go(func() { answers[i] = c.Reports.of(ctx, p) })
 	}
 	asked.Wait()
 	return answers
@@ -119,7 +121,7 @@ func (c *Clients) ask(ctx context.Context, pods []*corev1.Pod) []answer {
 func (c *Clients) removed(ctx context.Context, pods []*corev1.Pod) (ids []string) {
 	for i, a := range c.ask(ctx, readyOnes(pods)) {
 		switch {
-		case a.err != nil:
+		case a.err != nil || a.late(): // which may be about a time before it was used again
 			return nil
 		case i == 0:
 			ids = slices.Clone(a.report.Retired)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
 	appsv1 "k8s.io/api/apps/v1"
@@ -296,4 +297,42 @@ func TestShared(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAGatewayThatIsLate wants what it said before to hold for a while, but not to be believed of what cannot be undone.
+func TestAGatewayThatIsLate(t *testing.T) {
+	l := load("1")
+	w := applied(t, l)
+	said := reportOf(l.Plan)
+	said.Retired = []string{"0"}
+	w.pod("d", l.labels(), said)
+	now := time.Now()
+	w.clients.Reports.now = func() time.Time { return now }
+	removed := func() []string {
+		pods, err := w.clients.pods("d", l.selector())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w.clients.removed(t.Context(), pods)
+	}
+	wants := func(want State) {
+		t.Helper()
+		got, _ := w.apply(l)
+		got.Bus = BusState{}
+		if got != want {
+			t.Errorf("state = %+v, want %+v", got, want)
+		}
+	}
+	wants(State{Ready: true})
+	if got := removed(); len(got) != 1 {
+		t.Errorf("removed are %v, want what the gateway says", got)
+	}
+	w.clients.Reports.Port = 1 // where nobody answers
+	now = now.Add(time.Second)
+	wants(State{Ready: true, Late: true})
+	if got := removed(); got != nil {
+		t.Errorf("removed are %v, want none: it may be used again since it said so", got)
+	}
+	w.change([]string{"pods"}, func(o metav1.Object) { notReady(o.(*corev1.Pod)) })
+	wants(State{Reason: ReasonStarting, Message: "pod p1 is not ready yet"})
 }

@@ -25,6 +25,11 @@ const (
 	askTime = time.Second
 	// fresh is how long an answer holds: one pod is asked on behalf of many objects.
 	fresh = 200 * time.Millisecond
+	// patience is how long a gateway may give no answer until what it said before does not count any more: it, the controller or a network
+	// may be slow for a moment, which is nothing to tell of hundreds of objects.
+	patience = 20 * time.Second
+	// forget is how long an answer is kept: longer than those that are ready are not asked.
+	forget = 5 * time.Minute
 	// maxReport bounds the bytes of a report.
 	maxReport = 4 << 20
 )
@@ -48,7 +53,12 @@ type answer struct {
 	at     time.Time
 	report *plan.Report
 	err    error
+	// silent is since when there is no other answer than the report of before; zero means that the report is what was said just now.
+	silent time.Time
 }
+
+// late tells whether the report is not of now.
+func (a *answer) late() bool { return !a.silent.IsZero() }
 
 // NewReports asks on the port that gateways in a cluster have.
 func NewReports() *Reports {
@@ -65,22 +75,22 @@ func NewReports() *Reports {
 	}
 }
 
-// Of returns what the gateway in pod says, or said just now. It blocks for a second at most. The report is not to be changed.
-func (r *Reports) Of(ctx context.Context, pod *corev1.Pod) (*plan.Report, error) {
+// of returns what the gateway in pod says, or said just now; without an answer what it said before, for as long as patience allows. It
+// blocks for a second at most. The report is not to be changed.
+func (r *Reports) of(ctx context.Context, pod *corev1.Pod) answer {
 	if pod.Status.PodIP == "" {
-		return nil, errNoAddress
+		return answer{err: errNoAddress}
 	}
 	key := string(pod.UID) + "/" + pod.Status.PodIP
 	if a, ok := r.recent(key); ok {
-		return a.report, a.err
+		return a
 	}
 	// Whoever comes meanwhile shares the answer, so it must not fail because of the first one's context.
-	v, err, _ := r.flight.Do(key, func() (any, error) {
+	v, _, _ := r.flight.Do(key, func() (any, error) {
 		report, err := r.ask(context.WithoutCancel(ctx), pod.Status.PodIP)
-		r.remember(key, answer{r.now(), report, err})
-		return report, err
+		return r.remember(key, answer{at: r.now(), report: report, err: err}), nil
 	})
-	return v.(*plan.Report), err
+	return v.(answer)
 }
 
 func (r *Reports) recent(key string) (answer, bool) {
@@ -90,12 +100,22 @@ func (r *Reports) recent(key string) (answer, bool) {
 	return a, ok && r.now().Sub(a.at) < fresh
 }
 
-// remember forgets what is too old to be used.
-func (r *Reports) remember(key string, a answer) {
+// remember keeps a, or what takes its place if it is an error, and forgets what is too old to be used.
+func (r *Reports) remember(key string, a answer) answer {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	maps.DeleteFunc(r.answers, func(_ string, old answer) bool { return a.at.Sub(old.at) >= fresh })
+	if last, ok := r.answers[key]; ok && last.err == nil && a.err != nil {
+		if !last.late() {
+			last.silent = a.at
+		}
+		if a.at.Sub(last.silent) < patience {
+			last.at = a.at
+			a = last
+		}
+	}
+	maps.DeleteFunc(r.answers, func(_ string, old answer) bool { return a.at.Sub(old.at) >= forget })
 	r.answers[key] = a
+	return a
 }
 
 func (r *Reports) ask(ctx context.Context, ip string) (*plan.Report, error) {

@@ -36,9 +36,8 @@ func TestReportsAreFreshFor200Milliseconds(t *testing.T) {
 		want int32
 	}{{0, 1}, {199, 1}, {200, 2}, {399, 2}, {400, 3}} {
 		now = time.Unix(0, 0).Add(tt.at * time.Millisecond)
-		report, err := r.Of(t.Context(), pod)
-		if err != nil || report.Error != "e" {
-			t.Fatalf("report = %+v, %v", report, err)
+		if a := r.of(t.Context(), pod); a.err != nil || a.report.Error != "e" {
+			t.Fatalf("report = %+v, %v", a.report, a.err)
 		}
 		if got := n.Load(); got != tt.want {
 			t.Errorf("after %d ms it was asked %d times, want %d", tt.at, got, tt.want)
@@ -47,11 +46,55 @@ func TestReportsAreFreshFor200Milliseconds(t *testing.T) {
 	other := pod.DeepCopy()
 	other.UID = "2"
 	now = now.Add(time.Hour)
-	if _, err := r.Of(t.Context(), other); err != nil || n.Load() != 4 {
-		t.Errorf("another pod shares the answer (%v)", err)
+	if a := r.of(t.Context(), other); a.err != nil || n.Load() != 4 {
+		t.Errorf("another pod shares the answer (%v)", a.err)
 	}
 	if got := len(r.answers); got != 1 {
 		t.Errorf("%d answers are remembered, want the latest only", got)
+	}
+}
+
+func TestReportsArePatientWithAGatewayThatHasAnswered(t *testing.T) {
+	var fails atomic.Bool
+	r, pod, _ := asked(t, func(rw http.ResponseWriter, _ *http.Request) {
+		if fails.Load() {
+			rw.WriteHeader(http.StatusTeapot)
+			return
+		}
+		fmt.Fprint(rw, `{"error": "e"}`)
+	})
+	now := time.Unix(0, 0)
+	r.now = func() time.Time { return now }
+	const answers, late, silent = "answers", "late", "silent"
+	for _, tt := range []struct {
+		after time.Duration
+		fails bool
+		want  string
+	}{
+		{0, true, silent}, // without an answer before there is nothing to be patient for
+		{time.Second, false, answers},
+		{time.Minute, true, late},
+		{patience - time.Second, true, late},
+		{time.Second, true, silent},
+		{time.Second, true, silent},
+		{time.Second, false, answers},
+		{time.Second, true, late},
+		{patience / 2, false, answers},
+		{patience - time.Second, true, late},
+		{patience - time.Second, true, late},
+	} {
+		now = now.Add(tt.after)
+		fails.Store(tt.fails)
+		a, got := r.of(t.Context(), pod), answers
+		switch {
+		case a.err != nil && a.report == nil:
+			got = silent
+		case a.late():
+			got = late
+		}
+		if got != tt.want || got != silent && (a.err != nil || a.report.Error != "e") {
+			t.Errorf("after %s it is %s (%+v), want %s", now.Sub(time.Unix(0, 0)), got, a, tt.want)
+		}
 	}
 }
 
@@ -69,8 +112,8 @@ func TestReportsAskOnceAtATime(t *testing.T) {
 			ctx = first
 		}
 		all.Go(func() {
-			if _, err := r.Of(ctx, pod); err != nil {
-				t.Errorf("it is not answered: %v", err)
+			if a := r.of(ctx, pod); a.err != nil {
+				t.Errorf("it is not answered: %v", a.err)
 			}
 		})
 	}
@@ -99,8 +142,8 @@ func TestReportsRefuse(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r, pod, _ := asked(t, tt.answer)
-			if report, err := r.Of(t.Context(), pod); report != nil || err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("report = %v, %v, want nil, %s", report, err, tt.want)
+			if a := r.of(t.Context(), pod); a.report != nil || a.err == nil || !strings.Contains(a.err.Error(), tt.want) {
+				t.Errorf("report = %v, %v, want nil, %s", a.report, a.err, tt.want)
 			}
 		})
 	}

@@ -73,6 +73,8 @@ const (
 type State struct {
 	Ready           bool
 	Reason, Message string
+	// Late says of one that is Ready that a gateway does not answer just now, and that this is what it said before: look again soon.
+	Late bool
 	// Bus is what the gateways of a workload say of the bus of its plan.
 	Bus BusState
 }
