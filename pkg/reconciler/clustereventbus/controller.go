@@ -25,7 +25,7 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 
 	_, _ = clustereventbus.Get(ctx).Informer().AddEventHandler(controller.HandleAll(impl.Enqueue))
 	broker.Watch(ctx, "ClusterEventBus", impl)
-	changed := func(_, bus string) { impl.EnqueueKey(types.NamespacedName{Name: bus}) }
+	changed := func(_, bus string) { impl.EnqueueKeyAfter(types.NamespacedName{Name: bus}, eventbus.UsePause) }
 	eventbus.OnUse(ctx, changed)
 	// An EventBus takes its namespace's users from the ClusterEventBus of its name, and gives them back when it goes.
 	shadow := func(o any) {

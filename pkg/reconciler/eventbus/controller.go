@@ -21,6 +21,8 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 
 	_, _ = eventbus.Get(ctx).Informer().AddEventHandler(controller.HandleAll(impl.Enqueue))
 	broker.Watch(ctx, "EventBus", impl)
-	OnUse(ctx, func(namespace, bus string) { impl.EnqueueKey(types.NamespacedName{Namespace: namespace, Name: bus}) })
+	OnUse(ctx, func(namespace, bus string) {
+		impl.EnqueueKeyAfter(types.NamespacedName{Namespace: namespace, Name: bus}, UsePause)
+	})
 	return impl
 }

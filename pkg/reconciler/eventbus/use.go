@@ -3,6 +3,7 @@ package eventbus
 import (
 	"cmp"
 	"context"
+	"time"
 
 	"k8s.io/client-go/tools/cache"
 
@@ -10,6 +11,9 @@ import (
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventsource"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/trigger"
 )
+
+// UsePause is how long a new user waits for others, so that one write tells of many.
+const UsePause = 500 * time.Millisecond
 
 // OnUse calls changed when an EventSource or Trigger of a namespace begins or ceases to name a bus.
 func OnUse(ctx context.Context, changed func(namespace, bus string)) {

@@ -34,8 +34,10 @@ import (
 const (
 	// queueName is part of the name of the lease, too.
 	queueName = "SharedGateway"
-	// pause is how long a change waits for others, so that many are written at once.
+	// pause is how long a change waits for others, at least, so that many are written at once.
 	pause = 100 * time.Millisecond
+	// share is which part of the time is for passes, at most, while objects change all the time: a pass takes longer the more there are.
+	share = 8
 	// backoffMin and backoffMax bound how soon what failed is tried again.
 	backoffMin = 200 * time.Millisecond
 	backoffMax = 10 * time.Second
@@ -70,7 +72,7 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 		RateLimiter:   workqueue.NewTypedItemExponentialFailureRateLimiter[any](backoffMin, backoffMax),
 		Concurrency:   1,
 	})
-	soon := func(any) { impl.EnqueueKeyAfter(key, pause) }
+	soon := func(any) { impl.EnqueueKeyAfter(key, max(pause, r.pace.rest(time.Now()))) }
 	impl.Tracker = tracker.New(func(types.NamespacedName) { soon(nil) }, controller.GetTrackerLease(ctx))
 	r.objects = objects.NewReader(context.WithValue(ctx, kubeclient.Key{}, kubernetes.Interface(r.secrets)), impl.Tracker)
 

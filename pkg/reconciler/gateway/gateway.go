@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -26,6 +27,7 @@ type reconciler struct {
 	key     types.NamespacedName
 	objects *objects.Reader
 	secrets *secrets
+	pace    pace
 	clients *workload.Clients
 	// recorder writes Kubernetes Events; told is whether the latest was that the plan is too large.
 	recorder record.EventRecorder
@@ -47,6 +49,8 @@ func (r *reconciler) Reconcile(ctx context.Context, key string) error {
 	if !r.IsLeaderFor(r.key) {
 		return controller.NewSkipKey(key)
 	}
+	end := r.pace.begin(time.Now())
+	defer func() { end(time.Now()) }()
 	r.secrets.forget()
 	p := &pass{kept: map[string]bool{}}
 	if err := r.compile(ctx, p); err != nil {
