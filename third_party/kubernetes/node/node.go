@@ -76,8 +76,8 @@ func Run(ctx context.Context, o Options) error {
 	for informer, changed := range map[cache.SharedIndexInformer]func(any){
 		core.Pods().Informer():       func(o any) { n.podChanged(ctx, o) },
 		core.Services().Informer():   func(any) { n.wakeProxy() },
-		core.Secrets().Informer():    n.contentChanged,
-		core.ConfigMaps().Informer(): n.contentChanged,
+		core.Secrets().Informer():    func(o any) { n.contentChanged(secret, o) },
+		core.ConfigMaps().Informer(): func(o any) { n.contentChanged(configMap, o) },
 	} {
 		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc: changed, UpdateFunc: func(_, o any) { changed(o) }, DeleteFunc: changed,
@@ -197,12 +197,19 @@ func (n *node) freeIP() [4]byte {
 	}
 }
 
-// contentChanged wakes every pod: one of them may show the Secret or ConfigMap.
-func (n *node) contentChanged(any) {
+// contentChanged wakes the pods that show a Secret or ConfigMap.
+func (n *node) contentChanged(k kind, o any) {
+	name, err := cache.DeletionHandlingObjectToName(o)
+	if err != nil {
+		return
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, r := range n.runners {
-		r.changed()
+		if r.pod.Namespace == name.Namespace && r.volumes.show(k, name.Name) {
+			r.stale.Store(true)
+			r.changed()
+		}
 	}
 }
 

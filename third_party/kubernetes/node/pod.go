@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -15,8 +16,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// retry is how long a pod waits before it tries again what the API server or a missing object prevented.
-const retry = 300 * time.Millisecond
+const (
+	// retry is how long a pod waits before it tries again what the API server or a missing object prevented.
+	retry = 300 * time.Millisecond
+	// resync is how often it looks at its volumes although nobody told of a change: tokens have to be renewed.
+	resync = time.Minute
+)
 
 // podRunner runs one pod from the moment it is seen until it is gone from the API server.
 type podRunner struct {
@@ -27,6 +32,7 @@ type podRunner struct {
 	volumes *volumes
 	wake    chan struct{} // something may have changed: the pod, what its volumes show, the status
 	kill    chan struct{} // closed when there is no grace any more
+	stale   atomic.Bool   // a volume may not show what it should
 
 	mu         sync.Mutex
 	inits      []*container
@@ -89,31 +95,40 @@ func (r *podRunner) run(ctx context.Context) {
 			r.setGrace(pod)
 			stop()
 		}
-		if done == nil && running.Err() == nil && r.prepare(ctx) {
-			done = make(chan struct{})
-			go func() {
-				defer close(done)
-				r.work(running)
-			}()
-		} else if done != nil && running.Err() == nil {
-			r.refresh(ctx)
+		again := false
+		if done == nil && running.Err() == nil {
+			if again = !r.prepare(ctx); !again {
+				done = make(chan struct{})
+				go func() {
+					defer close(done)
+					r.work(running)
+				}()
+			}
+		} else if done != nil && running.Err() == nil && r.stale.Swap(false) {
+			again = !r.refresh(ctx)
 		}
 		ended := done == nil || isClosed(done)
 		if pod == nil || ctx.Err() != nil {
 			if ended {
 				return
 			}
-		} else if err := r.report(ctx, pod); err != nil && !apierrors.IsNotFound(err) && !apierrors.IsConflict(err) {
-			r.node.log("report %s/%s: %v", pod.Namespace, pod.Name, err)
-		} else if pod.DeletionTimestamp != nil && ended && r.finish(ctx, pod) {
-			return
+		} else if err := r.report(ctx, pod); err != nil && !apierrors.IsNotFound(err) {
+			again = true
+			if !apierrors.IsConflict(err) {
+				r.node.log("report %s/%s: %v", pod.Namespace, pod.Name, err)
+			}
+		} else if pod.DeletionTimestamp != nil && ended {
+			if r.finish(ctx, pod) {
+				return
+			}
+			again = true
 		}
-		r.pause(ctx, done)
+		r.pause(ctx, done, again)
 	}
 }
 
-// pause waits until there is something to do.
-func (r *podRunner) pause(ctx context.Context, done chan struct{}) {
+// pause waits until there is something to do, also again.
+func (r *podRunner) pause(ctx context.Context, done chan struct{}, again bool) {
 	end := ctx.Done()
 	if ctx.Err() != nil {
 		end = nil // the processes are ending: done says when they have
@@ -121,7 +136,11 @@ func (r *podRunner) pause(ctx context.Context, done chan struct{}) {
 	if done != nil && isClosed(done) {
 		done = nil
 	}
-	timer := time.NewTimer(retry)
+	wait := resync
+	if again {
+		wait = retry
+	}
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-end:
@@ -129,6 +148,7 @@ func (r *podRunner) pause(ctx context.Context, done chan struct{}) {
 	case <-r.wake:
 	case <-done:
 	case <-timer.C:
+		r.stale.Store(true)
 	}
 }
 
@@ -176,13 +196,17 @@ func (r *podRunner) prepare(ctx context.Context) bool {
 	return err == nil
 }
 
-// refresh updates volumes. What cannot be had now, such as a Secret that was deleted, stays as it was.
-func (r *podRunner) refresh(ctx context.Context) {
+// refresh updates volumes. What cannot be had now, such as a Secret that was deleted, stays as it was. It reports false if that has to be
+// tried again.
+func (r *podRunner) refresh(ctx context.Context) bool {
+	ok := true
 	for _, volume := range r.pod.Spec.Volumes {
 		if err := r.volumes.writeVolume(ctx, volume); err != nil && ctx.Err() == nil && !apierrors.IsNotFound(err) {
+			ok = false
 			r.node.log("refresh %s of %s/%s: %v", volume.Name, r.pod.Namespace, r.pod.Name, err)
 		}
 	}
+	return ok
 }
 
 // work runs the containers until ctx ends or all have ended for good.

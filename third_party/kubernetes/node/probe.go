@@ -14,8 +14,12 @@ import (
 	tcpprobe "k8s.io/kubernetes/pkg/probe/tcp"
 )
 
-// eager is how often a container is asked until it was ready once: tests need not wait for a period.
+// eager is how soon a container is asked again until it was ready once: tests need not wait for a period. The longer it takes the less often,
+// since many that start at once would have no time to.
 const eager = 100 * time.Millisecond
+
+// httpProber makes a connection for each question.
+var httpProber = httpprobe.New(false)
 
 // ask asks once. The error says why the answer was no.
 func ask(ctx context.Context, p *corev1.Probe, t target) error {
@@ -29,7 +33,7 @@ func ask(ctx context.Context, p *corev1.Probe, t target) error {
 		if rerr != nil {
 			return rerr
 		}
-		result, output, err = httpprobe.New(false).Probe(request, timeout)
+		result, output, err = httpProber.Probe(request, timeout)
 	case p.TCPSocket != nil:
 		port, perr := probe.ResolveContainerPort(p.TCPSocket.Port, t.container)
 		if perr != nil {
@@ -105,7 +109,7 @@ func (w watcher) startup(ctx context.Context, p *corev1.Probe) bool {
 		return false
 	}
 	deadline := time.Now().Add(seconds(p.PeriodSeconds) * time.Duration(p.FailureThreshold))
-	for {
+	for wait := eager; ; wait += wait / 4 {
 		err := ask(ctx, p, w.target)
 		if err == nil {
 			return true
@@ -114,7 +118,7 @@ func (w watcher) startup(ctx context.Context, p *corev1.Probe) bool {
 			w.restart("startup " + err.Error())
 			return false
 		}
-		if !sleep(ctx, eager) {
+		if !sleep(ctx, min(wait, seconds(p.PeriodSeconds))) {
 			return false
 		}
 	}
@@ -138,11 +142,12 @@ func (w watcher) liveness(ctx context.Context, p *corev1.Probe) {
 
 func (w watcher) readiness(ctx context.Context, p *corev1.Probe) {
 	yes, no, ready, once := int32(0), int32(0), false, false
-	wait := seconds(p.InitialDelaySeconds)
+	wait, soon := seconds(p.InitialDelaySeconds), eager
 	for sleep(ctx, wait) {
 		wait = seconds(p.PeriodSeconds)
 		if !once {
-			wait = eager
+			wait = min(wait, soon)
+			soon += soon / 4
 		}
 		if ask(ctx, p, w.target) == nil {
 			yes, no = yes+1, 0

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
@@ -38,6 +39,36 @@ func (v *volumes) path(volume corev1.Volume) string {
 	return filepath.Join(v.dir, volume.Name)
 }
 
+// show tells whether a volume shows the Secret or ConfigMap of that name.
+func (v *volumes) show(k kind, name string) bool {
+	return slices.ContainsFunc(v.pod.Spec.Volumes, func(volume corev1.Volume) bool {
+		return slices.ContainsFunc(sources(volume), func(s corev1.VolumeProjection) bool {
+			return k == secret && s.Secret != nil && s.Secret.Name == name || k == configMap && s.ConfigMap != nil && s.ConfigMap.Name == name
+		})
+	})
+}
+
+// sources are what a volume's files come from.
+func sources(volume corev1.Volume) []corev1.VolumeProjection {
+	switch {
+	case volume.Secret != nil:
+		return []corev1.VolumeProjection{{Secret: &corev1.SecretProjection{
+			LocalObjectReference: corev1.LocalObjectReference{Name: volume.Secret.SecretName},
+			Items:                volume.Secret.Items, Optional: volume.Secret.Optional,
+		}}}
+	case volume.ConfigMap != nil:
+		return []corev1.VolumeProjection{{ConfigMap: &corev1.ConfigMapProjection{
+			LocalObjectReference: volume.ConfigMap.LocalObjectReference,
+			Items:                volume.ConfigMap.Items, Optional: volume.ConfigMap.Optional,
+		}}}
+	case volume.DownwardAPI != nil:
+		return []corev1.VolumeProjection{{DownwardAPI: &corev1.DownwardAPIProjection{Items: volume.DownwardAPI.Items}}}
+	case volume.Projected != nil:
+		return volume.Projected.Sources
+	}
+	return nil
+}
+
 // write makes every volume as it should be now. It is called again whenever something may have changed.
 func (v *volumes) write(ctx context.Context) error {
 	for _, volume := range v.pod.Spec.Volumes {
@@ -49,7 +80,6 @@ func (v *volumes) write(ctx context.Context) error {
 }
 
 func (v *volumes) writeVolume(ctx context.Context, volume corev1.Volume) error {
-	var sources []corev1.VolumeProjection
 	switch {
 	case volume.HostPath != nil:
 		return nil
@@ -57,25 +87,11 @@ func (v *volumes) writeVolume(ctx context.Context, volume corev1.Volume) error {
 		return v.claim(ctx, volume.PersistentVolumeClaim.ClaimName)
 	case volume.EmptyDir != nil:
 		return os.MkdirAll(v.path(volume), 0o777)
-	case volume.Secret != nil:
-		sources = []corev1.VolumeProjection{{Secret: &corev1.SecretProjection{
-			LocalObjectReference: corev1.LocalObjectReference{Name: volume.Secret.SecretName},
-			Items:                volume.Secret.Items, Optional: volume.Secret.Optional,
-		}}}
-	case volume.ConfigMap != nil:
-		sources = []corev1.VolumeProjection{{ConfigMap: &corev1.ConfigMapProjection{
-			LocalObjectReference: volume.ConfigMap.LocalObjectReference,
-			Items:                volume.ConfigMap.Items, Optional: volume.ConfigMap.Optional,
-		}}}
-	case volume.DownwardAPI != nil:
-		sources = []corev1.VolumeProjection{{DownwardAPI: &corev1.DownwardAPIProjection{Items: volume.DownwardAPI.Items}}}
-	case volume.Projected != nil:
-		sources = volume.Projected.Sources
-	default:
+	case volume.Secret == nil && volume.ConfigMap == nil && volume.DownwardAPI == nil && volume.Projected == nil:
 		return fmt.Errorf("a kind of volume that the node does not know")
 	}
 	files := map[string]string{}
-	for _, source := range sources {
+	for _, source := range sources(volume) {
 		if err := v.project(ctx, source, files); err != nil {
 			return err
 		}
