@@ -136,7 +136,7 @@ func (w Workload) volume() corev1.Volume {
 
 func probe(path string, p corev1.Probe) *corev1.Probe {
 	p.HTTPGet = &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("admin"), Scheme: corev1.URISchemeHTTP}
-	p.TimeoutSeconds, p.SuccessThreshold = 1, 1
+	p.TimeoutSeconds, p.SuccessThreshold = 3, 1 // a node may be busy with the start of hundreds
 	return &p
 }
 
