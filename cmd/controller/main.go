@@ -19,8 +19,9 @@ import (
 )
 
 func main() {
-	// A thousand objects are looked at within seconds of a start; most of the time goes into waiting for gateways to report.
-	controller.DefaultThreadsPerController = 8
+	// A thousand objects are looked at within seconds of a start. Most of the time goes into waiting: for gateways to report, and for the API
+	// server, which takes half a second for a Role and as long for its binding while it makes sure that we may give the right.
+	controller.DefaultThreadsPerController = 32
 	config := injection.ParseAndGetRESTConfigOrDie()
 	config.QPS, config.Burst = cmp.Or(config.QPS, 100), cmp.Or(config.Burst, 200)
 
