@@ -13,11 +13,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+	"knative.dev/pkg/apis"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
 
+	clientset "github.com/openfunction/events/pkg/client/clientset/versioned"
+	informers "github.com/openfunction/events/pkg/client/informers/externalversions"
 	"github.com/openfunction/events/test/servers"
 )
 
@@ -60,15 +67,17 @@ func TestE2EScale(t *testing.T) {
 	gateway := servers.Build(t, ".", "./cmd/gateway", "gateway")
 	controller := servers.Build(t, ".", "./cmd/controller", "controller")
 
-	idle := memory(t, controller)[0]
-	t.Logf("the controller has %.1f MiB before the first object, the shared gateway %.1f MiB", idle, memory(t, gateway)[0])
+	watched := i.watch()
+
+	idle := memory(t, controller, "VmRSS")[0]
+	t.Logf("the controller has %.1f MiB before the first object, the shared gateway %.1f MiB of its own", idle, memory(t, gateway, "RssAnon")[0])
 	t.Logf("%8s %8s %10s %10s %14s %14s %16s %16s", "objects", "created", "ready", "s/object", "writes/object", "requests/obj.", "controller MiB", "pod MiB (mean)")
 	var first cost
 	from := 0
 	for stage, size := range sizes(t) {
-		c := i.grow(from, size, s.URL)
-		c.memory = memory(t, controller)[0] - idle
-		pods := memory(t, gateway)
+		c := i.grow(from, size, s.URL, watched)
+		c.memory = memory(t, controller, "VmRSS")[0] - idle
+		pods := memory(t, gateway, "RssAnon")
 		t.Logf("%8d %7.1fs %9.1fs %9.3fs %14.2f %14.2f %16.1f %16.1f", 2*size, c.created.Seconds(), c.ready.Seconds(),
 			c.each(c.ready.Seconds()), c.each(float64(c.written)), c.each(float64(c.requests)), c.memory, sum(pods)/float64(len(pods)))
 		for _, of := range slices.Sorted(maps.Keys(c.of)) {
@@ -96,8 +105,19 @@ func TestE2EScale(t *testing.T) {
 	i.posts(fmt.Sprintf("scale/es-%d/posted", from-1), body, 202)
 	i.eventually(10*time.Second, "the event at the sink", func() error { return s.missing(body) })
 
-	before := i.writes()
-	time.Sleep(15 * time.Second) // This long nothing may be written.
+	// A machine that starts hundreds of processes may starve one for longer than its probes allow.
+	n := watched.lapses()
+	t.Logf("%d times an object was ready and then not", n)
+	if n > from/20 {
+		t.Errorf("readiness comes and goes: %d times of %d objects", n, 2*from)
+	}
+	before, spent := i.writes(), map[string]time.Duration{controller: processorTime(t, controller), gateway: processorTime(t, gateway)}
+	const quiet = 15 * time.Second
+	time.Sleep(quiet) // This long nothing may be written.
+	for program, before := range spent {
+		each := (processorTime(t, program) - before).Seconds() / float64(len(memory(t, program, "VmRSS")))
+		t.Logf("while nothing happens each %s takes %.1f ms of processor time a second", filepath.Base(program), 1000*each/quiet.Seconds())
+	}
 	if diff := growth(before, i.writes()); len(diff) > 0 {
 		t.Errorf("written while nothing happened: %v", diff)
 	}
@@ -117,7 +137,7 @@ type cost struct {
 func (c cost) each(total float64) float64 { return total / float64(2*(c.to-c.from)) }
 
 // grow creates pairs of an EventSource and a Trigger, and waits until all are ready.
-func (i *installation) grow(from, to int, sink string) cost {
+func (i *installation) grow(from, to int, sink string, watched *watch) cost {
 	i.t.Helper()
 	c := cost{from: from, to: to}
 	before, requests := i.writes(), i.requests()
@@ -142,9 +162,8 @@ func (i *installation) grow(from, to int, sink string) cost {
 	}
 	c.created = time.Since(begin)
 	told := begin
-	i.eventually(10*time.Minute, "objects", func() error {
-		time.Sleep(time.Second) // Asking about many takes the API server long.
-		sources, triggers := i.countReady("eventsources"), i.countReady("triggers")
+	i.eventually(15*time.Minute, "objects", func() error {
+		sources, triggers := watched.ready("EventSource"), watched.ready("Trigger")
 		if sources == to && triggers == to {
 			return nil
 		}
@@ -162,10 +181,65 @@ func (i *installation) grow(from, to int, sink string) cost {
 	return c
 }
 
-func (i *installation) countReady(kind string) int {
+// watch is what a watch of all EventSources and Triggers tells: it costs the API server less than asking again and again.
+type watch struct {
+	mu    sync.Mutex
+	isNow map[string]map[string]bool // which are ready, by kind and name
+	lost  int                        // how often one ceased to be
+}
+
+func (i *installation) watch() *watch {
 	i.t.Helper()
-	out := i.Kubectl("-n", "scale", "get", kind, "-o", `jsonpath={range .items[*]}{.status.conditions[?(@.type=="Ready")].status}{"\n"}{end}`)
-	return strings.Count(out, "True")
+	config, err := clientcmd.BuildConfigFromFlags("", i.Kubeconfig())
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	client, err := clientset.NewForConfig(config)
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	w := &watch{isNow: map[string]map[string]bool{"EventSource": {}, "Trigger": {}}}
+	factory := informers.NewSharedInformerFactory(client, 0)
+	events := factory.Events().V1alpha1()
+	for kind, informer := range map[string]cache.SharedIndexInformer{"EventSource": events.EventSources().Informer(), "Trigger": events.Triggers().Informer()} {
+		changed := func(o any) { w.saw(kind, o.(duckv1.KRShaped)) }
+		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{AddFunc: changed, UpdateFunc: func(_, o any) { changed(o) }})
+		if err != nil {
+			i.t.Fatal(err)
+		}
+	}
+	factory.Start(i.t.Context().Done())
+	return w
+}
+
+func (w *watch) saw(kind string, o duckv1.KRShaped) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := o.GetStatus().GetCondition(apis.ConditionReady)
+	if name := o.GetName(); c.IsTrue() != w.isNow[kind][name] {
+		if !c.IsTrue() {
+			w.lost++
+		}
+		w.isNow[kind][name] = c.IsTrue()
+	}
+}
+
+func (w *watch) ready(kind string) (n int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, ready := range w.isNow[kind] {
+		if ready {
+			n++
+		}
+	}
+	return n
+}
+
+// lapses is how often something ceased to be ready.
+func (w *watch) lapses() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.lost
 }
 
 // logSteps says where the time went: how long after the step before each was done for the Triggers from t-{from} to t-{to}.
@@ -257,18 +331,54 @@ func growth(before, after map[string]int) map[string]int {
 	return diff
 }
 
-// sizes are those of the environment, or what any machine carries.
+// sizes are those of the environment, or what a machine with 2 cores and 12 GiB carries in some minutes.
 func sizes(t *testing.T) []int {
 	t.Helper()
 	var all []int
-	for s := range strings.SplitSeq(cmp.Or(os.Getenv(scaleSizes), "100,200"), ",") {
+	for s := range strings.SplitSeq(cmp.Or(os.Getenv(scaleSizes), "100,500"), ",") {
 		all = append(all, number(t, s))
 	}
 	return all
 }
 
-// memory is what each process of the program has in memory, in MiB, largest first. What processes share counts for each.
-func memory(t *testing.T, program string) []float64 {
+// memory is what each process of the program has in memory, in MiB, largest first: all (VmRSS), or what it shares with no other (RssAnon).
+func memory(t *testing.T, program, which string) []float64 {
+	t.Helper()
+	line := regexp.MustCompile(`(?m)^` + which + `:\s+(\d+) kB$`)
+	var all []float64
+	for _, dir := range processes(t, program) {
+		status, err := os.ReadFile(filepath.Join(dir, "status"))
+		if err != nil {
+			continue // it has ended
+		}
+		if m := line.FindSubmatch(status); m != nil {
+			all = append(all, float64(number(t, string(m[1])))/1024)
+		}
+	}
+	if len(all) == 0 {
+		t.Fatalf("no process of %s runs", program)
+	}
+	slices.SortFunc(all, func(a, b float64) int { return cmp.Compare(b, a) })
+	return all
+}
+
+// processorTime is that of all processes of the program.
+func processorTime(t *testing.T, program string) (total time.Duration) {
+	t.Helper()
+	for _, dir := range processes(t, program) {
+		stat, err := os.ReadFile(filepath.Join(dir, "stat"))
+		if err != nil {
+			continue // it has ended
+		}
+		_, after, _ := strings.Cut(string(stat), ") ")
+		fields := strings.Fields(after)
+		total += time.Duration(number(t, fields[11])+number(t, fields[12])) * 10 * time.Millisecond // ticks, of the user and of the system
+	}
+	return total
+}
+
+// processes returns the folders of the program's processes in /proc.
+func processes(t *testing.T, program string) (dirs []string) {
 	t.Helper()
 	file, err := os.Stat(program)
 	if err != nil {
@@ -278,25 +388,13 @@ func memory(t *testing.T, program string) []float64 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var all []float64
 	for _, exe := range exes {
 		// A container has another path for the same file.
-		if of, err := os.Stat(exe); err != nil || !os.SameFile(of, file) {
-			continue
-		}
-		status, err := os.ReadFile(filepath.Join(filepath.Dir(exe), "status"))
-		if err != nil {
-			continue
-		}
-		if m := regexp.MustCompile(`(?m)^VmRSS:\s+(\d+) kB$`).FindSubmatch(status); m != nil {
-			all = append(all, float64(number(t, string(m[1])))/1024)
+		if of, err := os.Stat(exe); err == nil && os.SameFile(of, file) {
+			dirs = append(dirs, filepath.Dir(exe))
 		}
 	}
-	if len(all) == 0 {
-		t.Fatalf("no process of %s runs", program)
-	}
-	slices.SortFunc(all, func(a, b float64) int { return cmp.Compare(b, a) })
-	return all
+	return dirs
 }
 
 func sum(all []float64) float64 {
