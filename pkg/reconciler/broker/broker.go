@@ -45,7 +45,7 @@ import (
 	"github.com/openfunction/events/pkg/reconciler/workload"
 )
 
-// The reasons why servers are not ready, besides workload.ReasonNotOwned and workload.ReasonRefused.
+// The reasons why servers are not ready, besides those of workload.Taken and workload.ReasonRefused.
 const (
 	// ReasonStarting is that some are starting, as far as one knows.
 	ReasonStarting = "Starting"
@@ -153,7 +153,7 @@ func (c *Clients) Apply(ctx context.Context, bus kmeta.OwnerRefable, spec *v1alp
 	s := servers{bus, spec, PlaceOf(bus.GetGroupVersionKind().Kind, bus.GetObjectMeta().GetNamespace(), bus.GetObjectMeta().GetName())}
 	set, err := c.apply(ctx, s)
 	if taken, ok := errors.AsType[*child.TakenError](err); ok {
-		return workload.State{Reason: workload.ReasonNotOwned, Message: taken.Error()}, nil
+		return workload.Taken(taken), nil
 	}
 	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
 		return workload.State{Reason: workload.ReasonRefused, Message: err.Error()}, nil

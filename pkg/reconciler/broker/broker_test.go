@@ -287,6 +287,39 @@ func TestWhatAPersonHasToCure(t *testing.T) {
 	}
 }
 
+// TestMadeAgain makes the servers of a bus that was deleted and made again, while Kubernetes removes those of the one before.
+func TestMadeAgain(t *testing.T) {
+	before, b, ceb := EventBus("shop", "b", Embedded), EventBus("shop", "b", Embedded), ClusterEventBus("b", Embedded)
+	before.UID, b.UID = "before", "after"
+	for _, tt := range []struct {
+		name  string
+		owner kmeta.OwnerRefable
+		want  workload.State
+	}{
+		{"that of the bus before", before,
+			workload.State{Reason: workload.ReasonPredecessorLeaves, Message: "Service shop/eventbus-b of the EventBus of this name before is being removed"}},
+		{"that of another kind", ceb, workload.State{Reason: workload.ReasonNotOwned,
+			Message: "Service shop/eventbus-b is in the way: it does not belong to this EventBus; delete it, or give the EventBus another name"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{
+				Namespace: "shop", Name: "eventbus-b", OwnerReferences: []metav1.OwnerReference{*kmeta.NewControllerRef(tt.owner)},
+			}}
+			w := NewWorld(t, service)
+			a := apply(t, w, b, b.Spec.Embedded)
+			if diff := cmp.Diff(a.state, tt.want); diff != "" {
+				t.Errorf("state (-got +want):\n%s", diff)
+			}
+			if err := kubeclient.Get(w.Ctx).CoreV1().Services("shop").Delete(w.Ctx, "eventbus-b", metav1.DeleteOptions{}); err != nil {
+				t.Fatal(err)
+			}
+			if a := apply(t, w, b, b.Spec.Embedded); a.state.Reason != broker.ReasonStarting {
+				t.Errorf("state once it is gone: %+v, want that servers start", a.state)
+			}
+		})
+	}
+}
+
 func TestNames(t *testing.T) {
 	long := strings.Repeat("x", 63)
 	for _, tt := range []struct {

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"knative.dev/pkg/kmeta"
 )
 
@@ -39,10 +40,17 @@ type ID struct {
 func (i ID) String() string { return i.Kind + " " + i.Namespace + "/" + i.Name }
 
 // TakenError says that an object is in the way.
-type TakenError struct{ ID }
+type TakenError struct {
+	ID
+	// Leaving tells that it belongs to an owner of this kind and name that was deleted, and so goes by itself.
+	Leaving bool
+}
 
 func (e *TakenError) Error() string {
 	kind := e.Owner.GetGroupVersionKind().Kind
+	if e.Leaving {
+		return fmt.Sprintf("%s of the %s of this name before is being removed", e.ID, kind)
+	}
 	return fmt.Sprintf("%s is in the way: it does not belong to this %s; delete it, or give the %s another name", e.ID, kind, kind)
 }
 
@@ -85,7 +93,7 @@ func create[T any, P Object[T]](ctx context.Context, id ID, api Client[T], fill 
 
 func update[T any, P Object[T]](ctx context.Context, id ID, api Client[T], have P, fill func(P) error) (P, error) {
 	if id.Owner != nil && !metav1.IsControlledBy(have, id.Owner.GetObjectMeta()) {
-		return nil, &TakenError{id}
+		return nil, &TakenError{id, leaves(have, id.Owner)}
 	}
 	want := P(have.DeepCopy())
 	if err := fill(want); err != nil {
@@ -99,4 +107,14 @@ func update[T any, P Object[T]](ctx context.Context, id ID, api Client[T], have 
 		return nil, fmt.Errorf("update %s: %w", id, err)
 	}
 	return o, nil
+}
+
+// leaves tells whether Kubernetes removes o, which belongs to an object that had the place of owner before.
+func leaves(o metav1.Object, owner kmeta.OwnerRefable) bool {
+	c, kind := metav1.GetControllerOfNoCopy(o), owner.GetGroupVersionKind()
+	if c == nil || c.Kind != kind.Kind || c.Name != owner.GetObjectMeta().GetName() {
+		return false
+	}
+	group, err := schema.ParseGroupVersion(c.APIVersion)
+	return err == nil && group.Group == kind.Group
 }

@@ -38,6 +38,10 @@ func fresh(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { *s = v1alpha1
 
 func noBackend(spec *v1alpha1.EventBusSpec, _ *v1alpha1.EventBusStatus) { spec.JetStream = nil }
 
+func twoReplicas(spec *v1alpha1.EventBusSpec, _ *v1alpha1.EventBusStatus) {
+	spec.Embedded.Replicas = new(int32(2))
+}
+
 func waiting(why string) option {
 	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkWaiting("%s", why) }
 }
@@ -93,8 +97,11 @@ func TestEventBus(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	embeddedHashes := (&plan.Plan{Buses: []plan.Bus{{Name: "EventBus default/b", JetStream: embedded}}}).Hashes()
+	leaves := workload.State{Reason: workload.ReasonPredecessorLeaves, Message: "Secret default/eventbus-b is being removed"}
 	const notApplied = "the gateway runs another plan"
 	const noBackendMessage = "spec: has no backend: set exactly one of natsStreaming, jetStream, kafka or embedded (embedded: {} needs no server)"
+	const twoReplicasMessage = "spec.embedded.replicas: 2 is not possible: a majority must be able to decide, use 1 or 3"
 	eleven := []runtime.Object{bus(seen(1))}
 	var names []string
 	for i := range 11 {
@@ -195,11 +202,32 @@ func TestEventBus(t *testing.T) {
 			servers(v1alpha1.Bad("Refused", refused.Message)), seen(1))),
 		WantEvents: []string{"Warning Refused exceeded quota"},
 	}, {
+		Name:          "a bus that is made again waits until the servers of the one before are gone, even if those answer",
+		Key:           "default/b",
+		Objects:       []runtime.Object{bus(Embedded, fresh), Servers("default", "eventbus-b")},
+		OtherTestData: after(pollMin, map[string]any{"servers": leaves, "state": answers, "hashes": embeddedHashes}),
+		WantStatusUpdates: update(bus(Embedded, fresh, waiting(leaves.Message),
+			servers(v1alpha1.Pending("PredecessorLeaves", leaves.Message)), seen(1))),
+	}, {
+		Name:          "nothing is known of the servers of a bus that is invalid",
+		Key:           "default/b",
+		Objects:       []runtime.Object{bus(Embedded, twoReplicas, servers(v1alpha1.Good()), seen(1)), Servers("default", "eventbus-b")},
+		OtherTestData: map[string]any{"error": errors.New("the servers were touched")},
+		WantStatusUpdates: update(bus(Embedded, twoReplicas, unreachable(plan.ReasonInvalid, twoReplicasMessage),
+			servers(v1alpha1.Pending(plan.ReasonInvalid, "not looked at until the object is valid")), seen(1))),
+		WantEvents: []string{"Warning Invalid " + twoReplicasMessage},
+	}, {
+		Name:              "a bus that has no servers any more says nothing of them",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(servers(v1alpha1.Good()), seen(1))},
+		OtherTestData:     after(pollReachable, running(answers)),
+		WantStatusUpdates: update(bus(seen(1))),
+	}, {
 		Name:    "one of the servers may be away",
 		Key:     "default/b",
 		Objects: []runtime.Object{bus(Embedded, servers(v1alpha1.Good()), seen(1)), Servers("default", "eventbus-b")},
 		OtherTestData: after(pollReachable, map[string]any{
-			"servers": notRunning, "state": answers, "hashes": (&plan.Plan{Buses: []plan.Bus{{Name: "EventBus default/b", JetStream: embedded}}}).Hashes(),
+			"servers": notRunning, "state": answers, "hashes": embeddedHashes,
 		}),
 		WantStatusUpdates: update(bus(Embedded, servers(v1alpha1.Bad("NotRunning", notRunning.Message)), seen(1))),
 	}, {

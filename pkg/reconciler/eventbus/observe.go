@@ -54,12 +54,14 @@ type Declared interface {
 	apis.Validatable
 }
 
-// Serve makes the servers of a bus, of which it is given a copy and the spec of that, if it is valid and to have some. Their state is nil if
-// not.
+// Serve makes the servers of a bus, of which it is given a copy and the spec of that, if it is valid. Their state is nil if it is to have none.
 func (o *Observer) Serve(ctx context.Context, bus Declared, spec *v1alpha1.EventBusSpec) (*workload.State, error) {
 	bus.SetDefaults(ctx)
-	if spec.Embedded == nil || bus.Validate(ctx).Filter(apis.ErrorLevel) != nil {
+	if spec.Embedded == nil {
 		return nil, nil
+	}
+	if bus.Validate(ctx).Filter(apis.ErrorLevel) != nil {
+		return &workload.State{Reason: plan.ReasonInvalid, Message: objects.Unseen().Message}, nil
 	}
 	s, err := o.Servers(ctx, bus, spec.Embedded)
 	if err != nil {
@@ -96,6 +98,8 @@ func (o *Observer) Observe(ctx context.Context, b Bus, err error) pkgreconciler.
 	switch {
 	case b.refused():
 		b.Status.MarkUnreachable(b.Servers.Reason, "%s", b.Servers.Message)
+	case b.leaving(): // What answers now, if anything, is not the servers of this bus.
+		b.Status.MarkWaiting("%s", b.Servers.Message)
 	case len(b.Problems) > 0:
 		p := b.Problems[0]
 		b.Status.MarkUnreachable(p.Reason, "%s: %s", p.Path, p.Message)
@@ -133,12 +137,18 @@ func (b *Bus) refused() bool {
 	return b.Servers != nil && (b.Servers.Reason == workload.ReasonNotOwned || b.Servers.Reason == workload.ReasonRefused)
 }
 
+// leaving tells whether those of a bus of the same name that was deleted are in the way of servers.
+func (b *Bus) leaving() bool {
+	return b.Servers != nil && b.Servers.Reason == workload.ReasonPredecessorLeaves
+}
+
 func (b *Bus) markServers() {
 	switch s := b.Servers; {
 	case s == nil:
+		b.Status.MarkNoServers()
 	case s.Ready:
 		b.Status.MarkServers(v1alpha1.Good())
-	case s.Reason == broker.ReasonStarting:
+	case s.Reason == broker.ReasonStarting, s.Reason == plan.ReasonInvalid, b.leaving():
 		b.Status.MarkServers(v1alpha1.Pending(s.Reason, s.Message))
 	default:
 		b.Status.MarkServers(v1alpha1.Bad(s.Reason, s.Message))

@@ -31,6 +31,7 @@ func TestWhatIsAFault(t *testing.T) {
 	for reason, fault := range map[string]bool{
 		workload.ReasonNotOwned: true, workload.ReasonRefused: true, workload.ReasonTooLarge: true, workload.ReasonNotApplied: true, workload.ReasonUnreachable: true,
 		workload.ReasonStarting: false, workload.ReasonGatewayNotReady: false, workload.ReasonNoReport: false, workload.ReasonApplying: false,
+		workload.ReasonPredecessorLeaves: false,
 	} {
 		o := objects.Outcome{Compiled: &objects.Compiled{}, States: map[string]workload.State{"a": {Ready: true}, "b": {Reason: reason, Message: message}}}
 		want := v1alpha1.Pending(reason, "b: "+message)

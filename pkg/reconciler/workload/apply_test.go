@@ -319,6 +319,9 @@ func TestApplyTouchesNothingOfOthers(t *testing.T) {
 			Reason:  ReasonNotOwned,
 			Message: kind + " d/trigger-t is in the way: it does not belong to this Trigger; delete it, or give the Trigger another name",
 		}
+		if len(o.(metav1.Object).GetOwnerReferences()) > 0 {
+			want = State{Reason: ReasonPredecessorLeaves, Message: kind + " d/trigger-t of the Trigger of this name before is being removed"}
+		}
 		if got != want {
 			t.Errorf("state = %+v, want %+v", got, want)
 		}

@@ -50,6 +50,8 @@ type Workload struct {
 const (
 	// ReasonNotOwned is that a child's name is taken by somebody else's object, which is left alone.
 	ReasonNotOwned = "NotOwned"
+	// ReasonPredecessorLeaves is that a child's name is taken by that of an owner of the same name that was deleted, which goes by itself.
+	ReasonPredecessorLeaves = "PredecessorLeaves"
 	// ReasonRefused is that the API server does not take a child, because of a quota or a policy say.
 	ReasonRefused = "Refused"
 	// ReasonTooLarge is that the plan does not fit into a Secret, and the one before goes on.
@@ -107,7 +109,7 @@ func (c *Clients) Apply(ctx context.Context, w Workload) (State, error) {
 	}
 	state, err := c.apply(ctx, w)
 	if taken, ok := errors.AsType[*child.TakenError](err); ok {
-		return State{Reason: ReasonNotOwned, Message: taken.Error()}, nil
+		return Taken(taken), nil
 	}
 	if large, ok := errors.AsType[*TooLargeError](err); ok {
 		return State{Reason: ReasonTooLarge, Message: large.Error()}, nil
@@ -116,6 +118,14 @@ func (c *Clients) Apply(ctx context.Context, w Workload) (State, error) {
 		return State{Reason: ReasonRefused, Message: err.Error()}, nil
 	}
 	return state, err
+}
+
+// Taken is the State while something is in the way of a child.
+func Taken(err *child.TakenError) State {
+	if err.Leaving {
+		return State{Reason: ReasonPredecessorLeaves, Message: err.Error()}
+	}
+	return State{Reason: ReasonNotOwned, Message: err.Error()}
 }
 
 func isEmpty(p *plan.Plan) bool { return len(p.Sources)+len(p.Subscribers) == 0 }

@@ -75,6 +75,11 @@ func (s *EventBusStatus) MarkServers(v Verdict) {
 	}
 }
 
+// MarkNoServers says that the bus has no servers of its own.
+func (s *EventBusStatus) MarkNoServers() {
+	_ = eventBusConditions.Manage(s).ClearCondition(EventBusServersReady) // It errs for Ready only.
+}
+
 // maxUsedBy bounds the names in a status.
 const maxUsedBy = 10
 
