@@ -120,7 +120,8 @@ func hash(s string) string {
 }
 
 // EventSource returns the Components of es. One is left out that Dapr could not use: that of an http event, of a bus that is nil or
-// embedded, of a server that wants credentials or TLS in a way that Dapr has no field for, and of the sink while sinkURL is empty.
+// embedded, whose servers have an authority of their own; of a server that wants credentials or TLS in a way that Dapr has no field for; and
+// of the sink while sinkURL is empty.
 //
 // Dapr reads the Secrets of a Component in the Component's namespace, so those that a ClusterEventBus names have to be there too.
 func EventSource(es *v1alpha1.EventSource, bus *v1alpha1.EventBusSpec, sinkURL string) []*unstructured.Unstructured {

@@ -125,35 +125,91 @@ func cronSpec(c *v1alpha1.CronSpec) *spec {
 }
 
 func kafkaSpec(k *v1alpha1.KafkaSpec, event, group string) *spec {
-	if k == nil || k.TLS != nil || k.SASLOAuth != nil { // for which Dapr's fields are others
+	if k == nil {
 		return nil
 	}
 	m := settings(k)
 	m["topics"] = cmp.Or(k.Topic, event)
 	m["publishTopic"] = m["topics"] // so that a producer reaches the event by the Component's name
 	m.drop("topic")
-	m.kafka(k.AuthRequired, group)
+	if !m.kafka(kafkaAccess{k.AuthRequired, k.SASLOAuth, k.TLS}, group) {
+		return nil
+	}
 	return &spec{"bindings.kafka", m}
 }
 
-// kafka sets what the source and the bus have in common.
-func (m metadata) kafka(authRequired bool, group string) {
+// kafkaAccess is how brokers let a client in.
+type kafkaAccess struct {
+	authRequired bool
+	oauth        *v1alpha1.OAuthSpec
+	tls          *v1alpha1.TLSSpec
+}
+
+// kafka sets what the source and the bus have in common. It reports whether Dapr has a way to connect like that.
+func (m metadata) kafka(a kafkaAccess, group string) bool {
 	if brokers, err := v1alpha1.ParseBrokers(m.text("brokers"), "9092"); err == nil {
 		m["brokers"] = strings.Join(brokers, ",") // Dapr allows no spaces.
 	}
 	m["consumerGroup"] = group
-	m["authRequired"] = strconv.FormatBool(authRequired)
-	if !authRequired {
-		m.drop("saslMechanism", "saslUsername", "saslPassword")
-		return
+	m["authRequired"] = strconv.FormatBool(a.authRequired)
+	if a.tls != nil {
+		maps.Copy(m, settings(a.tls)) // whose names are Dapr's, too
+		if a.tls.ServerName != "" {
+			return false
+		}
+	} else if a.authRequired {
+		m["disableTls"] = "true" // Dapr's default is TLS with authentication; the gateway, and so the listener that brokers names, has none.
 	}
-	m["disableTls"] = "true" // Dapr's default is TLS with authentication; the gateway, and so the listener that brokers names, has none.
+	if a.authRequired {
+		return m.sasl(a)
+	}
+	m.drop("saslMechanism", "saslUsername", "saslPassword")
+	switch {
+	case m["clientCert"] != nil:
+		m.authType("mtls")
+	case m["caCert"] != nil:
+		m.authType("certificate")
+	case a.tls != nil:
+		return false // With neither, Dapr does not secure the connection.
+	}
+	return true
+}
+
+// sasl sets how Dapr names itself; with a client certificate it can be only one of the two.
+func (m metadata) sasl(a kafkaAccess) bool {
+	if m["clientCert"] != nil {
+		return false
+	}
 	switch mechanism := m.text("saslMechanism"); mechanism {
 	case "", "PLAIN":
 		m["saslMechanism"] = "PLAINTEXT"
+	case "OAUTHBEARER":
+		return m.oauth(a.oauth)
 	default:
 		m["saslMechanism"] = strings.TrimPrefix(mechanism, "SCRAM-")
 	}
+	return true
+}
+
+// oauth sets where tokens come from. An authority would be that of the brokers and of who gives tokens alike.
+func (m metadata) oauth(o *v1alpha1.OAuthSpec) bool {
+	if o == nil || o.CACert != nil || o.CACertFrom != nil || m["caCert"] != nil {
+		return false
+	}
+	m.authType("oidc")
+	m.drop("saslMechanism", "saslUsername", "saslPassword")
+	m["oidcTokenEndpoint"], m["oidcClientID"] = o.TokenURL, o.ClientID
+	m["oidcClientSecret"] = settings(o)["clientSecret"]
+	if len(o.Scopes) > 0 {
+		m["oidcScopes"] = strings.Join(o.Scopes, ",")
+	}
+	return true
+}
+
+// authType is what Dapr has in place of authRequired, which it still knows, for what that cannot say.
+func (m metadata) authType(name string) {
+	m.drop("authRequired")
+	m["authType"] = name
 }
 
 func mqttSpec(q *v1alpha1.MQTTSpec, group string) *spec {
@@ -187,19 +243,36 @@ func busSpec(b *v1alpha1.EventBusSpec, group string) *spec {
 		m["consumerID"] = group
 		m.start()
 		return &spec{"pubsub.natsstreaming", m}
-	case b.JetStream != nil && b.JetStream.NATSAccessSpec == (v1alpha1.NATSAccessSpec{TokenFrom: b.JetStream.TokenFrom}): // nor more here
-		m := metadata{"natsURL": b.JetStream.URL, "queueGroupName": group}
-		if token, ok := settings(b.JetStream)["token"]; ok {
-			m["token"] = token
-		}
-		return &spec{"pubsub.jetstream", m}
-	case b.Kafka != nil && b.Kafka.TLS == nil && b.Kafka.SASLOAuth == nil:
+	case b.JetStream != nil:
+		return jetStreamSpec(b.JetStream, group)
+	case b.Kafka != nil:
 		m := settings(b.Kafka)
 		m.drop("partitions", "replicationFactor", "retention", "maxInFlight")
-		m.kafka(b.Kafka.AuthRequired, group)
-		return &spec{"pubsub.kafka", m}
+		if m.kafka(kafkaAccess{b.Kafka.AuthRequired, b.Kafka.SASLOAuth, b.Kafka.TLS}, group) {
+			return &spec{"pubsub.kafka", m}
+		}
 	}
 	return nil
+}
+
+// jetStreamSpec describes a server that wants a token or nothing, without or with TLS by the system's authorities: Dapr takes a user and
+// password in the URL only, where a Secret cannot be named, no authority at all, and certificates as files.
+func jetStreamSpec(j *v1alpha1.JetStreamSpec, group string) *spec {
+	url := j.URL
+	if j.TLS != nil {
+		if *j.TLS != (v1alpha1.TLSSpec{}) {
+			return nil
+		}
+		url = strings.ReplaceAll(url, "nats://", "tls://") // where TLS cannot be left out
+	}
+	if j.NATSAccessSpec != (v1alpha1.NATSAccessSpec{TokenFrom: j.TokenFrom, TLS: j.TLS}) {
+		return nil
+	}
+	m := metadata{"natsURL": url, "queueGroupName": group}
+	if token, ok := settings(j)["token"]; ok {
+		m["token"] = token
+	}
+	return &spec{"pubsub.jetstream", m}
 }
 
 // start leaves of the options that say where a subscription begins the one that the gateway takes. Dapr has the same order, but refuses
