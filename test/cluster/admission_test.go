@@ -62,6 +62,24 @@ func TestE2EAdmission(t *testing.T) {
 			}
 		}
 	})
+	t.Run("kubectl prints warnings", func(t *testing.T) {
+		for document, want := range map[string]string{
+			kafkaSource(`saslPassword: pl4nted`):                                    `Warning: spec.kafka[orders].saslPassword: `,
+			kafkaSource(`saslPasswordFrom: {name: s, key: k}`, `build: {image: i}`): `Warning: spec.build: `,
+			eventBus("old", `{topic: t, embedded: {}}`):                             `Warning: spec.topic: `,
+		} {
+			_, err := c.TryInput(document, "apply", "--warnings-as-errors", "--dry-run=server", "-f", "-")
+			if err == nil || strings.Count(err.Error(), "Warning: ") != 1 || !strings.Contains(err.Error(), "\n"+want) {
+				t.Errorf("kubectl apply: %v, want %s, and no other warning", err, want)
+			}
+			if err != nil && strings.Contains(err.Error(), "pl4nted") {
+				t.Errorf("a warning shows the password: %v", err)
+			}
+		}
+		if _, err := c.TryInput(kafkaSource(`saslPasswordFrom: {name: s, key: k}`), "apply", "--warnings-as-errors", "--dry-run=server", "-f", "-"); err != nil {
+			t.Errorf("what is as it should be: %v", err)
+		}
+	})
 	t.Run("the status can be written while admission is away", func(t *testing.T) {
 		c.Kubectl("-n", "openfunction", "scale", "deployment/events-webhook", "--replicas=0")
 		c.Kubectl("-n", "openfunction", "delete", "pod", "-l", "app.kubernetes.io/component=webhook", "--force", "--grace-period=0")
@@ -92,20 +110,15 @@ func eventBus(name, spec string) string {
 	return fmt.Sprintf("{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: %s}, spec: %s}", name, spec)
 }
 
+// kafkaSource is an EventSource with these fields of an event, and of its spec.
+func kafkaSource(event string, spec ...string) string {
+	return fmt.Sprintf("{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: warned}, spec: {%s}}",
+		strings.Join(append(spec, "kafka: {orders: {brokers: \"k:9092\", authRequired: true, saslUsername: u, "+event+"}}"), ", "))
+}
+
 // refused creates an object as a dry run (apply would drop what is null first), and returns an error unless it is refused with the sentence.
 func refused(c *servers.KubernetesCluster, document, want string) error {
-	f, err := os.CreateTemp("", "wrong-*.yaml")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if _, err := f.WriteString(document); err != nil {
-		return err
-	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	_, err = c.Try("create", "--dry-run=server", "-f", f.Name())
+	_, err := c.TryInput(document, "create", "--dry-run=server", "-f", "-")
 	return says(err, want)
 }
 

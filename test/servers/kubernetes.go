@@ -29,7 +29,11 @@ type KubernetesCluster struct {
 	dir        string // empty if the cluster is not one of ours
 }
 
-// Kubernetes starts a cluster that lives until the test ends, or uses the one that $KUBECONFIG names. It needs root.
+// clusterStart is how long a cluster may take to start, once it is built.
+const clusterStart = 30 * time.Second
+
+// Kubernetes starts a cluster that lives until the test ends, or uses the one that $KUBECONFIG names. It needs root. One that takes longer to
+// start than clusterStart is started again, since the machine may have been busy; the second time, that fails the test.
 // There is one at a time on a machine: others wait, so subtests share their parent's.
 func Kubernetes(t testing.TB) *KubernetesCluster {
 	t.Helper()
@@ -52,19 +56,37 @@ func Kubernetes(t testing.TB) *KubernetesCluster {
 		t.Fatal(err)
 	}
 	t.Cleanup(unlock)
-	c.dir = t.TempDir()
+	for again := false; ; again = true {
+		begin := time.Now()
+		stop := c.start()
+		took := time.Since(begin)
+		t.Logf("the cluster is ready after %s", took.Round(100*time.Millisecond))
+		if took <= clusterStart {
+			t.Cleanup(stop)
+			return c
+		}
+		stop()
+		if again {
+			t.Fatalf("a cluster is not ready within %s, and it was not the first", clusterStart)
+		}
+	}
+}
+
+// start starts a new cluster.
+func (c *KubernetesCluster) start() (stop func()) {
+	c.t.Helper()
+	c.dir = c.t.TempDir()
 	c.kubeconfig = filepath.Join(c.dir, "kubeconfig")
-	p := StartProcess(t, exec.Command(c.binary, "cluster", "--dir", c.dir), func() error {
+	p := StartProcess(c.t, exec.Command(c.binary, "cluster", "--dir", c.dir), func() error {
 		if !exists(filepath.Join(c.dir, "cluster.pid")) {
 			return errors.New("the cluster is not ready")
 		}
 		return nil
 	})
-	t.Cleanup(func() {
+	return func() {
 		_ = syscall.Kill(p.Pid(), syscall.SIGTERM)
 		_ = p.Wait()
-	})
-	return c
+	}
 }
 
 func exists(path string) bool {
@@ -86,7 +108,7 @@ func (c *KubernetesCluster) Kubectl(args ...string) string {
 }
 
 // Try runs kubectl and returns its standard output; the error has what it wrote to standard error.
-func (c *KubernetesCluster) Try(args ...string) (string, error) { return c.kubectl("", args...) }
+func (c *KubernetesCluster) Try(args ...string) (string, error) { return c.TryInput("", args...) }
 
 // Apply applies a manifest of one or more documents.
 func (c *KubernetesCluster) Apply(manifest string) {
@@ -98,10 +120,11 @@ func (c *KubernetesCluster) Apply(manifest string) {
 
 // TryApply is Apply that returns its output, and its error with what kubectl wrote to standard error.
 func (c *KubernetesCluster) TryApply(manifest string) (string, error) {
-	return c.kubectl(manifest, "apply", "-f", "-")
+	return c.TryInput(manifest, "apply", "-f", "-")
 }
 
-func (c *KubernetesCluster) kubectl(stdin string, args ...string) (string, error) {
+// TryInput is Try for a kubectl that reads stdin.
+func (c *KubernetesCluster) TryInput(stdin string, args ...string) (string, error) {
 	cmd := exec.Command(c.binary, append([]string{"kubectl", "--kubeconfig", c.kubeconfig}, args...)...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &stdout, &stderr
