@@ -287,7 +287,7 @@ func (c *Config) secret(namespace, name, key string) (string, error) {
 	if v, ok := s.Data[key]; ok {
 		return string(v), nil
 	}
-	return "", fmt.Errorf("the Secret has no such key")
+	return "", fmt.Errorf("the Secret has no such key: add it, or correct the key")
 }
 
 // objects are the valid ones, as plan.Compile wants them.

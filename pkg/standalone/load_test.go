@@ -163,7 +163,7 @@ func TestSecretsOfFiles(t *testing.T) {
 	for _, tt := range []struct{ name, key, want, err string }{
 		{"s", "a", "hello", ""},
 		{"s", "b", "plain", ""},
-		{"s", "c", "", "the Secret has no such key"},
+		{"s", "c", "", "the Secret has no such key: add it, or correct the key"},
 		{"t", "a", "", "the files have no Secret of this name"},
 	} {
 		got, err := c.secret("default", tt.name, tt.key)

@@ -248,8 +248,8 @@ func TestEventBus(t *testing.T) {
 		Objects:       []runtime.Object{bus(WithToken("s"), fresh)},
 		OtherTestData: after(pollMin, running(answers)),
 		WantStatusUpdates: update(bus(WithToken("s"), fresh, unreachable(plan.ReasonSecretNotFound,
-			`spec.jetStream.tokenFrom: key "token" of Secret default/s: there is no such Secret`), seen(1))),
-		WantEvents: []string{`Warning SecretNotFound spec.jetStream.tokenFrom: key "token" of Secret default/s: there is no such Secret`},
+			`spec.jetStream.tokenFrom: key "token" of Secret default/s: there is no such Secret: create it, or correct the name`), seen(1))),
+		WantEvents: []string{`Warning SecretNotFound spec.jetStream.tokenFrom: key "token" of Secret default/s: there is no such Secret: create it, or correct the name`},
 	}, {
 		Name:          "while the API server does not answer the status stays",
 		Key:           "default/b",

@@ -147,7 +147,7 @@ SourcesReady Unknown SinkNotResolved: no event is received until it is known whe
 Error components 2/3 workloads 1/2
 BusReady True
 SinkResolved True NotUsed: spec.sink is not set
-SourcesReady False SecretNotFound: spec.kafka[orders].saslPasswordFrom: key "password" of Secret shop/kafka: there is no such Secret
+SourcesReady False SecretNotFound: spec.kafka[orders].saslPasswordFrom: key "password" of Secret shop/kafka: there is no such Secret: create it, or correct the name
 `},
 		{"invalid by today's rules", tick(func(es *v1alpha1.EventSource) { es.Spec.Cron["tick"].Schedule, es.Spec.LogLevel = "", "loud" }), []runtime.Object{bus}, `
 Error components 0/2 workloads 0/1

@@ -21,7 +21,7 @@ func TestBus(t *testing.T) {
 		{"an EventBus", EventBus("shop", "b", WithToken("nats")), "EventBus shop/b t0ken", ""},
 		{"a ClusterEventBus reads the Secrets of the system", ClusterEventBus("b", WithToken("nats")), "ClusterEventBus b t0ken", ""},
 		{"a Secret is missing", EventBus("shop", "b", WithToken("x")), "",
-			`SecretNotFound EventBus shop/b: spec.jetStream.tokenFrom: key "token" of Secret shop/x: there is no such Secret`},
+			`SecretNotFound EventBus shop/b: spec.jetStream.tokenFrom: key "token" of Secret shop/x: there is no such Secret: create it, or correct the name`},
 		{"an embedded one whose servers are not made yet", ClusterEventBus("b", Embedded), "",
 			"BusNotReady ClusterEventBus b: spec.embedded: its servers are not made yet"},
 		{"an embedded one", EventBus("shop", "e", Embedded), "EventBus shop/e tls://eventbus-e-0.eventbus-e.shop.svc:4222 hunter2", ""},

@@ -103,7 +103,7 @@ keep
 `},
 		{"a Secret of the bus is missing", EventSource("shop", "es", WithBus("b"), WithCron("tick")),
 			[]runtime.Object{EventBus("shop", "b", WithToken("nats"))}, `
-BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.jetStream.tokenFrom: key "token" of Secret shop/nats: there is no such Secret
+BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.jetStream.tokenFrom: key "token" of Secret shop/nats: there is no such Secret: create it, or correct the name
 bus "EventBus shop/b" False BusNotReady
 keep
 `},
@@ -111,7 +111,7 @@ keep
 			[]runtime.Object{EventBus("shop", "b")}, `
 source cron tick to EventBus shop/b
 EventBus shop/b
-SecretNotFound: spec.kafka[orders].saslPasswordFrom: key "password" of Secret shop/kafka: there is no such Secret
+SecretNotFound: spec.kafka[orders].saslPasswordFrom: key "password" of Secret shop/kafka: there is no such Secret: create it, or correct the name
 bus "EventBus shop/b" True 
 keep
 `},
@@ -123,7 +123,7 @@ bus "EventBus shop/b" True
 `},
 		{"a key of a Secret is missing", EventSource("shop", "es", WithBus("b"), WithKafka("orders", "kafka")),
 			[]runtime.Object{EventBus("shop", "b"), &corev1.Secret{ObjectMeta: Secret("shop", "kafka").ObjectMeta}}, `
-SecretNotFound: spec.kafka[orders].saslPasswordFrom: key "password" of Secret shop/kafka: the Secret has no such key
+SecretNotFound: spec.kafka[orders].saslPasswordFrom: key "password" of Secret shop/kafka: the Secret has no such key: add it, or correct the key
 bus "EventBus shop/b" True 
 keep
 `},

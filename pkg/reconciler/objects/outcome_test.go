@@ -60,7 +60,7 @@ func TestBusOfAnOutcome(t *testing.T) {
 		{"and the other way round", EventBus("shop", "b"), map[string]workload.State{"a": {Bus: reached}, "b": {Bus: away}},
 			v1alpha1.Bad("Unreachable", "b: EventBus shop/b: dial nats.nats:4222: refused")},
 		{"a bus that cannot be used is none", EventBus("shop", "b", WithToken("missing")), map[string]workload.State{"a": {Bus: reached}}, v1alpha1.Bad("BusNotReady",
-			`spec.eventBus: EventBus shop/b cannot be used: spec.jetStream.tokenFrom: key "token" of Secret shop/missing: there is no such Secret`)},
+			`spec.eventBus: EventBus shop/b cannot be used: spec.jetStream.tokenFrom: key "token" of Secret shop/missing: there is no such Secret: create it, or correct the name`)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if diff := cmp.Diff(tt.want, outcome(t, tt.bus, tt.states).Bus()); diff != "" {

@@ -57,11 +57,11 @@ func (s *scope) options() plan.Options {
 func (s *scope) value(namespace, name, key string) (string, error) {
 	secret := s.secret(namespace, name)
 	if secret == nil {
-		return "", errors.New("there is no such Secret")
+		return "", errors.New("there is no such Secret: create it, or correct the name")
 	}
 	value, ok := secret.Data[key]
 	if !ok {
-		return "", errors.New("the Secret has no such key")
+		return "", errors.New("the Secret has no such key: add it, or correct the key")
 	}
 	return string(value), nil
 }

@@ -108,7 +108,7 @@ SubscribersReady False SinkNotResolved: spec.subscribers[0].sink: Service shop/d
 `},
 		{"no Secret of the bus", Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", sink)), []runtime.Object{EventBus("shop", "b", WithToken("nats")), orders}, `
 Error components 1/2 workloads 0/1
-BusReady False BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.jetStream.tokenFrom: key "token" of Secret shop/nats: there is no such Secret
+BusReady False BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.jetStream.tokenFrom: key "token" of Secret shop/nats: there is no such Secret: create it, or correct the name
 InputsResolved True
 SubscribersReady Unknown BusNotReady: no subscriber runs until the bus can be used
 `},
