@@ -13,6 +13,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
+	"knative.dev/pkg/apis"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	secret "knative.dev/pkg/client/injection/kube/informers/core/v1/secret/filtered"
 	filtered "knative.dev/pkg/client/injection/kube/informers/factory/filtered"
@@ -41,7 +43,7 @@ const (
 	// backoffMin and backoffMax bound how soon what failed is tried again.
 	backoffMin = 200 * time.Millisecond
 	backoffMax = 10 * time.Second
-	// retry is when to look again for what is missing, and refresh when all is well.
+	// retry is when to look again for what is missing, or may be mended in a Secret, and refresh when all is well.
 	retry   = 3 * time.Second
 	refresh = 30 * time.Second
 )
@@ -76,8 +78,10 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 	impl.Tracker = tracker.New(func(types.NamespacedName) { soon(nil) }, controller.GetTrackerLease(ctx))
 	r.objects = objects.NewReader(context.WithValue(ctx, kubeclient.Key{}, kubernetes.Interface(r.secrets)), impl.Tracker)
 
-	for _, informer := range []cache.SharedIndexInformer{eventSources.Informer(), eventBuses.Informer(), clusterEventBuses.Informer()} {
+	_, _ = eventSources.Informer().AddEventHandler(specChanged(soon))
+	for _, informer := range []cache.SharedIndexInformer{eventBuses.Informer(), clusterEventBuses.Informer()} {
 		_, _ = informer.AddEventHandler(specChanged(soon))
+		_, _ = informer.AddEventHandler(fails(soon))
 	}
 	for _, selector := range ctx.Value(filtered.LabelKey{}).([]string) {
 		_, _ = secret.Get(ctx, selector).Informer().AddEventHandler(cache.FilteringResourceEventHandler{
@@ -109,4 +113,17 @@ func specChanged(do func(any)) cache.ResourceEventHandler {
 			do(after)
 		}
 	}}
+}
+
+// fails calls do for a bus that ceases to be ready. Its reconciler, which looks often, may have seen that a Secret has changed.
+func fails(do func(any)) cache.ResourceEventHandler {
+	return cache.ResourceEventHandlerFuncs{UpdateFunc: func(before, after any) {
+		if isReady(before.(duckv1.KRShaped)) && !isReady(after.(duckv1.KRShaped)) {
+			do(after)
+		}
+	}}
+}
+
+func isReady(bus duckv1.KRShaped) bool {
+	return bus.GetStatus().GetCondition(apis.ConditionReady).IsTrue()
 }

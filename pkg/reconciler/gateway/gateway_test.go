@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgotesting "k8s.io/client-go/testing"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
 	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
 	secret "knative.dev/pkg/client/injection/kube/informers/core/v1/secret/filtered"
 	"knative.dev/pkg/configmap"
@@ -25,6 +26,7 @@ import (
 	"knative.dev/pkg/system"
 	"knative.dev/pkg/tracker"
 
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	eventsclient "github.com/openfunction/events/pkg/client/injection/client/fake"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
@@ -405,6 +407,39 @@ func TestWhatIsWatched(t *testing.T) {
 	}
 	w.Tracker.OnChanged(Addressable("a", "svc", ""))
 	wantReconciled(nil, nil)
+}
+
+// TestABusThatFails is looked at soon, and again and again: what is wrong may be mended in a Secret, which is not watched.
+func TestABusThatFails(t *testing.T) {
+	calls := 0
+	h := fails(func(any) { calls++ })
+	good, bad := EventBus("a", "b"), EventBus("a", "b", Waiting)
+	for _, tt := range []struct {
+		name          string
+		before, after *v1alpha1.EventBus
+		want          int
+	}{
+		{"ceases to be ready", good, bad, 1},
+		{"becomes ready", bad, good, 0},
+		{"stays ready", good, good, 0},
+		{"does not become ready", bad, bad, 0},
+		{"is not known to be ready", &v1alpha1.EventBus{}, bad, 0},
+	} {
+		calls = 0
+		if h.OnUpdate(tt.before, tt.after); calls != tt.want {
+			t.Errorf("a bus that %s: %d calls, want %d", tt.name, calls, tt.want)
+		}
+	}
+	for _, tt := range []struct {
+		bus  runtime.Object
+		want string
+	}{
+		{good, "later"}, {bad, "soon"}, {ClusterEventBus("b"), "later"}, {ClusterEventBus("b", Unreachable), "soon"},
+	} {
+		if pass := newWorld(t, tt.bus).reconcile(); pass.Err != nil || pass.Again != tt.want {
+			t.Errorf("Reconcile with the status %v: %v, and again %s, want %s", tt.bus.(duckv1.KRShaped).GetStatus().Conditions, pass.Err, pass.Again, tt.want)
+		}
+	}
 }
 
 func TestSpecChanged(t *testing.T) {
