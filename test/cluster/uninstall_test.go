@@ -3,7 +3,9 @@
 package cluster
 
 import (
+	"encoding/base64"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -32,6 +34,29 @@ apiVersion: events.openfunction.io/v1alpha1
 kind: ClusterEventBus
 metadata: {name: common}
 spec: {jetStream: {url: "nats://js.default:4222"}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventBus
+metadata: {name: own, namespace: shop}
+spec: {embedded: {}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: ClusterEventBus
+metadata: {name: common-own}
+spec: {embedded: {}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: web-on-own, namespace: shop}
+spec: {eventBus: own, http: {posted: {}}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: Trigger
+metadata: {name: on-own, namespace: shop}
+spec:
+  eventBus: own
+  inputs: {posted: {eventSource: web-on-own, event: posted}}
+  subscribers: [{condition: posted, sink: {uri: %[1]q}}]
 ---
 apiVersion: events.openfunction.io/v1alpha1
 kind: EventSource
@@ -74,7 +99,7 @@ func TestE2EUninstall(t *testing.T) {
 		{"the documented commands", uninstalling(t), true},
 		{"the release alone, while nothing of it runs", []string{
 			"kubectl -n openfunction delete deployment --all",
-			"kubectl -n openfunction wait --for=delete pod --all --timeout=90s",
+			"kubectl -n openfunction wait --for=delete pod -l pod-template-hash --timeout=90s",
 			"kubectl delete --ignore-not-found -f release/openfunction-events.yaml",
 		}, false},
 	} {
@@ -85,7 +110,9 @@ func TestE2EUninstall(t *testing.T) {
 				t.Fatalf("subscriptions on the broker: %q, want those of two sinks and of a Trigger", got)
 			}
 			i.gatewaysReadOneSecret()
-			i.nothingForbidden()
+			i.serversReadNothing()
+			i.nothingSaid(i.password("shop", "eventbus-own"), i.password("openfunction", "clustereventbus-common-own"))
+			i.nothingHolds()
 			i.collectorKnowsKinds()
 			begin := time.Now()
 			for _, command := range tt.commands {
@@ -96,7 +123,10 @@ func TestE2EUninstall(t *testing.T) {
 			if took := time.Since(begin); took > 2*time.Minute {
 				t.Errorf("uninstalled after %s, want 2 minutes at most", took)
 			}
-			i.nothingLeft()
+			// What every namespace has, and a volume, which holds events.
+			i.nothingLeft("configmap/kube-root-ca.crt", "serviceaccount/default", "persistentvolumeclaim/data-eventbus-own-0")
+			i.Kubectl("-n", "shop", "delete", "pvc", "-l", "events.openfunction.io/bus=own,app.kubernetes.io/component=eventbus", "--timeout=30s")
+			i.nothingLeft("configmap/kube-root-ca.crt", "serviceaccount/default")
 			got := consumers(t, js)
 			if tt.brokers && len(got) > 0 {
 				t.Errorf("subscriptions on the broker: %q, want none", got)
@@ -163,9 +193,10 @@ func (i *installation) flowsOn(objects string, s *sink) {
 	})
 	took := i.ready(time.Minute, "-n", "shop", "eb,ceb,es,tg")
 	i.t.Logf("all is ready after %s", took.Round(10*time.Millisecond))
-	body := unique()
+	body, other := unique(), unique()
 	i.posts("shop/web/posted", body, http.StatusAccepted)
-	i.eventually(10*time.Second, "the event at the sink", func() error { return s.missing(body) })
+	i.posts("shop/web-on-own/posted", other, http.StatusAccepted)
+	i.eventually(30*time.Second, "the events at the sink", func() error { return s.missing(body, other) })
 }
 
 // gatewaysReadOneSecret asks the API server what the accounts of gateways may do.
@@ -174,6 +205,7 @@ func (i *installation) gatewaysReadOneSecret() {
 	for account, secret := range map[string]string{
 		"openfunction:events-gateway":                "events-gateway-plan",
 		"shop:trigger-either":                        "trigger-either",
+		"shop:trigger-on-own":                        "trigger-on-own",
 		"shop:eventsource-clock-cron-tick":           "eventsource-clock-cron-tick",
 		"shop:eventsource-clock-with-sink-cron-tick": "eventsource-clock-with-sink-cron-tick",
 	} {
@@ -199,44 +231,96 @@ func (i *installation) may(account string) []string {
 	return slices.DeleteFunc(list(account), func(line string) bool { return slices.Contains(everybody, line) })
 }
 
-// nothingForbidden wants no process of ours to try what it may not do.
-func (i *installation) nothingForbidden() {
+// serversReadNothing wants the servers of embedded buses to have no account to ask the API server with.
+func (i *installation) serversReadNothing() {
 	i.t.Helper()
+	mounts := i.Kubectl("get", "pods", "-A", "-l", "events.openfunction.io/bus", "-o",
+		`jsonpath={range .items[*]}{.metadata.name}{range .spec.volumes[*]} {.name}{end}{"\n"}{end}`)
+	if want := "clustereventbus-common-own-0 data access\neventbus-own-0 data access\n"; mounts != want {
+		i.t.Errorf("volumes of the servers:\n%swant\n%s", mounts, want)
+	}
+}
+
+// password is what the controller made up for the servers of an embedded bus.
+func (i *installation) password(namespace, secret string) string {
+	i.t.Helper()
+	password, err := base64.StdEncoding.DecodeString(i.Kubectl("-n", namespace, "get", "secret", secret, "-o", "jsonpath={.data.password}"))
+	if err != nil || len(password) < 16 {
+		i.t.Fatalf("the password of %s is %q (%v)", secret, password, err)
+	}
+	return string(password)
+}
+
+// nothingSaid wants no process of ours to say that it tried what it may not do, nor a password, which no object but Secrets may have either.
+func (i *installation) nothingSaid(passwords ...string) {
+	i.t.Helper()
+	look := func(where, text string, words ...string) {
+		i.t.Helper()
+		for line := range strings.Lines(text) {
+			if slices.ContainsFunc(words, func(word string) bool { return strings.Contains(line, word) }) {
+				i.t.Errorf("%s: %s", where, line)
+			}
+		}
+	}
 	pods := i.Kubectl("get", "pods", "-A", "-l", "app.kubernetes.io/name=openfunction-events", "-o",
 		`jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{"\n"}{end}`)
 	for line := range strings.Lines(pods) {
 		pod := strings.Fields(line)
-		for said := range strings.Lines(i.Kubectl("-n", pod[0], "logs", pod[1])) {
-			if strings.Contains(strings.ToLower(said), "forbidden") {
-				i.t.Errorf("pod %s says %s", pod[1], said)
-			}
-		}
+		look("log of pod "+pod[1], i.Kubectl("-n", pod[0], "logs", pod[1]), append(passwords, "forbidden", "Forbidden")...)
+	}
+	kinds := slices.DeleteFunc(i.kinds(true), func(kind string) bool { return kind == "secrets" })
+	look("an object", i.Kubectl("get", strings.Join(kinds, ","), "-A", "-o", "yaml"), passwords...)
+}
+
+// kinds are all that the API server can list, in namespaces or not.
+func (i *installation) kinds(namespaced bool) []string {
+	i.t.Helper()
+	return strings.Fields(i.Kubectl("api-resources", "--verbs=list", "-o", "name", fmt.Sprintf("--namespaced=%t", namespaced)))
+}
+
+// nothingHolds wants no finalizer on anything that we made or declared, which could hold up its deletion; those of volumes are the cluster's.
+func (i *installation) nothingHolds() {
+	i.t.Helper()
+	held := i.Kubectl("get", "-A", "-l", "app.kubernetes.io/managed-by=events-controller", "-o",
+		`jsonpath={range .items[?(@.metadata.finalizers)]}{.kind} {.metadata.name} {.metadata.finalizers}{"\n"}{end}`,
+		"deployments,statefulsets,pods,services,secrets,serviceaccounts,roles,rolebindings,poddisruptionbudgets")
+	held += i.Kubectl("get", "-A", "eb,ceb,es,tg", "-o", `jsonpath={range .items[?(@.metadata.finalizers)]}{.kind} {.metadata.name} {.metadata.finalizers}{"\n"}{end}`)
+	if held != "" {
+		i.t.Errorf("finalizers:\n%s", held)
 	}
 }
 
-// nothingLeft waits until the cluster has nothing that we installed or made.
-func (i *installation) nothingLeft() {
+// nothingLeft waits until the cluster has nothing that we installed or made but these, and the namespace of the objects is as if it were new.
+func (i *installation) nothingLeft(but ...string) {
 	i.t.Helper()
 	i.eventually(time.Minute, "the end of what we made", func() error {
-		labelled, err := i.Try("get", "-A", "-l", "app.kubernetes.io/name=openfunction-events", "-o", "name",
-			"deployments,replicasets,pods,secrets,serviceaccounts,roles,rolebindings,configmaps,services,poddisruptionbudgets,networkpolicies,"+
-				"horizontalpodautoscalers,clusterroles,clusterrolebindings,validatingwebhookconfigurations,mutatingwebhookconfigurations,"+
-				"customresourcedefinitions,namespaces")
+		isEvents := func(kind string) bool { return kind == "events" || kind == "events.events.k8s.io" } // They say what was.
+		inNamespaces := strings.Join(slices.DeleteFunc(i.kinds(true), isEvents), ",")
+		all := inNamespaces + "," + strings.Join(i.kinds(false), ",")
+		labelled, err := i.Try("get", "-A", "-l", "app.kubernetes.io/name=openfunction-events", "-o", "name", all)
 		if err != nil {
 			return err
 		}
-		names, err := i.Try("get", "-o", "name", "customresourcedefinitions,namespaces,clusterroles,clusterrolebindings,"+
-			"validatingwebhookconfigurations,mutatingwebhookconfigurations")
+		inShop, err := i.Try("get", "-n", "shop", "-o", "name", inNamespaces)
 		if err != nil {
 			return err
 		}
-		for name := range strings.Lines(names) {
+		named, err := i.Try("get", "-A", "-o", "name", all)
+		if err != nil {
+			return err
+		}
+		left := map[string]bool{}
+		for name := range strings.Lines(labelled + inShop) {
+			left[strings.TrimSpace(name)] = true
+		}
+		for name := range strings.Lines(named) {
 			if strings.Contains(name, "openfunction") {
-				labelled += name
+				left[strings.TrimSpace(name)] = true
 			}
 		}
-		if labelled != "" {
-			return fmt.Errorf("there still is\n%s", labelled)
+		maps.DeleteFunc(left, func(name string, _ bool) bool { return slices.Contains(but, name) })
+		if len(left) > 0 {
+			return fmt.Errorf("there still is %q", slices.Sorted(maps.Keys(left)))
 		}
 		return nil
 	})
