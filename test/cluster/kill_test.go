@@ -241,7 +241,7 @@ func (i *installation) leader() string {
 	return found[1]
 }
 
-// load posts events, 200 a second, each of them again and again until it is taken. The connections are kept.
+// load posts events, each of them again and again until it is taken. The connections are kept.
 type load struct {
 	url     string
 	client  http.Client
@@ -257,8 +257,11 @@ type load struct {
 }
 
 // load starts a load that goes on until it is stopped or the test ends.
-func (i *installation) load(path string) *load {
-	const rate, workers = 200, 20
+func (i *installation) load(path string) *load { return i.loadOf(200, path) }
+
+// loadOf starts a load of so many events in a second.
+func (i *installation) loadOf(rate int, path string) *load {
+	const workers = 20
 	l := &load{url: i.ingress() + path}
 	l.client = http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: workers}}
 	ctx, cancel := context.WithCancel(i.t.Context())
@@ -266,7 +269,7 @@ func (i *installation) load(path string) *load {
 	ids := make(chan string)
 	l.posting.Go(func() {
 		defer close(ids)
-		tick := time.NewTicker(time.Second / rate)
+		tick := time.NewTicker(time.Second / time.Duration(rate))
 		defer tick.Stop()
 		for n := 0; ctx.Err() == nil; n++ {
 			ids <- strconv.Itoa(n)

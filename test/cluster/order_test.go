@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,19 +20,29 @@ import (
 // TestE2EOrder applies objects in any order, lets what they refer to come, go and move, and wants them to follow by themselves.
 func TestE2EOrder(t *testing.T) {
 	i := install(t)
-	nats, js := servers.NATSStreaming(t), servers.JetStream(t)
+	nats := servers.NATSStreaming(t)
 	i.forwardService("default", "nats", "4222", strings.TrimPrefix(nats.URL(), "nats://"))
-	i.forwardService("default", "js", "4222", strings.TrimPrefix(js.URL(), "nats://"))
 	s := newSink(t)
 	gateway := i.pods("openfunction", "app.kubernetes.io/component=gateway")
 
-	for n, tt := range orders {
-		t.Run(tt.name, func(t *testing.T) { i.in(t).applies(fmt.Sprintf("order-%d", n), tt.sinkKind, tt.steps, s) })
+	k := newKeeper(t, i)
+	if !t.Run("a Secret comes piece by piece", func(t *testing.T) { k.in(t).comes() }) {
+		return
 	}
-	t.Run("a sink moves", func(t *testing.T) { i.in(t).sinkMoves("order-0") })
+	k.rotates() // which takes a minute
+	for n, tt := range orders {
+		t.Run(tt.name, func(t *testing.T) {
+			i.in(t).soon(func(try int) time.Duration {
+				return i.in(t).applies(fmt.Sprintf("order-%d-%d", n, try), tt.sinkKind, tt.steps, s)
+			})
+		})
+	}
+	t.Run("a sink moves", func(t *testing.T) { i.in(t).sinkMoves("order-0-0") })
 	t.Run("an EventSource of another namespace allows and forbids", func(t *testing.T) { i.in(t).allows() })
-	t.Run("a Secret comes later", func(t *testing.T) { i.in(t).secretComes() })
 	t.Run("http events come and go", func(t *testing.T) { i.in(t).routesChange() })
+	t.Run("Knative's controllers find where to send to", func(t *testing.T) { i.in(t).resolves("order-0-0") })
+	t.Run("a Secret has changed while events passed", func(t *testing.T) { k.in(t).rotated() })
+	t.Run("what was written before an upgrade says what to change", func(t *testing.T) { i.in(t).upgrades() })
 
 	if got := i.pods("openfunction", "app.kubernetes.io/component=gateway"); got != gateway {
 		t.Errorf("the shared gateway was %s and is %s", gateway, got)
@@ -73,10 +84,28 @@ const (
 		subscribers: [{condition: posted || tick, sink: {ref: %s}}]}}`
 )
 
-// applies applies the pieces one after the other to a namespace of their own.
-func (i *installation) applies(namespace, sinkKind string, steps []step, s *sink) {
+// soon tries something, and wants what it returns, how long an object took to be ready, to be five seconds at most. A machine that others use
+// may stop for seconds: so it may be tried three times, with objects that are new each time.
+func (i *installation) soon(try func(n int) time.Duration) {
+	i.t.Helper()
+	const want, tries = 5 * time.Second, 3
+	for n := range tries {
+		took := try(n)
+		i.t.Logf("all is ready %s after the last piece", took.Round(10*time.Millisecond))
+		if took <= want {
+			return
+		}
+	}
+	i.t.Errorf("in none of %d tries it was ready within %s", tries, want)
+}
+
+// applies applies the pieces one after the other to a namespace of their own. It returns how long after the last one all was ready.
+func (i *installation) applies(namespace, sinkKind string, steps []step, s *sink) time.Duration {
 	i.t.Helper()
 	i.Kubectl("create", "namespace", namespace)
+	if sinkKind == knative && steps[0].piece == "trigger" { // the kind comes with the sink, also when this is tried again
+		i.Kubectl("delete", "crd", "services.serving.knative.dev", "--ignore-not-found")
+	}
 	pieces := map[string]func(){
 		"bus":         func() { i.applyIn(namespace, orderBus) },
 		"eventsource": func() { i.applyIn(namespace, orderEventSource) },
@@ -93,17 +122,47 @@ func (i *installation) applies(namespace, sinkKind string, steps []step, s *sink
 	for n, step := range steps {
 		pieces[step.piece]()
 		if step.reason != "" {
-			i.says(10*time.Second, namespace, "tg/t", "False "+step.reason+" Error")
+			i.says(20*time.Second, namespace, "tg/t", "False "+step.reason+" Error")
 		}
 		if n == 0 && step.piece == "trigger" {
 			i.quiet()
+			i.told(namespace, "t", "Warning "+step.reason) // once, in ten seconds of trying
 		}
 	}
-	took := i.ready(8*time.Second, "-n", namespace, "eb/default", "es/es", "tg/t")
-	i.t.Logf("all is ready %s after the last piece", took.Round(10*time.Millisecond))
+	took := i.ready(time.Minute, "-n", namespace, "eb/default", "es/es", "tg/t")
+	if steps[0].piece == "trigger" {
+		i.told(namespace, "t", "Warning "+steps[0].reason, "Normal Ready")
+	}
 	body := unique()
 	i.posts(namespace+"/es/posted", body, http.StatusAccepted)
-	i.eventually(10*time.Second, "the event at the sink", func() error { return s.missing(body) })
+	i.eventually(30*time.Second, "the event at the sink", func() error { return s.missing(body) })
+	return took
+}
+
+// told wants these Kubernetes Events about a Trigger, each once, and besides them at most some about what was still to come.
+func (i *installation) told(namespace, trigger string, want ...string) {
+	i.t.Helper()
+	i.eventually(20*time.Second, "Kubernetes Events of "+trigger, func() error {
+		all, err := i.Try("-n", namespace, "get", "events", "--field-selector=involvedObject.kind=Trigger,involvedObject.name="+trigger,
+			"--sort-by=.metadata.name", "-o", `jsonpath={range .items[*]}{.count} x {.type} {.reason}: {.message}{"\n"}{end}`)
+		if err != nil {
+			return err
+		}
+		var told []string
+		for line := range strings.Lines(all) {
+			what, _, _ := strings.Cut(line, ":")
+			what, once := strings.CutPrefix(what, "1 x ")
+			if !once || slices.Contains(told, what) {
+				i.t.Fatalf("more than once:\n%s", all)
+			}
+			told = append(told, what)
+		}
+		told = slices.DeleteFunc(told, func(what string) bool { return strings.HasPrefix(what, "Normal") && what != "Normal Ready" })
+		if !slices.Equal(told, want) {
+			return fmt.Errorf("got %q, want %q", all, want)
+		}
+		return nil
+	})
 }
 
 // quiet wants the controller to keep its patience in the log, while something is missing.
@@ -164,14 +223,14 @@ func (i *installation) allows() {
 	i.eventually(10*time.Second, "the event at the witness", func() error { return witness.missing(forbidden[0]) })
 
 	i.Kubectl("-n", "owner", "patch", "es", "es", "--type=merge", "-p", fmt.Sprintf(allowed, `["guest"]`))
-	took := i.says(8*time.Second, "guest", "tg/t", "True  Running")
+	took := i.says(30*time.Second, "guest", "tg/t", "True  Running")
 	i.t.Logf("ready %s after it was allowed", took.Round(10*time.Millisecond))
 	body := unique()
 	i.posts("owner/es/posted", body, http.StatusAccepted)
 	i.eventually(10*time.Second, "the event at the guest", func() error { return s.missing(body) })
 
 	i.Kubectl("-n", "owner", "patch", "es", "es", "--type=merge", "-p", fmt.Sprintf(allowed, "[]"))
-	took = i.says(8*time.Second, "guest", "tg/t", "False NotAllowed Error")
+	took = i.says(30*time.Second, "guest", "tg/t", "False NotAllowed Error")
 	i.eventually(20*time.Second, "the end of the workload", func() error {
 		out, err := i.Try("-n", "guest", "get", "deployment,pod", "-o", "name")
 		if err == nil && out != "" {
@@ -189,22 +248,6 @@ func (i *installation) allows() {
 	}
 }
 
-func (i *installation) secretComes() {
-	i.t.Helper()
-	i.Kubectl("create", "namespace", "secretive")
-	i.applyIn("secretive", `{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: default},
-		spec: {jetStream: {url: "nats://js.default:4222", tokenFrom: {name: nats, key: token}}}}`)
-	i.applyIn("secretive", orderEventSource)
-	i.says(10*time.Second, "secretive", "eb/default", "False SecretNotFound Error")
-	i.says(10*time.Second, "secretive", "es/es", "False BusNotReady Error")
-	if got := i.Kubectl("-n", "secretive", "get", "es", "es", "-o", "jsonpath={.status.message}"); !strings.Contains(got, "there is no such Secret") {
-		i.t.Errorf("the EventSource says %q, want what its bus lacks", got)
-	}
-	i.Kubectl("-n", "secretive", "create", "secret", "generic", "nats", "--from-literal=token=t0ken")
-	took := i.ready(8*time.Second, "-n", "secretive", "eb/default", "es/es")
-	i.t.Logf("ready %s after the Secret", took.Round(10*time.Millisecond))
-}
-
 // routesChange adds and removes events while another one is posted to all the time.
 func (i *installation) routesChange() {
 	i.t.Helper()
@@ -212,17 +255,17 @@ func (i *installation) routesChange() {
 	i.applyIn("web", orderBus)
 	i.applyIn("web", `{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: other}, spec: {http: {steady: {}}}}`)
 	i.applyIn("web", `{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: es}, spec: {http: {steady: {}}}}`)
-	i.ready(8*time.Second, "-n", "web", "eb/default", "es/es", "es/other")
+	i.ready(30*time.Second, "-n", "web", "eb/default", "es/es", "es/other")
 	check := i.postAlways("web/es/steady", "web/other/steady")
 	for range 5 {
 		i.Kubectl("-n", "web", "patch", "es", "es", "--type=merge", "-p", `{"spec": {"http": {"new": {}}}}`)
-		took := i.ready(8*time.Second, "-n", "web", "es/es", "es/other")
+		took := i.ready(30*time.Second, "-n", "web", "es/es", "es/other")
 		begin := time.Now()
 		i.answers(2*time.Second, "web/es/new", http.StatusAccepted)
 		i.t.Logf("ready within %s, served %s later", took.Round(10*time.Millisecond), time.Since(begin).Round(time.Millisecond))
 
 		i.Kubectl("-n", "web", "patch", "es", "es", "--type=merge", "-p", `{"spec": {"http": {"new": null}}}`)
-		i.ready(8*time.Second, "-n", "web", "es/es", "es/other")
+		i.ready(30*time.Second, "-n", "web", "es/es", "es/other")
 		begin = time.Now()
 		i.answers(3*time.Second, "web/es/new", http.StatusNotFound)
 		i.t.Logf("gone %s after it was ready", time.Since(begin).Round(time.Millisecond))
@@ -328,6 +371,10 @@ func (i *installation) answers(within time.Duration, path string, want int) {
 
 // post sends an event in binary mode.
 func post(url, body string) (status int, err error) {
+	return postWith(&http.Client{Timeout: 10 * time.Second}, url, body)
+}
+
+func postWith(client *http.Client, url, body string) (status int, err error) {
 	r, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
 	if err != nil {
 		return 0, err
@@ -337,7 +384,6 @@ func post(url, body string) (status int, err error) {
 	} {
 		r.Header.Set(name, value)
 	}
-	client := http.Client{Timeout: 10 * time.Second}
 	answer, err := client.Do(r)
 	if err != nil {
 		return 0, err

@@ -19,6 +19,7 @@ type JetStreamServer struct {
 	scheme  string
 	address string
 	dir     string
+	tls     string // a directive, empty without
 	process *Process
 }
 
@@ -42,7 +43,8 @@ func JetStreamTLS(t testing.TB, a *Authority, directives ...string) *JetStreamSe
 			t.Fatal(err)
 		}
 	}
-	s.configure(append(directives, fmt.Sprintf("tls { cert_file: %q, key_file: %q, timeout: 10 }", cert, key)))
+	s.tls = fmt.Sprintf("tls { cert_file: %q, key_file: %q, timeout: 10 }", cert, key)
+	s.configure(directives)
 	s.Start()
 	return s
 }
@@ -67,7 +69,7 @@ func (s *JetStreamServer) config() string { return filepath.Join(s.dir, "server.
 
 func (s *JetStreamServer) configure(directives []string) {
 	s.t.Helper()
-	lines := append([]string{fmt.Sprintf("listen: %q", s.address), fmt.Sprintf("jetstream { store_dir: %q }", s.dir)}, directives...)
+	lines := append([]string{fmt.Sprintf("listen: %q", s.address), fmt.Sprintf("jetstream { store_dir: %q }", s.dir), s.tls}, directives...)
 	if err := os.WriteFile(s.config(), []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		s.t.Fatal(err)
 	}
