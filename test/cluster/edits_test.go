@@ -330,10 +330,10 @@ func (e *edited) deleteChildren() {
 	e.flows()
 }
 
-// touch annotates all objects, and wants nothing to be written but that, and no Deployment to have been changed ever.
+// touch annotates all objects, and wants nothing to be written or told but that, and no Deployment to have been changed ever.
 func (e *edited) touch() {
 	e.t.Helper()
-	before, writes := e.children(), e.writes()
+	before, writes, events := e.children(), e.writes(), e.events()
 	for _, kind := range []string{"eventbuses", "eventsources", "triggers"} {
 		e.Kubectl("annotate", kind, "--all", "touched=yes")
 	}
@@ -350,11 +350,25 @@ func (e *edited) touch() {
 	if diff := cmp.Diff(want, got); diff != "" {
 		e.t.Errorf("writes (-want, +got):\n%s", diff)
 	}
+	if diff := cmp.Diff(events, e.events()); diff != "" {
+		e.t.Errorf("Kubernetes Events (-before, +after):\n%s", diff)
+	}
 	for name, c := range e.children() {
 		if c.Kind == "Deployment" && c.Metadata.Generation != 1 {
 			e.t.Errorf("%s has generation %d, want 1", name, c.Metadata.Generation)
 		}
 	}
+}
+
+// events are the Kubernetes Events about declared objects, and how often each was told.
+func (e *edited) events() string {
+	e.t.Helper()
+	all := e.Kubectl("get", "events", "-A", "--field-selector=involvedObject.apiVersion=events.openfunction.io/v1alpha1", "--sort-by=.metadata.name", "-o",
+		`jsonpath={range .items[*]}{.count} x {.involvedObject.kind} {.involvedObject.name}: {.reason}{"\n"}{end}`)
+	if !strings.Contains(all, "Trigger orders: Ready") {
+		e.t.Fatalf("nothing tells that a Trigger is ready:\n%s", all)
+	}
+	return all
 }
 
 var written = regexp.MustCompile(`(?m)^apiserver_request_total\{.*resource="(\w+)".*,subresource="(\w*)",verb="(POST|PUT|PATCH|APPLY|DELETE)".*\} (\S+)$`)
