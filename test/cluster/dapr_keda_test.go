@@ -284,7 +284,7 @@ func (i *installation) keepsSecrets() {
 		})
 	}
 	for _, kind := range []string{
-		daprKind, kedaKind, "deployments", "replicasets", "pods", "events", "configmaps", "roles", "eventbuses", "eventsources", "triggers",
+		daprKind, kedaKind, "deployments", "replicasets", "statefulsets", "controllerrevisions", "services", "pods", "events", "configmaps", "roles", "eventbuses", "eventsources", "triggers",
 	} {
 		if strings.Contains(i.Kubectl("get", kind, "-A", "-o", "yaml"), password) {
 			i.t.Errorf("a password is in the %s", kind)
