@@ -1,14 +1,16 @@
 // Command crd finishes the CustomResourceDefinitions that controller-gen wrote, and names their files as config/ does.
 //
 // It makes nullable what users can leave empty in YAML by mistake: the values of maps, the items of lists, and what is required. A null
-// then reaches admission, whose answer says what to write, where the API server would drop it in silence or speak of types. And it refuses
-// to write a field that nobody has described.
+// then reaches admission, whose answer says what to write, where the API server would drop it in silence or speak of types. It
+// bounds URIs and small numbers, since what the types cannot read must not get in even while admission is away. And it refuses to write a
+// field that nobody has described.
 package main
 
 import (
 	"bytes"
 	"fmt"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -71,6 +73,7 @@ func finish(name, to string) error {
 		schema := version.(object)["schema"].(object)["openAPIV3Schema"].(object)
 		describe(schema, "", &undescribed)
 		allowNull(schema["properties"].(object)["spec"].(object))
+		makeReadable(schema["properties"].(object)["spec"].(object))
 	}
 	if len(undescribed) > 0 {
 		return fmt.Errorf("without a doc comment: %s", strings.Join(undescribed, ", "))
@@ -125,6 +128,49 @@ func allowNull(schema object) {
 				below["nullable"] = true
 			}
 			allowNull(below)
+		}
+	}
+}
+
+// uri matches what net/url can parse: URIs of a host or opaque ones, and relative ones.
+var uri = func() string {
+	ip := `(h:){7}h|(h:){1,7}:|:((:h){1,7}|:)`
+	for n := 1; n <= 6; n++ {
+		ip += fmt.Sprintf(`|(h:){1,%d}(:h){1,%d}`, 7-n, n)
+	}
+	ip = strings.ReplaceAll(ip, "h", `[0-9A-Fa-f]{1,4}`)
+	const (
+		escape   = `%[0-9A-Fa-f]{2}`
+		char     = `([^%?#\x00-\x1f\x7f]|` + escape + `)`
+		userinfo = `([A-Za-z0-9._:~!$&'()*+,;=@-]|` + escape + `)*@`
+		name     = `[A-Za-z0-9._~!$&'()*+,;=\x{80}-\x{10FFFF}-]*`
+		scheme   = `[A-Za-z][A-Za-z0-9+.-]*:`
+		path     = `/(([^/%?#\x00-\x1f\x7f]|` + escape + `)` + char + `*)?`
+		opaque   = `([^/%?#\x00-\x1f\x7f]|` + escape + `)` + char + `*`
+		relative = `([^/:%?#\x00-\x1f\x7f]|` + escape + `)+(/` + char + `*)?`
+		rest     = `(\?[^#\x00-\x1f\x7f]*)?(#([^%\x00-\x1f\x7f]|` + escape + `)*)?`
+	)
+	host := `(` + name + `|\[(` + ip + `)(%25[A-Za-z0-9]+)?\])(:[0-9]*)?`
+	authority := `//(` + userinfo + `)?` + host + `(/` + char + `*)?`
+	return `^((` + scheme + `)?(` + authority + `|` + path + `)?|` + scheme + opaque + `|` + relative + `)` + rest + `$`
+}()
+
+// makeReadable bounds the values that the API server would take for the type, and Go would not.
+func makeReadable(schema object) {
+	properties, _ := schema["properties"].(object)
+	for name, field := range properties {
+		field := field.(object)
+		switch {
+		case name == "uri" && field["type"] == "string":
+			field["pattern"] = uri
+		case field["format"] == "int32": // which the API server does not look at
+			field["minimum"], field["maximum"] = math.MinInt32, math.MaxInt32
+		}
+		makeReadable(field)
+	}
+	for _, inner := range []string{"items", "additionalProperties"} {
+		if below, ok := schema[inner].(object); ok {
+			makeReadable(below)
 		}
 	}
 }

@@ -37,6 +37,12 @@ func (i *installation) upgrades() {
 			}
 		}
 	}
+	// The controller could not read any EventSource if there were this one.
+	_, err := i.TryInput(`{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {namespace: outdated, name: unreadable},
+  spec: {sink: {uri: "http://["}, http: {posted: {}}}}`, "create", "-f", "-")
+	if err := says(err, "spec.sink.uri"); err != nil {
+		i.t.Error(err)
+	}
 
 	i.Kubectl("apply", "-f", i.release)
 	i.Kubectl("-n", "openfunction", "wait", "--for=condition=Available", "--timeout=120s", "deployment/events-controller")
