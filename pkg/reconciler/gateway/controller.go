@@ -43,7 +43,7 @@ const (
 	// backoffMin and backoffMax bound how soon what failed is tried again.
 	backoffMin = 200 * time.Millisecond
 	backoffMax = 10 * time.Second
-	// retry is when to look again for what is missing, or may be mended in a Secret, and refresh when all is well.
+	// retry is when to look again for what is missing, or not known yet, and refresh when nothing is expected.
 	retry   = 3 * time.Second
 	refresh = 30 * time.Second
 )
@@ -115,15 +115,27 @@ func specChanged(do func(any)) cache.ResourceEventHandler {
 	}}
 }
 
-// fails calls do for a bus that ceases to be ready. Its reconciler, which looks often, may have seen that a Secret has changed.
+// fails calls do for a bus that is not ready, when that or the reason is news: its reconciler, which looks often, may have seen that a Secret
+// has changed.
 func fails(do func(any)) cache.ResourceEventHandler {
 	return cache.ResourceEventHandlerFuncs{UpdateFunc: func(before, after any) {
-		if isReady(before.(duckv1.KRShaped)) && !isReady(after.(duckv1.KRShaped)) {
+		was, is := ready(before.(duckv1.KRShaped)), ready(after.(duckv1.KRShaped))
+		if !is.IsTrue() && (is.Status != was.Status || is.Reason != was.Reason) {
 			do(after)
 		}
 	}}
 }
 
-func isReady(bus duckv1.KRShaped) bool {
-	return bus.GetStatus().GetCondition(apis.ConditionReady).IsTrue()
+// ready is the Ready condition of a bus, empty if it has none.
+func ready(bus duckv1.KRShaped) apis.Condition {
+	if c := bus.GetStatus().GetCondition(apis.ConditionReady); c != nil {
+		return *c
+	}
+	return apis.Condition{}
+}
+
+// waits tells whether it will soon be known if a bus is ready.
+func waits(bus duckv1.KRShaped) bool {
+	c := ready(bus)
+	return !c.IsTrue() && !c.IsFalse()
 }

@@ -98,7 +98,7 @@ func (r *reconciler) compile(ctx context.Context, p *pass) error {
 		return err
 	}
 	for _, o := range eventBuses {
-		p.waits = p.waits || !isReady(o)
+		p.waits = p.waits || waits(o)
 		p.addBus(r.objects.EventBus(ctx, o))
 	}
 	clusterEventBuses, err := r.clusterEventBuses.List(labels.Everything())
@@ -106,7 +106,7 @@ func (r *reconciler) compile(ctx context.Context, p *pass) error {
 		return err
 	}
 	for _, o := range clusterEventBuses {
-		p.waits = p.waits || !isReady(o)
+		p.waits = p.waits || waits(o)
 		p.addBus(r.objects.ClusterEventBus(ctx, o))
 	}
 	eventSources, err := r.eventSources.List(labels.Everything())

@@ -409,11 +409,12 @@ func TestWhatIsWatched(t *testing.T) {
 	wantReconciled(nil, nil)
 }
 
-// TestABusThatFails is looked at soon, and again and again: what is wrong may be mended in a Secret, which is not watched.
+// TestABusThatFails is looked at soon, and again when that has another reason: what is wrong may be mended in a Secret, which is not watched.
 func TestABusThatFails(t *testing.T) {
 	calls := 0
 	h := fails(func(any) { calls++ })
-	good, bad := EventBus("a", "b"), EventBus("a", "b", Waiting)
+	good, bad, worse := EventBus("a", "b"), EventBus("a", "b", Waiting), EventBus("a", "b", Unreachable)
+	other := EventBus("a", "b", Waiting, func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkWaiting("in other words") })
 	for _, tt := range []struct {
 		name          string
 		before, after *v1alpha1.EventBus
@@ -423,7 +424,9 @@ func TestABusThatFails(t *testing.T) {
 		{"becomes ready", bad, good, 0},
 		{"stays ready", good, good, 0},
 		{"does not become ready", bad, bad, 0},
-		{"is not known to be ready", &v1alpha1.EventBus{}, bad, 0},
+		{"says so in other words", bad, other, 0},
+		{"fails, and is looked at with another password", worse, bad, 1},
+		{"is not known to be ready", &v1alpha1.EventBus{}, bad, 1},
 	} {
 		calls = 0
 		if h.OnUpdate(tt.before, tt.after); calls != tt.want {
@@ -434,7 +437,7 @@ func TestABusThatFails(t *testing.T) {
 		bus  runtime.Object
 		want string
 	}{
-		{good, "later"}, {bad, "soon"}, {ClusterEventBus("b"), "later"}, {ClusterEventBus("b", Unreachable), "soon"},
+		{good, "later"}, {bad, "soon"}, {worse, "later"}, {ClusterEventBus("b"), "later"}, {ClusterEventBus("b", Waiting), "soon"},
 	} {
 		if pass := newWorld(t, tt.bus).reconcile(); pass.Err != nil || pass.Again != tt.want {
 			t.Errorf("Reconcile with the status %v: %v, and again %s, want %s", tt.bus.(duckv1.KRShaped).GetStatus().Conditions, pass.Err, pass.Again, tt.want)
