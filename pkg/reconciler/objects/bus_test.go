@@ -26,7 +26,7 @@ func TestBus(t *testing.T) {
 			"BusNotReady ClusterEventBus b: spec.embedded: its servers are not made yet"},
 		{"an embedded one", EventBus("shop", "e", Embedded), "EventBus shop/e tls://eventbus-e-0.eventbus-e.shop.svc:4222 hunter2", ""},
 		{"an invalid one", EventBus("shop", "b", WithURL("")), "",
-			"Invalid EventBus shop/b: spec.jetStream.url: is empty: write a URL such as nats://host:port, several separated by commas"},
+			"Invalid EventBus shop/b: spec.jetStream.url: is empty: write a URL such as nats://nats.default:4222, several separated by commas"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			ctx := NewWorld(t, tt.bus, Secret("shop", "nats"), Secret("", "nats"), Servers("shop", "eventbus-e")).Ctx

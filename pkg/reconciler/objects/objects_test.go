@@ -97,7 +97,7 @@ keep
 `},
 		{"a bus that is invalid by today's rules is none", EventSource("shop", "es", WithBus("b"), WithCron("tick")),
 			[]runtime.Object{EventBus("shop", "b", WithURL("ftp://x"))}, `
-BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.jetStream.url: "ftp://x" does not begin with a scheme that can be used (nats, tls, ws, wss): write for example nats://host:port
+BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.jetStream.url: "ftp://x" does not begin with a scheme that can be used (nats, tls, ws, wss): write for example nats://nats.default:4222
 bus "EventBus shop/b" False BusNotReady
 keep
 `},
