@@ -23,7 +23,7 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 )
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func eventually(t *testing.T, what string, check func() error) {
 	t.Helper()
