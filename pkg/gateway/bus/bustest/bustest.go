@@ -24,6 +24,8 @@ type Fixture struct {
 	// Stop ends the broker as hard as it can, kill -9 for a process; Start brings it back with the data it had.
 	// Both are nil when there is no broker that could go away.
 	Stop, Start func(t testing.TB)
+	// Outage is how long the broker is away in a case of its own; zero leaves that out.
+	Outage time.Duration
 }
 
 // patience bounds how long the suite waits for what must happen.
@@ -90,6 +92,9 @@ func cases(f Fixture) []testCase {
 			testCase{"a message held over a restart is not delivered again", heldOverRestart},
 			testCase{"publishing through a restart loses nothing", outageUnderLoad},
 		)
+	}
+	if f.Outage > 0 {
+		list = append(list, testCase{"a broker that is away for long under load loses nothing", longOutage})
 	}
 	return list
 }

@@ -165,3 +165,41 @@ func outageUnderLoad(h *harness) {
 		h.receivesAll(r, ids)
 	}
 }
+
+// longOutage keeps publishing while the broker is away for long, which is longer than what clients and servers remember of each other.
+func longOutage(h *harness) {
+	const publishers, events = 4, 100
+	b := h.bus()
+	name := h.topic("e")
+	r := h.subscribe(b, bus.Subscription{Name: h.name("s"), Topics: []string{name}}, nil)
+	topic := b.Topic(bus.Topic{Name: name})
+	ids := numbers("e", publishers*events)
+	half := make(chan struct{})
+	var wg sync.WaitGroup
+	for p := range publishers {
+		wg.Go(func() {
+			for i := range events {
+				id := ids[p*events+i]
+				err := publish(topic, spread(id))
+				for tries := 0; err != nil && tries < 3; tries++ { // each as long as the suite is patient
+					err = publish(topic, spread(id))
+				}
+				if err != nil {
+					h.Errorf("Handle(%s) = %v, want nil in the end", id, err)
+				}
+				if p == 0 && i == events/3 {
+					close(half)
+				}
+				time.Sleep(time.Millisecond)
+			}
+		})
+	}
+	<-half
+	start := h.stop()
+	h.eventually("the bus says that it is not ready", func() bool { return b.Ready() != nil })
+	h.never("the bus is ready while the broker is away", h.f.Outage, func() bool { return b.Ready() == nil })
+	start()
+	wg.Wait()
+	h.receivesAll(r, ids)
+	h.eventually("the bus and the subscription are ready again", func() bool { return b.Ready() == nil && r.isReady() })
+}

@@ -42,7 +42,7 @@ func TestE2EBroker(t *testing.T) {
 	t.Run("a process that holds messages is killed", func(t *testing.T) { processKilled(t, s) })
 	t.Run("conformance", func(t *testing.T) {
 		f := fixture(config(s.Addr()))
-		f.Stop, f.Start = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }
+		f.Stop, f.Start, f.Outage = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }, 20*time.Second
 		bustest.Run(t, f)
 	})
 }

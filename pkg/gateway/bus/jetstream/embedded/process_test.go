@@ -180,7 +180,7 @@ func TestE2EConformance(t *testing.T) {
 				Dedup: true,
 			}
 			if n == 1 {
-				f.Stop, f.Start = func(testing.TB) { m.kill() }, func(testing.TB) { m.start() }
+				f.Stop, f.Start, f.Outage = func(testing.TB) { m.kill() }, func(testing.TB) { m.start() }, 20*time.Second
 			}
 			bustest.Run(t, f)
 		})
