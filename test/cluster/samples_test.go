@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strings"
@@ -73,6 +74,19 @@ func TestE2ESamples(t *testing.T) {
 		i.ready(time.Minute, "es/my-eventsource")
 		i.shows("es", `my-eventsource +function-sample-serving-x6qjw-ksvc-x72j7 +Running +3/3 +2/2`)
 		i.flows(kafka, s, 5)
+		before := len(s.received())
+		i.eventually(30*time.Second, "two ticks", func() error {
+			ticks := map[string]bool{}
+			for _, e := range s.received()[before:] {
+				if e.typ == "io.openfunction.events.cron" {
+					ticks[e.id] = true
+				}
+			}
+			if len(ticks) < 2 {
+				return fmt.Errorf("%d ticks", len(ticks))
+			}
+			return nil
+		})
 		i.Kubectl("delete", "-f", "../../config/samples/sample-3-multi.yaml")
 	})
 	t.Run("5 conditions", func(t *testing.T) {
@@ -81,20 +95,36 @@ func TestE2ESamples(t *testing.T) {
 		i.shows("es", `eventsource-a +default +Running +2/2 +1/1`)
 		i.shows("tg", `condition-trigger +default +Running +2/2 +1/1`)
 		before, told := len(s.received()), len(metrics.received())
-		body := unique()
-		kafka.Produce(servers.KafkaRecord("sample", "", body))
-		i.eventually(30*time.Second, "two ticks and a match", func() error {
-			ticks := s.received()[before:]
-			for _, e := range ticks {
-				if e.typ != "io.openfunction.events.cron" {
-					t.Fatalf("the sink of eventB got %+v", e)
+		ticks := func(n int) {
+			i.eventually(30*time.Second, fmt.Sprintf("tick %d", n), func() error {
+				ticks := s.received()[before:]
+				for _, e := range ticks {
+					if e.typ != "io.openfunction.events.cron" {
+						t.Fatalf("the sink of eventB got %+v", e)
+					}
 				}
-			}
-			if len(ticks) < 2 || len(metrics.received()) == told {
-				return fmt.Errorf("%d ticks, %d matches", len(ticks), len(metrics.received())-told)
+				if len(ticks) < n {
+					return fmt.Errorf("%d ticks", len(ticks))
+				}
+				return nil
+			})
+		}
+		ticks(2)
+		if got := metrics.received()[told:]; len(got) > 0 {
+			t.Fatalf("metrics got %+v from eventB alone", got)
+		}
+		body := unique()
+		kafka.Produce(servers.KafkaRecord("sample", "", body)) // eventB has arrived: it completes the match
+		i.eventually(30*time.Second, "a match", func() error {
+			if len(metrics.received()) == told {
+				return errors.New("none")
 			}
 			return nil
 		})
+		ticks(len(s.received()) - before + 2) // nothing is left for them
+		if got := metrics.received()[told:]; len(got) != 1 || got[0].body != body {
+			t.Errorf("metrics got %+v, want the one match %s", got, body)
+		}
 		i.Kubectl("delete", "-f", "../../config/samples/sample-5-conditions.yaml")
 	})
 }
