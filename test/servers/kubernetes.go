@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"syscall"
@@ -76,17 +77,26 @@ func Kubernetes(t testing.TB) *KubernetesCluster {
 func (c *KubernetesCluster) start() (stop func()) {
 	c.t.Helper()
 	c.dir = c.t.TempDir()
-	c.kubeconfig = filepath.Join(c.dir, "kubeconfig")
 	p := StartProcess(c.t, exec.Command(c.binary, "cluster", "--dir", c.dir), func() error {
 		if !exists(filepath.Join(c.dir, "cluster.pid")) {
 			return errors.New("the cluster is not ready")
 		}
 		return nil
 	})
-	return func() {
+	stop = func() {
 		_ = syscall.Kill(p.Pid(), syscall.SIGTERM)
 		_ = p.Wait()
 	}
+	// As a person gets it, who starts the cluster with make.
+	c.poll("the cluster does not print KUBECONFIG=", func() error {
+		m := regexp.MustCompile(`(?m)^KUBECONFIG=(.+)$`).FindStringSubmatch(p.Output())
+		if m == nil {
+			return errors.New(p.Output())
+		}
+		c.kubeconfig = m[1]
+		return nil
+	})
+	return stop
 }
 
 func exists(path string) bool {
