@@ -5,6 +5,7 @@ import (
 
 	"github.com/kelseyhightower/envconfig"
 	"go.uber.org/zap"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 	appsv1listers "k8s.io/client-go/listers/apps/v1"
 	corev1listers "k8s.io/client-go/listers/core/v1"
@@ -31,9 +32,10 @@ type Clients struct {
 	ServiceAccounts corev1listers.ServiceAccountLister
 	Roles           rbacv1listers.RoleLister
 	RoleBindings    rbacv1listers.RoleBindingLister
-	// Pods are those of workloads and of the shared gateway.
-	Pods    corev1listers.PodLister
-	Reports *Reports
+	// Indexers have, by resource, what the listers have, and the pods of workloads and of the shared gateway, with indexes: a
+	// pass over one object must not look at those of all others.
+	Indexers map[string]cache.Indexer
+	Reports  *Reports
 	// Image of the gateway.
 	Image string
 }
@@ -50,11 +52,44 @@ func WithSelectors(ctx context.Context) context.Context {
 	return filteredfactory.WithSelectors(ctx, Selector)
 }
 
+const (
+	byOwner    = "owner"    // the UID of the controlling object
+	byWorkload = "workload" // namespace/name
+)
+
+// indexes are those of Clients.Indexers.
+func indexes() cache.Indexers {
+	return cache.Indexers{
+		byOwner: func(o any) ([]string, error) {
+			if c := metav1.GetControllerOfNoCopy(o.(metav1.Object)); c != nil {
+				return []string{string(c.UID)}, nil
+			}
+			return nil, nil
+		},
+		byWorkload: func(o any) ([]string, error) {
+			m := o.(metav1.Object)
+			return []string{m.GetNamespace() + "/" + m.GetLabels()[labelWorkload]}, nil
+		},
+	}
+}
+
 // NewClients returns the clients and listers of ctx, for the image that the environment names. It panics when there is none.
 func NewClients(ctx context.Context) *Clients {
 	var env environment
 	if err := envconfig.Process("", &env); err != nil {
 		logging.FromContext(ctx).Panicw("environment not read", zap.Error(err))
+	}
+	indexers := map[string]cache.Indexer{}
+	for resource, informer := range map[string]cache.SharedIndexInformer{
+		"deployments":     filtered.Get(ctx, Selector).Informer(),
+		"secrets":         secretinformer.Get(ctx, Selector).Informer(),
+		"serviceaccounts": serviceaccountinformer.Get(ctx, Selector).Informer(),
+		"roles":           roleinformer.Get(ctx, Selector).Informer(),
+		"rolebindings":    rolebindinginformer.Get(ctx, Selector).Informer(),
+		"pods":            podinformer.Get(ctx, Selector).Informer(),
+	} {
+		_ = informer.AddIndexers(indexes()) // an error says that another controller has added them
+		indexers[resource] = informer.GetIndexer()
 	}
 	return &Clients{
 		Kube:            kubeclient.Get(ctx),
@@ -63,7 +98,7 @@ func NewClients(ctx context.Context) *Clients {
 		ServiceAccounts: serviceaccountinformer.Get(ctx, Selector).Lister(),
 		Roles:           roleinformer.Get(ctx, Selector).Lister(),
 		RoleBindings:    rolebindinginformer.Get(ctx, Selector).Lister(),
-		Pods:            podinformer.Get(ctx, Selector).Lister(),
+		Indexers:        indexers,
 		Reports:         NewReports(),
 		Image:           env.GatewayImage,
 	}

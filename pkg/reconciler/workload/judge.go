@@ -63,13 +63,18 @@ func isStarting(problem string) bool { return strings.HasSuffix(problem, plan.St
 
 // pods returns those that are not on their way out, by name.
 func (c *Clients) pods(namespace string, selector map[string]string) ([]*corev1.Pod, error) {
-	all, err := c.Pods.Pods(namespace).List(labels.SelectorFromSet(selector))
+	all, err := c.Indexers["pods"].ByIndex(byWorkload, namespace+"/"+selector[labelWorkload])
 	if err != nil {
 		return nil, err
 	}
-	pods := slices.DeleteFunc(slices.Clone(all), func(p *corev1.Pod) bool {
-		return p.DeletionTimestamp != nil || p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
-	})
+	selects := labels.SelectorFromSet(selector)
+	var pods []*corev1.Pod
+	for _, o := range all {
+		p := o.(*corev1.Pod)
+		if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed && selects.Matches(labels.Set(p.Labels)) {
+			pods = append(pods, p)
+		}
+	}
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	return pods, nil
 }

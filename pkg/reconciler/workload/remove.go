@@ -6,29 +6,24 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/client-go/tools/cache"
 	"knative.dev/pkg/kmeta"
 
 	"github.com/openfunction/events/pkg/reconciler/child"
 )
-
-// lister is of one type and one namespace.
-type lister[T any] interface {
-	List(selector labels.Selector) ([]*T, error)
-}
 
 type deleter interface {
 	Delete(ctx context.Context, name string, opts metav1.DeleteOptions) error
 }
 
 // remove deletes what owner controls of the workloads for whose names it is called for.
-func remove[T any, P child.Object[T]](ctx context.Context, owner kmeta.OwnerRefable, called func(name string) bool, cached lister[T], api deleter) error {
-	all, err := cached.List(labels.Everything())
+func remove[T any, P child.Object[T]](ctx context.Context, owner kmeta.OwnerRefable, called func(name string) bool, cached cache.Indexer, api deleter) error {
+	all, err := cached.ByIndex(byOwner, string(owner.GetObjectMeta().GetUID()))
 	if err != nil {
 		return err
 	}
 	for _, o := range all {
-		p := P(o)
+		p := P(o.(*T))
 		if !metav1.IsControlledBy(p, owner.GetObjectMeta()) || p.GetDeletionTimestamp() != nil || !called(p.GetLabels()[labelWorkload]) {
 			continue
 		}

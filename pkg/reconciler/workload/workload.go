@@ -16,7 +16,9 @@ import (
 	"slices"
 	"strings"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"knative.dev/pkg/kmeta"
@@ -222,11 +224,11 @@ func (c *Clients) Prune(ctx context.Context, owner kmeta.OwnerRefable, keep ...s
 func (c *Clients) remove(ctx context.Context, owner kmeta.OwnerRefable, called func(name string) bool) error {
 	ns := owner.GetObjectMeta().GetNamespace()
 	return errors.Join(
-		remove(ctx, owner, called, c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns)),
-		remove(ctx, owner, called, c.Deployments.Deployments(ns), c.Kube.AppsV1().Deployments(ns)),
-		remove(ctx, owner, called, c.RoleBindings.RoleBindings(ns), c.Kube.RbacV1().RoleBindings(ns)),
-		remove(ctx, owner, called, c.Roles.Roles(ns), c.Kube.RbacV1().Roles(ns)),
-		remove(ctx, owner, called, c.ServiceAccounts.ServiceAccounts(ns), c.Kube.CoreV1().ServiceAccounts(ns)),
+		remove[corev1.Secret](ctx, owner, called, c.Indexers["secrets"], c.Kube.CoreV1().Secrets(ns)),
+		remove[appsv1.Deployment](ctx, owner, called, c.Indexers["deployments"], c.Kube.AppsV1().Deployments(ns)),
+		remove[rbacv1.RoleBinding](ctx, owner, called, c.Indexers["rolebindings"], c.Kube.RbacV1().RoleBindings(ns)),
+		remove[rbacv1.Role](ctx, owner, called, c.Indexers["roles"], c.Kube.RbacV1().Roles(ns)),
+		remove[corev1.ServiceAccount](ctx, owner, called, c.Indexers["serviceaccounts"], c.Kube.CoreV1().ServiceAccounts(ns)),
 	)
 }
 

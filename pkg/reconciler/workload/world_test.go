@@ -46,6 +46,9 @@ func newWorld(t *testing.T, objects ...runtime.Object) *world {
 	w := &world{t: t, kube: fake.NewClientset(objects...), indexers: map[string]cache.Indexer{}}
 	for _, r := range []string{"deployments", "secrets", "serviceaccounts", "roles", "rolebindings", "pods"} {
 		w.indexers[r] = cache.NewIndexer(cache.MetaNamespaceKeyFunc, cache.Indexers{cache.NamespaceIndex: cache.MetaNamespaceIndexFunc})
+		if err := w.indexers[r].AddIndexers(indexes()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.clients = &Clients{
 		Kube:            w.kube,
@@ -54,7 +57,7 @@ func newWorld(t *testing.T, objects ...runtime.Object) *world {
 		ServiceAccounts: corev1listers.NewServiceAccountLister(w.indexers["serviceaccounts"]),
 		Roles:           rbacv1listers.NewRoleLister(w.indexers["roles"]),
 		RoleBindings:    rbacv1listers.NewRoleBindingLister(w.indexers["rolebindings"]),
-		Pods:            corev1listers.NewPodLister(w.indexers["pods"]),
+		Indexers:        w.indexers,
 		Reports:         NewReports(),
 		Image:           "gateway:v1",
 	}
