@@ -239,6 +239,7 @@ func (s *scope) compile() {
 			own.Subscribers = append(own.Subscribers, subscriber)
 		}
 	}
+	own.Waiting = p.Waiting // only the object itself has subscribers
 	addBuses(own, p)
 }
 

@@ -228,3 +228,18 @@ keep
 }
 
 func noTracker() tracker.Interface { return tracker.New(func(types.NamespacedName) {}, 0) }
+
+// A subscriber whose sink is away is not one that an edit has led elsewhere: its subscription is not to be inherited.
+func TestASubscriberThatCannotRunWaits(t *testing.T) {
+	orders := EventSource("shop", "orders", WithBus("b"), WithHTTP("order"))
+	trigger := Trigger("shop", "t", OnBus("b"), WithInput("a", "", "orders", "order"),
+		WithSubscriber("a", Service("", "missing")), WithSubscriber("a", URI("http://example.com")))
+	ctx := NewWorld(t, EventBus("shop", "b"), orders, trigger).Ctx
+	got, err := objects.NewReader(ctx, noTracker()).Trigger(ctx, trigger)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Plan.Subscribers) != 1 || len(got.Plan.Waiting) != 1 || got.Plan.Waiting[0] == got.Plan.Subscribers[0].ID {
+		t.Errorf("subscribers = %v, waiting = %v; want one of each", got.Plan.Subscribers, got.Plan.Waiting)
+	}
+}
