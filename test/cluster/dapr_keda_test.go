@@ -52,6 +52,7 @@ func TestE2EDaprAndKEDA(t *testing.T) {
 		i.specIs("eventsource-my-eventsource-kafka-sample-two", scaledKafka)
 		i.specIs("trigger-my-trigger", scaledNATS)
 		i.ready(time.Minute, busAndTrigger...)
+		i.touch("eventbuses", "eventsources", "triggers")
 	})
 	t.Run("who scales is left alone", func(t *testing.T) {
 		i := i.in(t)

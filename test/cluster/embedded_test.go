@@ -68,6 +68,8 @@ func TestE2EEmbedded(t *testing.T) {
 	took := i.ready(2*time.Minute, "eb/default", "es/es", "tg/t", "tg/joined", "ceb/three", "es/es3", "tg/t3")
 	t.Logf("ready after %s", took.Round(time.Millisecond))
 	i.serversReady("eb/default", "ceb/three")
+	i.touch("eventbuses", "clustereventbuses", "eventsources", "triggers")
+	step("what is as it should be is not written")
 	i.posts("default/es/first", unique(), http.StatusAccepted) // It waits on the bus until the end of the test.
 	of1, of3 := i.load("default/es/posted"), i.load("default/es3/posted")
 

@@ -286,7 +286,8 @@ var request = regexp.MustCompile(`(?m)^apiserver_request_total\{.*group="([^"]*)
 func (i *installation) writes() map[string]int {
 	i.t.Helper()
 	kinds := []string{
-		"eventbuses/status", "eventsources/status", "triggers/status", "deployments/", "secrets/", "serviceaccounts/", "roles/", "rolebindings/",
+		"eventbuses/status", "clustereventbuses/status", "eventsources/status", "triggers/status", "deployments/", "secrets/",
+		"serviceaccounts/", "roles/", "rolebindings/", "statefulsets/", "services/", "poddisruptionbudgets/", "components/", "scaledobjects/",
 	}
 	count := map[string]int{}
 	for _, m := range request.FindAllStringSubmatch(i.Kubectl("get", "--raw", "/metrics"), -1) {
