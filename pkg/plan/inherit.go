@@ -42,9 +42,12 @@ func (p *Plan) inherit(last *Plan) {
 		return s.Owner() == old.Owner() && s.Condition == old.Condition && slices.Equal(s.Inputs, old.Inputs) &&
 			p.sameBus(s.Bus, last, old.Bus) && !slices.Contains(p.Waiting, old.key())
 	})
+	for _, old := range last.Subscribers { // what is not inherited is kept, or retired with what waits in it
+		used[old.ID] = true
+	}
 	for i := range p.Subscribers {
 		s := &p.Subscribers[i]
-		for n := 2; !heirs[s] && used[s.ID]; n++ { // another one inherited the name
+		for n := 2; !heirs[s] && used[s.ID]; n++ { // the name is another one's
 			s.become(subscriberID([]string{s.key()}, strconv.Itoa(n)))
 		}
 		used[s.ID] = true

@@ -41,6 +41,8 @@ func TestInherit(t *testing.T) {
 		"another condition and target are another": {[][]string{{"t a x"}, {"t b y"}}, "for-y y"},
 		"another trigger is another":               {[][]string{{"t a x"}, {"u a y"}}, "for-y y"},
 		"what waits is not gone":                   {[][]string{{"t a x"}, {"t a x waits", "t a y"}}, "for-y y"},
+		"what waits keeps an inherited name":       {[][]string{{"t a x"}, {"t a y"}, {"t b x", "t a y waits"}}, "for-x_edd224ec x"},
+		"what goes leaves its name to nobody else": {[][]string{{"t a x"}, {"t a y"}, {"t b x"}}, "for-x_edd224ec x"},
 		"another broker is another":                {[][]string{{"t a x"}, {"t a y other"}}, "for-y y"},
 		"the old target comes again":               {[][]string{{"t a x"}, {"t a y"}, {"t a y", "t a x"}}, "for-x y, for-x_edd224ec x"},
 		"and stays":                                {[][]string{{"t a x"}, {"t a y"}, {"t a y", "t a x"}, {"t a x", "t a y"}}, "for-x_edd224ec x, for-x y"},
