@@ -23,11 +23,11 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 )
 
-// disk mounts a small disk of its own until the test ends.
+// newDisk mounts a small disk of its own until the test ends.
 func newDisk(t *testing.T, mib int) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("only root can mount a disk")
+		t.Fatal("only root can mount a disk: run the e2e tests as root")
 	}
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mib)); err != nil {
