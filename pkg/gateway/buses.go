@@ -12,6 +12,7 @@ import (
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/gateway/bus/kafka"
 	"github.com/openfunction/events/pkg/gateway/bus/natsstreaming"
+	"github.com/openfunction/events/pkg/gateway/bus/once"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -48,15 +49,15 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 	switch {
 	case spec.NATSStreaming != nil:
 		b.maxInFlight, b.redelivery = spec.NATSStreaming.MaxInFlight, spec.NATSStreaming.AckWait
-		b.Bus = natsstreaming.New(g.ctx, natsstreaming.Options{
+		b.Bus = once.New(natsstreaming.New(g.ctx, natsstreaming.Options{
 			Name: spec.Name, Config: *spec.NATSStreaming, Dial: g.o.Dial, Instance: g.o.Instance + "/" + spec.Name,
-		})
+		}))
 	case spec.JetStream != nil:
 		b.maxInFlight, b.redelivery = spec.JetStream.MaxInFlight, spec.JetStream.AckWait
 		b.Bus = jetstream.New(g.ctx, jetstream.Options{Name: spec.Name, Config: *spec.JetStream, Dial: g.o.Dial})
 	case spec.Kafka != nil:
 		b.maxInFlight, b.redelivery = spec.Kafka.MaxInFlight, kafka.SessionTimeout
-		b.Bus = kafka.New(g.ctx, kafka.Options{Name: spec.Name, Config: *spec.Kafka, Dial: g.o.Dial, Instance: g.o.Instance})
+		b.Bus = once.New(kafka.New(g.ctx, kafka.Options{Name: spec.Name, Config: *spec.Kafka, Dial: g.o.Dial, Instance: g.o.Instance}))
 	case spec.Embedded != nil:
 		if err := g.openEmbedded(b, spec); err != nil {
 			return nil, err
@@ -131,11 +132,15 @@ func (b *openBus) close() error {
 	return err
 }
 
-// publish returns the handler that a source publishes with.
-func (b *openBus) publish(topic string) event.Handler {
-	next := b.Topic(bus.Topic{Name: topic})
+// publish returns the handler that spec publishes with. Events of two kinds that share a topic are not each other's duplicates.
+func (b *openBus) publish(spec plan.Source) event.Handler {
+	topic := bus.Topic{Name: spec.Topic}
+	if spec.MarkKind {
+		topic.Origin = spec.Kind
+	}
+	next := b.Topic(topic)
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
-		if err := b.gate.pass(ctx, b, topic); err != nil {
+		if err := b.gate.pass(ctx, b, topic.Name); err != nil {
 			return err
 		}
 		return next.Handle(ctx, e)

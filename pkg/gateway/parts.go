@@ -206,7 +206,7 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, error
 		dead := plan.EventSourceDeadLetterTopic(spec.Namespace, spec.EventSource)
 		letters := b.Topic(bus.Topic{Name: dead, Origin: "refused"})
 		owner := plan.Subscriber{EventSource: spec.Namespace + "/" + spec.EventSource}
-		return dispatch.Refused(b.publish(spec.Topic), "topic "+spec.Topic, g.observed(letters, owner, "deadletter topic "+dead)), nil
+		return dispatch.Refused(b.publish(spec), "topic "+spec.Topic, g.observed(letters, owner, "deadletter topic "+dead)), nil
 	}
 	if spec.Sink == nil {
 		return nil, errors.New("it has neither a bus nor a sink")
@@ -236,7 +236,7 @@ func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
 		MarkKind: spec.MarkKind, SourceURI: plan.SourceURI(spec.Namespace, spec.EventSource, spec.Event),
 	}
 	if b != noBus {
-		r.Next = b.publish(spec.Topic)
+		r.Next = b.publish(spec)
 		return g.ingress.NewRoute(r)
 	}
 	if spec.Sink == nil {

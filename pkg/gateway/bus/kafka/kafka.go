@@ -46,7 +46,7 @@ type Options struct {
 //     offset, what is done beyond it. So a message that is held for long does not make others come again after a crash.
 //   - Members share the partitions. One that holds messages keeps their partitions when others come and go.
 //   - A topic deletes what is older than its retention, acknowledged or not. A subscription that was too slow says so in the log.
-//   - The brokers drop no duplicates, so that Topic.Origin is of no use to them.
+//   - The brokers drop no duplicates, so that Topic.Origin is of no use to them; see package once.
 type Bus struct {
 	o       Options
 	ctx     context.Context // done when Close begins; carries the logger

@@ -35,7 +35,7 @@ type Options struct {
 
 // Bus is a bus.Bus on a NATS Streaming server. What the server cannot do, it does not promise:
 //
-//   - The server drops no duplicates, so that Topic.Origin is of no use to it.
+//   - The server drops no duplicates, so that Topic.Origin is of no use to it; see package once.
 //   - An event and its envelope must fit in the server's max_payload, 1 MiB unless it was raised; data that is neither JSON
 //     nor text grows by a third, since it travels as base64. What does not fit is refused with a permanent error.
 //     Raise max_payload (8MB is the most the server likes) where larger events are wanted.
