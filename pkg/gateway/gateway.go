@@ -20,6 +20,7 @@ import (
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/dispatch"
 	"github.com/openfunction/events/pkg/gateway/ingress"
+	"github.com/openfunction/events/pkg/gateway/room"
 	"github.com/openfunction/events/pkg/gateway/trigger"
 )
 
@@ -84,6 +85,7 @@ type Gateway struct {
 	ingress  *ingress.Ingress
 	client   *dispatch.Client
 	workers  trigger.Workers
+	room     *room.Room // for what subscribers hold
 	ballast  []byte
 
 	// ctx carries the logger to every part; stop ends them all.
@@ -109,6 +111,13 @@ type Gateway struct {
 // collector would run for every few megabytes of events, with it for every few times this much.
 const ballast = 24 << 20
 
+// Of the process's memory, so much is for the events that subscribers hold, and so much for the bodies of posts. Both are for a moment there
+// twice, as an event and as what it was parsed from or is sent as.
+const (
+	subscribersMemory = 0.25
+	postsMemory       = 0.15
+)
+
 // New returns a Gateway that listens but runs nothing yet. It takes its logger from ctx, which does not end it: Run does.
 func New(ctx context.Context, o Options) (*Gateway, error) {
 	if o.Grace == 0 {
@@ -116,6 +125,7 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 	}
 	g := &Gateway{
 		o: o, log: logging.FromContext(ctx), client: dispatch.NewClient(o.Dial), ballast: make([]byte, ballast),
+		room: room.New(room.Memory(subscribersMemory)),
 	}
 	var err error
 	if g.listener, err = listen(o.Listen); err != nil {
@@ -128,7 +138,7 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 		return nil, fmt.Errorf("admin: %w", err)
 	}
 	g.ctx, g.stop = context.WithCancel(context.WithoutCancel(ctx))
-	g.ingress = ingress.New(ingress.Options{Ready: g.ready, Dial: o.Dial})
+	g.ingress = ingress.New(ingress.Options{Ready: g.ready, Dial: o.Dial, MaxBytes: room.Memory(postsMemory)})
 	return g, nil
 }
 

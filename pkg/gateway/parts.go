@@ -52,7 +52,7 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	s, err := trigger.New(trigger.Options{
 		Subscriber: spec, Bus: b, Deliver: deliver,
 		DeadLetter:  dispatch.Insist(g.observed(dead("message").Handler, spec, dead("message").to)),
-		MaxInFlight: b.maxInFlight, Redelivery: b.redelivery, Workers: &g.workers,
+		MaxInFlight: b.maxInFlight, Redelivery: b.redelivery, Workers: &g.workers, Room: g.room,
 	})
 	if err != nil {
 		return nil, err
@@ -185,7 +185,7 @@ func (g *Gateway) addSource(next *state, spec plan.Source) error {
 func (g *Gateway) newSource(spec plan.Source) (source.Source, error) {
 	switch {
 	case spec.Kafka != nil:
-		return kafka.New(kafka.Options{Source: spec, Dial: g.o.Dial, Instance: g.o.Instance}), nil
+		return kafka.New(kafka.Options{Source: spec, Dial: g.o.Dial, Instance: g.o.Instance, Room: g.room}), nil
 	case spec.Redis != nil:
 		return redis.New(redis.Options{Source: spec, Dial: g.o.Dial, Instance: g.o.Instance}), nil
 	case spec.MQTT != nil:

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/room"
 )
 
 // ErrConnecting is why a bus is not ready that is connecting for the first time.
@@ -58,6 +59,8 @@ type Subscription struct {
 	MaxInFlight int
 	// Grace is how long to wait for messages in flight when the subscription ends; zero means 10 s.
 	Grace time.Duration
+	// Room, when set, bounds the bytes of the messages that are received but not Done, on buses that can: what does not fit stays on the broker.
+	Room *room.Share
 	// Ready, when set, is called with nil once the subscription exists on the broker and receives, and with an error when it ceases to.
 	Ready func(error)
 }

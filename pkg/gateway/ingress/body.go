@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/openfunction/events/pkg/gateway/room"
 )
 
 // refusal is an answer in place of an event.
@@ -54,8 +56,58 @@ func bodyLimit(m mode, maxBodyBytes int64) int64 {
 	return limit
 }
 
-// readBody returns the body in memory of its own, or a *refusal.
-func readBody(r *http.Request, limit int64) ([]byte, error) {
+// holding is the room that the body of a request takes.
+type holding struct {
+	share *room.Share
+	sizes []int64
+	one   [1]int64 // of sizes, for most
+}
+
+var errNoRoom = &refusal{status: http.StatusServiceUnavailable, after: time.Second, says: "the bodies of requests to this event that are inside take all the room: try again later"}
+
+func (h *holding) take(size int64) error {
+	if !h.share.Try(size) {
+		return errNoRoom
+	}
+	if h.sizes == nil {
+		h.sizes = h.one[:0]
+	}
+	h.sizes = append(h.sizes, size)
+	return nil
+}
+
+func (h *holding) leave() {
+	for _, size := range h.sizes {
+		h.share.Leave(size)
+	}
+}
+
+// charged is a body that takes room as it arrives.
+type charged struct {
+	io.Reader
+	held       *holding
+	read, paid int64
+}
+
+// step is how much room a body takes at first, and then as much as it has.
+const step = 64 << 10
+
+// Read implements io.Reader.
+func (c *charged) Read(p []byte) (int, error) {
+	if c.read == c.paid {
+		more := max(step, c.paid)
+		if err := c.held.take(more); err != nil {
+			return 0, err
+		}
+		c.paid += more
+	}
+	n, err := c.Reader.Read(p[:min(int64(len(p)), c.paid-c.read)])
+	c.read += int64(n)
+	return n, err
+}
+
+// readBody returns the body in memory of its own, for which it takes room, or a *refusal.
+func readBody(r *http.Request, limit int64, held *holding) ([]byte, error) {
 	n := r.ContentLength
 	if n > limit {
 		return nil, tooLarge(limit)
@@ -64,6 +116,9 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 		return nil, nil
 	}
 	if n > 0 && n <= exact {
+		if err := held.take(n); err != nil {
+			return nil, err
+		}
 		body := make([]byte, n)
 		if _, err := io.ReadFull(r.Body, body); err != nil {
 			return nil, brokenBody(err)
@@ -77,7 +132,7 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 			buffers.Put(buffer)
 		}
 	}()
-	if _, err := buffer.ReadFrom(io.LimitReader(r.Body, limit+1)); err != nil {
+	if _, err := buffer.ReadFrom(&charged{Reader: io.LimitReader(r.Body, limit+1), held: held}); err != nil {
 		return nil, brokenBody(err)
 	}
 	if int64(buffer.Len()) > limit {
@@ -91,6 +146,9 @@ func tooLarge(limit int64) error {
 }
 
 func brokenBody(err error) error {
+	if errors.Is(err, errNoRoom) {
+		return err
+	}
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		return refuse(http.StatusRequestTimeout, "the body did not arrive in time: send the request again")
 	}

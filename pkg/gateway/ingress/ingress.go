@@ -11,14 +11,19 @@ import (
 
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
+
+	"github.com/openfunction/events/pkg/gateway/room"
 )
 
 // Options are what an Ingress needs from outside. The zero value is ready.
 type Options struct {
 	// Ready returns nil while all is well, and otherwise an error that lists what is not; /readyz shows it. Nil means always ready.
 	Ready func() error
-	// MaxConcurrent bounds the posts that are inside at once; those beyond are answered 503. Zero means 4096.
+	// MaxConcurrent bounds the posts that are inside at once; those beyond are answered 503. A route may have half of them, and more than one,
+	// what is fair; see package room. Zero means 4096.
 	MaxConcurrent int
+	// MaxBytes bounds the bodies of the posts that are inside, as MaxConcurrent their number; zero means 256 MiB.
+	MaxBytes int64
 	// MaxBatch bounds the events of one batch; zero means 1000.
 	MaxBatch int
 	// Timeout bounds how long a route without its own may take to handle an event; zero means 30 s.
@@ -44,12 +49,17 @@ type Ingress struct {
 	// slots holds one token for each post that is inside. Close holds them all to know that none is.
 	slots   chan struct{}
 	closing sync.Mutex
+	// posts and bytes are what routes share: requests that are inside, and their bodies.
+	posts, bytes *room.Room
 }
 
 // New returns an Ingress without routes.
 func New(o Options) *Ingress {
 	if o.MaxConcurrent <= 0 {
 		o.MaxConcurrent = 4096
+	}
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = 256 << 20
 	}
 	if o.MaxBatch <= 0 {
 		o.MaxBatch = 1000
@@ -63,7 +73,10 @@ func New(o Options) *Ingress {
 	if o.NewID == nil {
 		o.NewID = newID
 	}
-	i := &Ingress{o: o, slots: make(chan struct{}, o.MaxConcurrent)}
+	i := &Ingress{
+		o: o, slots: make(chan struct{}, o.MaxConcurrent),
+		posts: room.New(int64(o.MaxConcurrent)), bytes: room.New(o.MaxBytes),
+	}
 	i.base, i.cancel = context.WithCancel(context.Background())
 	i.SetRoutes(nil)
 	i.router = i.newRouter()

@@ -36,6 +36,11 @@ func (i *Ingress) post(w http.ResponseWriter, r *http.Request) {
 		retryLater(w, http.StatusServiceUnavailable, time.Second, "shutting down: try again")
 		return
 	}
+	if !route.posts.Try(1) {
+		retryLater(w, http.StatusServiceUnavailable, time.Second, "too many requests to this event are inside: try again later")
+		return
+	}
+	defer route.posts.Leave(1)
 	reply, err := i.handle(r, route)
 	switch {
 	case err != nil:
@@ -50,7 +55,9 @@ func (i *Ingress) post(w http.ResponseWriter, r *http.Request) {
 // handle returns once the events of r are safe, with the sink's reply if there is one.
 func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error) {
 	defer recovered(r.Context(), &err)
-	m, body, err := i.open(r, route)
+	held := holding{share: route.bytes}
+	defer held.leave()
+	m, body, err := i.open(r, route, &held)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +93,7 @@ func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error
 
 // open returns the body of a request that may post. Who posts is asked first, and with the least that it takes: a flood of strangers is
 // turned away before it costs a body, and uses nothing of the limit of those who may.
-func (i *Ingress) open(r *http.Request, route *Route) (m mode, body []byte, err error) {
+func (i *Ingress) open(r *http.Request, route *Route, held *holding) (m mode, body []byte, err error) {
 	if route.auth.head != nil {
 		if err := route.auth.head(r); err != nil {
 			return 0, nil, err
@@ -100,7 +107,7 @@ func (i *Ingress) open(r *http.Request, route *Route) (m mode, body []byte, err 
 			return 0, nil, err
 		}
 	}
-	if body, err = readBody(r, bodyLimit(m, route.HTTP.MaxBodyBytes)); err != nil {
+	if body, err = readBody(r, bodyLimit(m, route.HTTP.MaxBodyBytes), held); err != nil {
 		return 0, nil, err
 	}
 	if route.auth.body != nil {

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/room"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -50,7 +51,12 @@ type Route struct {
 	raw   []rawAttribute
 	auth  auth
 	limit *rate.Limiter // nil: none
+	// posts and bytes are what is inside of the ingress by this route.
+	posts, bytes *room.Share
 }
+
+// smallBodies is what the bodies of a route may take whatever others take.
+const smallBodies = 64 << 10
 
 type routeKey struct{ namespace, eventSource, event string }
 
@@ -69,6 +75,11 @@ func (i *Ingress) NewRoute(o RouteOptions) (*Route, error) {
 		return nil, err
 	}
 	served := (*i.routes.Load())[o.key()]
+	if served != nil {
+		r.posts, r.bytes = served.posts, served.bytes
+	} else {
+		r.posts, r.bytes = i.posts.Share(0, 1), i.bytes.Share(smallBodies, 1)
+	}
 	if served != nil && reflect.DeepEqual(served.HTTP.Auth, o.HTTP.Auth) {
 		r.auth = served.auth
 	} else if r.auth, err = i.newAuth(o.HTTP.Auth, o.path()); err != nil {

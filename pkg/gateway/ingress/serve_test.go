@@ -250,30 +250,115 @@ func TestServeSaysWhatItCannotServe(t *testing.T) {
 
 func TestRequestsInsideAreBounded(t *testing.T) {
 	entered, release := make(chan struct{}), make(chan struct{})
-	i := New(Options{MaxConcurrent: 2})
-	i.SetRoutes(handle(func(context.Context, *event.Event) error {
+	i := New(Options{MaxConcurrent: 4})
+	next := event.HandlerFunc(func(context.Context, *event.Event) error {
 		entered <- struct{}{}
 		<-release
 		return nil
-	}))
+	})
+	var routes []*Route
+	for _, name := range []string{"a", "b", "c", "d"} {
+		r, err := i.NewRoute(RouteOptions{Namespace: "ns", EventSource: "es", Event: name, Next: next})
+		if err != nil {
+			t.Fatal(err)
+		}
+		routes = append(routes, r)
+	}
+	i.SetRoutes(routes)
 	address, _ := start(t, i, 5*time.Second, nil)
 	var conns []net.Conn
-	for range 2 {
-		conns = append(conns, dial(t, address, post+"\r\n"))
+	to := func(name string) string { return strings.Replace(post, "/e ", "/"+name+" ", 1) + "\r\n" }
+	enters := func(name string) {
+		conns = append(conns, dial(t, address, to(name)))
 		<-entered
 	}
-	response, err := http.ReadResponse(bufio.NewReader(dial(t, address, post+"\r\n")), nil)
-	if err != nil {
-		t.Fatal(err)
+	isRefused := func(name, want string) {
+		t.Helper()
+		response, err := http.ReadResponse(bufio.NewReader(dial(t, address, to(name))), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, _ := io.ReadAll(response.Body)
+		if got := response.Header.Get("Retry-After"); response.StatusCode != 503 || got != "1" || !strings.Contains(string(body), want) {
+			t.Errorf("%s = %d with Retry-After %q: %s, want 503 with 1: %s", name, response.StatusCode, got, body, want)
+		}
 	}
-	if got := response.Header.Get("Retry-After"); response.StatusCode != 503 || got != "1" {
-		t.Errorf("the third = %d with Retry-After %q, want 503 with 1", response.StatusCode, got)
-	}
+	enters("a")
+	enters("a")
+	isRefused("a", "too many requests to this event are inside") // half is for others
+	enters("b")
+	isRefused("b", "too many requests to this event are inside")
+	enters("c")
+	isRefused("d", "too many requests are inside")
 	close(release)
 	for _, conn := range conns {
 		if got := status(t, conn); got != accepted {
 			t.Errorf("status of those inside = %d, want %d", got, accepted)
 		}
+	}
+}
+
+// The bodies that are inside have a bound too, of which a route may have half. What a body had is free once its event is handed over, whether
+// it said how long it is or not, and whether it came whole or not.
+func TestBodiesInsideAreBounded(t *testing.T) {
+	const size = 100 << 10
+	entered, release := make(chan struct{}, 100), make(chan struct{})
+	i := New(Options{MaxBytes: 8 * size})
+	var routes []*Route
+	for _, name := range []string{"a", "b"} {
+		r, err := i.NewRoute(RouteOptions{Namespace: "ns", EventSource: "es", Event: name, Next: event.HandlerFunc(func(context.Context, *event.Event) error {
+			entered <- struct{}{}
+			<-release
+			return nil
+		})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		routes = append(routes, r)
+	}
+	i.SetRoutes(routes)
+	address, _ := start(t, i, 5*time.Second, nil)
+	head := func(name, more string) string { return strings.Replace(post, "/e ", "/"+name+" ", 1) + more + "\r\n" }
+	whole := func(name string) string {
+		return head(name, fmt.Sprintf("Content-Length: %d\r\n", size)) + strings.Repeat("x", size)
+	}
+	chunked := func(name string) string {
+		return head(name, "Transfer-Encoding: chunked\r\n") + fmt.Sprintf("%x\r\n%s\r\n0\r\n\r\n", size, strings.Repeat("x", size))
+	}
+	for range 3 {
+		var inside []net.Conn
+		enters := func(request string) {
+			inside = append(inside, dial(t, address, request))
+			<-entered
+		}
+		enters(whole("a"))
+		enters(chunked("a"))
+		enters(whole("a"))
+		response, err := http.ReadResponse(bufio.NewReader(dial(t, address, whole("a"))), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if response.StatusCode != 503 || response.Header.Get("Retry-After") != "1" {
+			t.Errorf("the fourth of a route = %d, want 503 with Retry-After 1", response.StatusCode)
+		}
+		enters(whole("b"))
+		cut := dial(t, address, head("b", fmt.Sprintf("Content-Length: %d\r\n", size))+"x") // and no more
+		_ = cut.Close()
+		for range inside {
+			release <- struct{}{}
+		}
+		for _, conn := range inside {
+			if got := status(t, conn); got != accepted {
+				t.Errorf("status of those inside = %d, want %d", got, accepted)
+			}
+		}
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for !routes[1].bytes.Try(4*size-1) || !routes[0].bytes.Try(2*size) {
+		if time.Now().After(deadline) {
+			t.Fatal("with nothing inside there is no room")
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/dispatch"
+	"github.com/openfunction/events/pkg/gateway/room"
 	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -28,6 +29,8 @@ type Options struct {
 	Deliver event.Handler
 	// DeadLetter takes messages that are not events.
 	DeadLetter event.Handler
+	// Room bounds the bytes of those messages; nil means no bound.
+	Room *room.Room
 	// MaxInFlight bounds the messages that are received and not acknowledged; zero means 256. A join has room for its inputs in any case.
 	MaxInFlight int
 	// Redelivery is how long the bus may take, once the subscription receives, to deliver again what an earlier process held.
@@ -97,6 +100,17 @@ func New(o Options) (*Subscriber, error) {
 	return s, nil
 }
 
+// smallRoom is how many bytes a subscriber may hold whatever others hold: as long as events are small, none waits for another's.
+const smallRoom = 1 << 20
+
+// held is how many messages must find room whatever their size: those that a join waits with, and one more.
+func (s *Subscriber) held() int {
+	if s.window == nil {
+		return 1
+	}
+	return s.least()
+}
+
 // least is how many messages a join must have room for: each topic's held ones and the next, on a bus that gives topics equal shares.
 func (s *Subscriber) least() int {
 	most := 0
@@ -133,6 +147,8 @@ func (s *Subscriber) Run(ctx context.Context, ready func(error)) error {
 		})
 	}
 	sub := s.Subscription()
+	sub.Room = s.o.Room.Share(smallRoom, s.held())
+	defer sub.Room.Close()
 	sub.Ready = func(err error) {
 		s.attach(err == nil)
 		if ready != nil {

@@ -102,6 +102,7 @@ func (w Workload) container(image string) corev1.Container {
 			{Name: "READY", Value: "flowing"},
 			{Name: "RETIRE", Value: "true"},
 			{Name: "LOG_LEVEL", Value: cmp.Or(w.LogLevel, "info")},
+			{Name: "GOMEMLIMIT", Value: "220MiB"}, // of the limit below; what the gateway holds of events is a part of it
 		},
 		Ports: []corev1.ContainerPort{{Name: "admin", ContainerPort: adminPort, Protocol: corev1.ProtocolTCP}},
 		Resources: corev1.ResourceRequirements{

@@ -18,6 +18,8 @@ const (
 	pullHeartbeat = 5 * time.Second
 	// remembered is how many acknowledgements a subscription recalls: those that a broken connection may have swallowed.
 	remembered = 1024
+	// overhead is what a message takes besides its data.
+	overhead = 1 << 10
 )
 
 // part is what a subscription has on one stream: a consumer of the server, under the subscription's name.
@@ -99,7 +101,7 @@ func (s *subscription) attach(ctx context.Context, l *link, h handlers) ([]jetst
 	var consuming []jetstream.ConsumeContext
 	for i, c := range consumers {
 		onMessage, onError := h(parts[i])
-		cc, err := c.Consume(onMessage, jetstream.PullMaxMessages(s.MaxInFlight), jetstream.PullExpiry(pullExpiry),
+		cc, err := c.Consume(onMessage, jetstream.PullMaxMessagesWithBytesLimit(s.MaxInFlight, maxPull(l)), jetstream.PullExpiry(pullExpiry),
 			jetstream.PullHeartbeat(pullHeartbeat), jetstream.ConsumeErrHandler(onError))
 		if err != nil {
 			return consuming, fmt.Errorf("consume from stream %s: %w", parts[i].stream, err)
@@ -107,6 +109,12 @@ func (s *subscription) attach(ctx context.Context, l *link, h handlers) ([]jetst
 		consuming = append(consuming, cc)
 	}
 	return consuming, nil
+}
+
+// maxPull is how many bytes the server may send before it is asked again: a message of any size, or a good many small ones.
+func maxPull(l *link) int {
+	const envelope = 4 << 10 // the names that the server counts too
+	return max(4<<20, int(l.nc.MaxPayload())+envelope)
 }
 
 // detach stops receiving. What is on its way still arrives, so that it can be given back, if the server is there.

@@ -33,6 +33,7 @@ func (s *subscription) done(d *delivery, err error) {
 	}
 	s.mu.Unlock()
 	<-s.slots
+	s.Room.Leave(d.size)
 	// An error means that the connection is gone. The server then sends the message again; if it was done, take recognises it.
 	if err == nil {
 		_ = m.Ack()
@@ -66,14 +67,20 @@ func (s *subscription) take(p *part, m jetstream.Msg, closed <-chan struct{}) {
 	if d.event, d.err = decode(m.Headers(), m.Data()); d.err != nil {
 		d.event = bus.Wrap(m.Subject(), d.sequence, d.stored, m.Data())
 	}
-	select {
-	case s.queue <- d:
-	case <-closed:
-		s.mu.Lock()
-		p.release(d, false)
-		s.mu.Unlock()
-		_ = m.Nak()
+	// Nothing is read from the server while there is no room; what waits in the connection has a bound, see maxPull.
+	d.size = int64(len(m.Data())) + overhead
+	if s.Room.Wait(d.size, closed) {
+		select {
+		case s.queue <- d:
+			return
+		case <-closed:
+			s.Room.Leave(d.size)
+		}
 	}
+	s.mu.Lock()
+	p.release(d, false)
+	s.mu.Unlock()
+	_ = m.Nak()
 }
 
 func (s *subscription) onError(lost chan<- error) jetstream.ConsumeErrHandler {

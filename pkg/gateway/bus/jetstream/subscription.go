@@ -49,6 +49,7 @@ type delivery struct {
 	stored   time.Time
 	event    *event.Event
 	err      error
+	size     int64 // of its room
 
 	msg    jetstream.Msg // the server's latest copy; under the subscription's lock
 	handed bool          // under the subscription's lock

@@ -50,6 +50,7 @@ type delivery struct {
 	partition *partition
 	offset    int64
 	message   bus.Message
+	size      int64 // of its room
 }
 
 func newPartition(s *subscription, at place) *partition {
@@ -73,20 +74,31 @@ func sharesOut(cause error) bool {
 	return errors.Is(cause, sarama.ErrRebalanceInProgress) || errors.Is(cause, sarama.ErrSessionPartitionCountChanged)
 }
 
-// handOver gives each message a slot before it is handed over. Those that failed have kept theirs, and come in between.
+// handOver gives each message a slot, and room for its bytes, before it is handed over. Those that failed have kept theirs, and come in between.
 func (p *partition) handOver(ctx context.Context, messages <-chan *sarama.ConsumerMessage) {
 	var next *sarama.ConsumerMessage
+	roomy := false // there is room for the bytes of next
+	defer func() {
+		if roomy {
+			p.s.Room.Leave(size(next))
+		}
+	}()
 	for {
-		source, slots := messages, chan<- struct{}(nil)
+		source, slots, room := messages, chan<- struct{}(nil), (<-chan struct{})(nil)
 		if next != nil {
 			source = nil
-			if p.hasRoom(next.Offset) {
+			if !roomy {
+				room = p.s.Room.TryOr(size(next))
+				roomy = room == nil
+			}
+			if roomy && p.hasRoom(next.Offset) {
 				slots = p.s.slots
 			}
 		}
 		select {
 		case <-ctx.Done():
 			return
+		case <-room:
 		case m, ok := <-source:
 			if !ok {
 				return
@@ -97,13 +109,20 @@ func (p *partition) handOver(ctx context.Context, messages <-chan *sarama.Consum
 		case slots <- struct{}{}:
 			if !p.s.hand(ctx, func() *delivery { return p.take(next) }) {
 				<-p.s.slots
+				p.s.Room.Leave(size(next))
 			}
-			next = nil
+			next, roomy = nil, false
 		case d := <-p.again:
 			p.s.hand(ctx, func() *delivery { return p.retake(d) })
 		case <-p.freed:
 		}
 	}
+}
+
+// size is how many bytes a record holds until it is done.
+func size(m *sarama.ConsumerMessage) int64 {
+	const overhead = 1 << 10
+	return int64(len(m.Value)) + overhead
 }
 
 func (p *partition) hasRoom(offset int64) bool {
@@ -135,7 +154,7 @@ func (p *partition) wants(offset int64) bool {
 
 // take notes that a message is handed over.
 func (p *partition) take(m *sarama.ConsumerMessage) *delivery {
-	d := &delivery{partition: p, offset: m.Offset, message: p.message(m)}
+	d := &delivery{partition: p, offset: m.Offset, message: p.message(m), size: size(m)}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if m.Offset < p.progress.next {
@@ -293,8 +312,9 @@ func (p *partition) stopReading() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reading = false
-	for range p.failed {
+	for _, d := range p.failed {
 		<-p.s.slots
+		p.s.Room.Leave(d.size)
 	}
 	clear(p.failed)
 	for len(p.again) > 0 {

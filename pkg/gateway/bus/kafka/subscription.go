@@ -19,7 +19,7 @@ import (
 const (
 	groupPrefix = "openfunction."
 	// channelSize is how many fetched records wait for a partition's turn.
-	channelSize = 64
+	channelSize = 16
 )
 
 // subscription is one running Subscribe. Its life is a row of sessions of the consumer group; what it holds lives on from one to the next.
@@ -257,6 +257,7 @@ func (s *subscription) hand(ctx context.Context, take func() *delivery) bool {
 	s.receive(bus.NewMessage(d.message, func(err error) {
 		if d.partition.done(d, err) {
 			<-s.slots
+			s.Room.Leave(d.size)
 		}
 	}))
 	return true

@@ -10,7 +10,7 @@ import (
 )
 
 // channelSize is how many fetched records wait for a partition, besides those in flight.
-const channelSize = 64
+const channelSize = 16
 
 func (s *Source) config(dialer *kafkaclient.Dialer) (*sarama.Config, error) {
 	k := s.o.Source.Kafka

@@ -18,6 +18,7 @@ import (
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/kafkaclient"
+	"github.com/openfunction/events/pkg/gateway/room"
 	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -30,6 +31,8 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Instance is the client id that brokers see.
 	Instance string
+	// Room bounds the bytes of the records that are being handled; nil means no bound.
+	Room *room.Room
 }
 
 // Source reads the records of a topic and hands them on as events, at least once each.
@@ -76,8 +79,10 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 
 	r := &run{
 		Source: s, kafka: s.o.Source.Kafka, config: config, next: next, ready: ready,
-		log: logging.FromContext(ctx).With("topic", s.o.Source.Kafka.Topic, "group", s.o.Source.Kafka.ConsumerGroup),
+		log:   logging.FromContext(ctx).With("topic", s.o.Source.Kafka.Topic, "group", s.o.Source.Kafka.ConsumerGroup),
+		share: s.o.Room.Share(1<<20, 1),
 	}
+	defer r.share.Close()
 	if err := r.run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("consume topic %s: %w", r.kafka.Topic, err)
 	}
@@ -108,6 +113,7 @@ type run struct {
 	next   event.Handler
 	ready  func(error)
 	log    *zap.SugaredLogger
+	share  *room.Share
 
 	client sarama.Client
 	admin  sarama.ClusterAdmin // nil until the first session

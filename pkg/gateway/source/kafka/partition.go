@@ -56,6 +56,17 @@ func (p *partition) read(ctx context.Context, messages <-chan *sarama.ConsumerMe
 	late := time.AfterFunc(drainTimeout, cut)
 	defer late.Stop()
 	p.workers.Wait()
+	for _, r := range p.window { // whoever reads the partition next reads them again
+		if r.message != nil {
+			p.share.Leave(size(r.message))
+		}
+	}
+}
+
+// size is how many bytes a record holds until it is done.
+func size(m *sarama.ConsumerMessage) int64 {
+	const overhead = 1 << 10
+	return int64(len(m.Value)) + overhead
 }
 
 func (p *partition) feed(ctx, work context.Context, messages <-chan *sarama.ConsumerMessage) {
@@ -64,7 +75,7 @@ func (p *partition) feed(ctx, work context.Context, messages <-chan *sarama.Cons
 		case <-ctx.Done():
 			return
 		case m, ok := <-messages:
-			if !ok {
+			if !ok || !p.share.Wait(size(m), ctx.Done()) {
 				return
 			}
 			p.add(ctx, work, m)
@@ -168,6 +179,7 @@ func after(err error) time.Duration {
 func (p *partition) done(r *record) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.share.Leave(size(r.message))
 	r.message = nil
 	p.inFlight--
 	n := 0
