@@ -47,6 +47,21 @@ type HandlerFunc func(ctx context.Context, e *Event) error
 // Handle calls f.
 func (f HandlerFunc) Handle(ctx context.Context, e *Event) error { return f(ctx, e) }
 
+type said struct{ error }
+
+func (s said) Unwrap() error { return s.error }
+
+// Said marks err as one whose cause is in the log already, told by whoever knows it best. Said(nil) is nil.
+func Said(err error) error {
+	if err == nil {
+		return nil
+	}
+	return said{err}
+}
+
+// IsSaid tells whether err is marked by Said.
+func IsSaid(err error) bool { return errors.As(err, new(said)) }
+
 type permanent struct{ error }
 
 func (p permanent) Unwrap() error { return p.error }

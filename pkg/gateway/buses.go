@@ -132,6 +132,19 @@ func (b *openBus) close() error {
 	return err
 }
 
+// target returns the handler that a subscriber publishes with. A bus that is away says so itself, once for all who publish; what it refuses while
+// it is there is the publisher's to tell.
+func (b *openBus) target(topic bus.Topic) event.Handler {
+	next := b.Topic(topic)
+	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
+		err := next.Handle(ctx, e)
+		if err != nil && b.Ready() != nil {
+			return event.Said(err)
+		}
+		return err
+	})
+}
+
 // publish returns the handler that spec publishes with. Events of two kinds that share a topic are not each other's duplicates.
 func (b *openBus) publish(spec plan.Source) event.Handler {
 	topic := bus.Topic{Name: spec.Topic}

@@ -79,7 +79,7 @@ func (g *Gateway) deadLetter(spec plan.Subscriber, b *openBus) (func(target stri
 		return func(string) letterbox { return box }, nil
 	}
 	return func(target string) letterbox {
-		topic := b.Topic(bus.Topic{Name: spec.DeadLetterTopic, Origin: spec.ID + "/" + target})
+		topic := b.target(bus.Topic{Name: spec.DeadLetterTopic, Origin: spec.ID + "/" + target})
 		return letterbox{dispatch.Retry(topic, spec.Delivery), "deadletter topic " + spec.DeadLetterTopic}
 	}, nil
 }
@@ -103,7 +103,7 @@ func (g *Gateway) delivery(spec plan.Subscriber, b *openBus, dead func(string) l
 		add(sink, "sink", destination(*spec.Sink))
 	}
 	if spec.Topic != "" {
-		topic := b.Topic(bus.Topic{Name: spec.Topic, Origin: spec.ID})
+		topic := b.target(bus.Topic{Name: spec.Topic, Origin: spec.ID})
 		add(g.observed(topic, spec, "topic "+spec.Topic), "topic", "topic "+spec.Topic)
 	}
 	if len(targets) == 0 {

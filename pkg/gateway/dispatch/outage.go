@@ -2,7 +2,6 @@ package dispatch
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -26,8 +25,7 @@ type outage struct {
 
 // begins is called after each attempt that another one follows.
 func (o *outage) begins(ctx context.Context, e *event.Event, err error) {
-	// A bus that is away says so itself, once for all who publish.
-	if away := (*event.Unavailable)(nil); errors.As(err, &away) || o.said.Load() {
+	if event.IsSaid(err) || o.said.Load() {
 		return
 	}
 	o.mu.Lock()

@@ -40,7 +40,7 @@ func TestAnOutageIsSaidOnce(t *testing.T) {
 		{"nothing is said of what works", 0, nil, 0},
 		{"a hundred failures of one delivery are two lines with its success", 100, errors.New("connection refused"), 2},
 		{"a target that comes and goes is not said again at once", 1, errors.New("connection refused"), 2},
-		{"a bus that is away speaks for itself", 1, &event.Unavailable{What: "bus", Err: errors.New("gone")}, 2},
+		{"a bus that is away has said so", 1, event.Said(&event.Unavailable{What: "bus", Err: errors.New("gone")}), 2},
 	}
 	for _, s := range steps {
 		failures, failure = s.failures, s.err
