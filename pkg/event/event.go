@@ -10,11 +10,26 @@ import (
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
 )
 
 // Event is a CloudEvent, version 1.0 or 0.3, with its data as the bytes that were received.
 // Once it has been handed to a Handler nobody may change it: many goroutines may read it at once. Clone it to change it.
 type Event = cloudevents.Event
+
+// PartitionKey returns the text of the extension attribute partitionkey, of whatever type it is: events with equal ones may be kept in order.
+// It is empty without one. See https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/partitioning.md.
+func PartitionKey(e *Event) string {
+	value, ok := e.Extensions()["partitionkey"]
+	if !ok {
+		return ""
+	}
+	if s, ok := value.(string); ok {
+		return s
+	}
+	s, _ := types.Format(value)
+	return s
+}
 
 // MediaTypeStructured and MediaTypeBatch are the content types of the CloudEvents JSON format.
 const (

@@ -130,7 +130,7 @@ func handOver(ctx context.Context, route *Route, e *event.Event) (*Reply, error)
 	return nil, route.Next.Handle(ctx, e)
 }
 
-// handOverAll hands over a batch, a bounded number at once. The answer is for all: one error fails the batch, although other events of
+// handOverAll hands over a batch, a bounded number at once, and those of one partition key one after the other. The answer is for all: one error fails the batch, although other events of
 // it may be safe already; the caller's repeat brings those a second time.
 func (i *Ingress) handOverAll(r *http.Request, route *Route, events []*event.Event) (*Reply, error) {
 	ctx, cancel := i.detach(r, route)
@@ -138,14 +138,35 @@ func (i *Ingress) handOverAll(r *http.Request, route *Route, events []*event.Eve
 	errs := make([]error, len(events))
 	var group errgroup.Group
 	group.SetLimit(batchWorkers)
-	for n, e := range events {
+	for _, row := range rows(events) {
 		group.Go(func() error {
-			errs[n] = handOverOne(ctx, route, n, e)
+			for _, n := range row {
+				if errs[n] = handOverOne(ctx, route, n, events[n]); errs[n] != nil {
+					break // what follows it must not come before it
+				}
+			}
 			return nil
 		})
 	}
 	_ = group.Wait() // the errors are in errs, where their order does not depend on chance
 	return nil, worst(errs)
+}
+
+// rows divides a batch, by index, into what may be handed over at once.
+func rows(events []*event.Event) [][]int {
+	all := make([][]int, 0, len(events))
+	of := map[string]int{}
+	for n, e := range events {
+		key := event.PartitionKey(e)
+		row, ok := of[key]
+		if !ok || key == "" {
+			row = len(all)
+			all = append(all, nil)
+			of[key] = row
+		}
+		all[row] = append(all[row], n)
+	}
+	return all
 }
 
 func handOverOne(ctx context.Context, route *Route, n int, e *event.Event) (err error) {

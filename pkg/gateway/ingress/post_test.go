@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -368,6 +369,42 @@ func TestOneErrorFailsTheBatch(t *testing.T) {
 	}
 	if got := do(h, "POST", eventPath, headers(ceBatch), withIDs("1", "3", "5")).StatusCode; got != 202 {
 		t.Errorf("status of a batch that was taken = %d, want 202", got)
+	}
+}
+
+// TestABatchKeepsTheOrderOfKeys posts a batch of events of several keys, some of them numbers, to a stage that is slow at random. After one
+// that is not taken, none of its key is handed over.
+func TestABatchKeepsTheOrderOfKeys(t *testing.T) {
+	const keys, each = 5, 40
+	var mu sync.Mutex
+	got := map[string][]string{}
+	next := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+		time.Sleep(time.Duration(rand.IntN(500)) * time.Microsecond)
+		mu.Lock()
+		defer mu.Unlock()
+		key := event.PartitionKey(e)
+		got[key] = append(got[key], e.ID())
+		if key == "0" && e.ID() == "20" {
+			return &event.Unavailable{What: "bus"}
+		}
+		return nil
+	})
+	_, h := serving(t, ingress.Options{}, route(next))
+	var events []string
+	want := map[string][]string{}
+	for n := range each {
+		for k := range keys {
+			key := fmt.Sprint(k)
+			if want[key] = append(want[key], fmt.Sprint(n)); k%2 == 1 {
+				key = `"` + key + `"`
+			}
+			events = append(events, strings.Replace(least, `"id":"1"`, fmt.Sprintf(`"id":"%d","partitionkey":%s`, n, key), 1))
+		}
+	}
+	_ = do(h, "POST", eventPath, headers(ceBatch), strings.NewReader("["+strings.Join(events, ",")+"]"))
+	want["0"] = want["0"][:21]
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("order of each key (-want +got):\n%s", diff)
 	}
 }
 

@@ -10,10 +10,6 @@ import (
 	"github.com/openfunction/events/pkg/gateway/dispatch"
 )
 
-// partitionKey is the extension attribute whose value is an event's key
-// (https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/extensions/partitioning.md).
-const partitionKey = "partitionkey"
-
 const (
 	// firstPause is how long a delivery that failed holds up its key before it is tried again; each time twice as long, up to lastPause.
 	firstPause = time.Second
@@ -67,7 +63,7 @@ func (l *lanes) following(key string) func() {
 func (s *Subscriber) begin(ctx context.Context, e *event.Event, deliver func() error, settle func(error)) {
 	key := ""
 	if s.o.Subscriber.Delivery.KeyOrder {
-		key, _ = e.Extensions()[partitionKey].(string)
+		key = event.PartitionKey(e)
 	}
 	if key == "" {
 		s.start(func() { settle(deliver()) })

@@ -39,10 +39,10 @@ func startOrdered(t *testing.T, condition string) (*fixture, *gates) {
 func TestEventsOfOneKeyAreDeliveredOneAfterTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, g := startOrdered(t, "a")
-		f.send("ta", newEvent(t, "k1", partitionKey, "k"), nil)
-		f.send("ta", newEvent(t, "k2", partitionKey, "k"), nil)
-		f.send("ta", newEvent(t, "k3", partitionKey, "k"), nil)
-		f.send("ta", newEvent(t, "other", partitionKey, "o"), nil)
+		f.send("ta", newEvent(t, "k1", "partitionkey", "k"), nil)
+		f.send("ta", newEvent(t, "k2", "partitionkey", "k"), nil)
+		f.send("ta", newEvent(t, "k3", "partitionkey", "k"), nil)
+		f.send("ta", newEvent(t, "other", "partitionkey", "o"), nil)
 		f.send("ta", newEvent(t, "without"), nil)
 		for _, id := range []string{"k3", "k2", "other", "without"} {
 			g.of(id) <- nil
@@ -59,8 +59,8 @@ func TestEventsOfOneKeyAreDeliveredOneAfterTheOther(t *testing.T) {
 func TestADeliveryThatFailsHoldsUpItsKeyAndNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, g := startOrdered(t, "a")
-		f.send("ta", newEvent(t, "k1", partitionKey, "k"), nil)
-		f.send("ta", newEvent(t, "k2", partitionKey, "k"), nil)
+		f.send("ta", newEvent(t, "k1", "partitionkey", "k"), nil)
+		f.send("ta", newEvent(t, "k2", "partitionkey", "k"), nil)
 		g.of("k1") <- errors.New("boom")
 		g.of("k2") <- nil
 		want(t, "delivered after a failure", f.got(), nil)
@@ -75,10 +75,10 @@ func TestAJoinIsDeliveredInTheOrderOfItsKey(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, g := startOrdered(t, "a && b")
 		f.send("ta", newEvent(t, "a1"), nil)
-		f.send("tb", newEvent(t, "b1", partitionKey, "k"), nil)
+		f.send("tb", newEvent(t, "b1", "partitionkey", "k"), nil)
 		time.Sleep(time.Millisecond)
 		f.send("ta", newEvent(t, "a2"), nil)
-		f.send("tb", newEvent(t, "b2", partitionKey, "k"), nil)
+		f.send("tb", newEvent(t, "b2", "partitionkey", "k"), nil)
 		g.of("b2") <- nil
 		want(t, "delivered while the first is not", f.got(), nil)
 		g.of("b1") <- nil
@@ -90,8 +90,8 @@ func TestAJoinIsDeliveredInTheOrderOfItsKey(t *testing.T) {
 func TestWhatWaitsForItsKeyStaysOnTheBusAtTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, g := startOrdered(t, "a")
-		f.send("ta", newEvent(t, "k1", partitionKey, "k"), nil)
-		f.send("ta", newEvent(t, "k2", partitionKey, "k"), nil)
+		f.send("ta", newEvent(t, "k1", "partitionkey", "k"), nil)
+		f.send("ta", newEvent(t, "k2", "partitionkey", "k"), nil)
 		synctest.Wait()
 		ended := make(chan struct{})
 		go func() {

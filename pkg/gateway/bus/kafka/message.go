@@ -7,15 +7,13 @@ import (
 	"strings"
 
 	"github.com/IBM/sarama"
-	"github.com/cloudevents/sdk-go/v2/types"
 
 	"github.com/openfunction/events/pkg/event"
 )
 
 const (
-	prefix       = "ce_"
-	contentType  = "content-type"
-	partitionKey = "partitionkey"
+	prefix      = "ce_"
+	contentType = "content-type"
 )
 
 // encode returns e in the binary mode of the CloudEvents Kafka binding, with the extension partitionkey as its key. If its data is itself
@@ -25,7 +23,7 @@ func encode(topic string, e *event.Event) (*sarama.ProducerMessage, error) {
 	add := func(name, value string) {
 		m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 	}
-	if key, err := types.Format(e.Extensions()[partitionKey]); err == nil && key != "" {
+	if key := event.PartitionKey(e); key != "" {
 		m.Key = sarama.StringEncoder(key)
 	}
 	ct := e.DataContentType()
