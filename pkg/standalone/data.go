@@ -44,11 +44,8 @@ func claim(dir string) (release func(), err error) {
 
 // own writes who holds the lock into it, and finds out whether the bus can write.
 func own(f *os.File, dir string) error {
-	err := f.Truncate(0)
-	if err == nil {
-		_, err = fmt.Fprintf(f, "%d\n", os.Getpid())
-	}
-	if err != nil {
+	// Always as many bytes: what is written in place needs no room, of which there may be none.
+	if _, err := fmt.Fprintf(f, "%-20d\n", os.Getpid()); err != nil {
 		return err
 	}
 	probe, err := os.CreateTemp(filepath.Join(dir, "bus"), ".probe-")

@@ -71,7 +71,7 @@ type Server struct {
 	draining  atomic.Bool
 	running   atomic.Pointer[server.Server] // nil while it starts again
 	trouble   atomic.Pointer[trouble]
-	failed    atomic.Pointer[string] // the first write that failed since it started
+	failed    atomic.Pointer[string] // what failed first since it started, of which its health says nothing
 
 	stop    context.CancelFunc
 	guarded chan struct{} // closed when the guard has ended
@@ -94,10 +94,6 @@ func Start(o Options) (*Server, error) {
 		o.disk = disk
 	}
 	s.options = o
-	if err := usable(o.Dir); err != nil {
-		s.remove()
-		return nil, fmt.Errorf("embedded bus: %w", err)
-	}
 	ns, err := s.start()
 	if err != nil {
 		s.remove()
@@ -114,8 +110,11 @@ func Start(o Options) (*Server, error) {
 	return s, nil
 }
 
-// start returns a server that is ready for connections.
+// start returns a server that is ready for connections and has all that it has stored.
 func (s *Server) start() (*server.Server, error) {
+	if err := s.usable(); err != nil {
+		return nil, err
+	}
 	settings, err := s.options.settings(s.options.Access)
 	if err != nil {
 		return nil, err
@@ -132,6 +131,8 @@ func (s *Server) start() (*server.Server, error) {
 		err = errors.New("not ready after 30 s")
 	case !ns.JetStreamEnabled():
 		err = errors.New("the directory cannot be used")
+	case s.failed.Load() != nil:
+		err = errors.New(*s.failed.Load())
 	default:
 		return ns, nil
 	}
@@ -294,19 +295,6 @@ func (s *Server) Drain() {
 		ns.LameDuckShutdown()
 	}
 	s.Close()
-}
-
-// usable makes the directory and tries to write there: the server itself would only fall silent.
-func usable(dir string) error {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
-	f, err := os.CreateTemp(dir, ".probe-")
-	if err != nil {
-		return err
-	}
-	_ = f.Close()
-	return os.Remove(f.Name())
 }
 
 func maxStore(maxBytes int64) int64 {

@@ -130,6 +130,48 @@ func TestADiskThatIsAlmostFull(t *testing.T) {
 	}
 }
 
+// TestAServerDoesNotStartWithoutAStream wants a stream that cannot be read to be why a server does not start: without it, it would be made anew.
+func TestAServerDoesNotStartWithoutAStream(t *testing.T) {
+	dir := t.TempDir()
+	start := func() (*Server, error) { return Start(Options{Dir: dir, SyncInterval: time.Minute}) }
+	s, err := start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := jetstream.New(t.Context(), jetstream.Options{Name: "b", InProcess: s, Config: plan.JetStream{Replicas: 1, AckWait: time.Second}})
+	letters := b.Topic(bus.Topic{Name: "openfunction.test.trigger.t.deadletter"})
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if err = letters.Handle(t.Context(), newEvent(t, "e", nil)); err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	_ = b.Close()
+	s.Close()
+	found, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "openfunction-deadletters", "meta.inf"))
+	if err != nil || len(found) != 1 {
+		t.Fatalf("streams %q, %v, want one", found, err)
+	}
+	if err := errors.Join(os.Rename(found[0], found[0]+".aside"), os.Mkdir(found[0], 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := start(); err == nil {
+		s.Close()
+		t.Error("the server starts, want why it cannot")
+	} else if !strings.Contains(err.Error(), found[0]) {
+		t.Errorf("Start() = %v, want what it cannot read", err)
+	}
+	if err := errors.Join(os.Remove(found[0]), os.Rename(found[0]+".aside", found[0])); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = start(); err != nil {
+		t.Fatalf("when it can be read again: %v", err)
+	}
+	s.Close()
+}
+
 // TestAServerWhoseRoomIsFullRefuses wants what is published to be refused as too much for the bus, and not as a mistake of the publisher.
 func TestAServerWhoseRoomIsFullRefuses(t *testing.T) {
 	s, err := Start(Options{Dir: t.TempDir(), SyncInterval: time.Minute, MaxBytes: 1 << 20})

@@ -5,15 +5,12 @@ package embedded
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
@@ -21,60 +18,8 @@ import (
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
-
-// newDisk mounts a small disk of its own until the test ends.
-func newDisk(t *testing.T, mib int) string {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Fatal("only root can mount a disk: run the e2e tests as root")
-	}
-	dir := t.TempDir()
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mib)); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, 0); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
-		}
-	})
-	return dir
-}
-
-// files lets the disk have so many more files than it has; zero is any number.
-func files(t *testing.T, dir string, more uint64) {
-	t.Helper()
-	inodes := uint64(0)
-	if more > 0 {
-		var st syscall.Statfs_t
-		if err := syscall.Statfs(dir, &st); err != nil {
-			t.Fatal(err)
-		}
-		inodes = st.Files - st.Ffree + more
-	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, fmt.Sprintf("nr_inodes=%d", inodes)); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// fill takes the room that the disk has left and returns the file that has it.
-func fill(t *testing.T, dir string) string {
-	t.Helper()
-	f, err := os.Create(filepath.Join(dir, "somebody-elses"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for size := 1 << 20; size > 0; {
-		if _, err = f.Write(make([]byte, size)); err != nil {
-			size /= 2
-		}
-	}
-	if !errors.Is(err, syscall.ENOSPC) {
-		t.Fatalf("fill the disk: %v", err)
-	}
-	return f.Name()
-}
 
 // backlog is what was published and is received only when it may be.
 type backlog struct {
@@ -221,22 +166,20 @@ func inProcess(t *testing.T, dir string) (*Server, bus.Bus) {
 // by itself when there is room. This disk is so fast and small that it may be full between two looks, or a write of the server's own may fail.
 func TestE2EAFullDisk(t *testing.T) {
 	t.Parallel()
-	dir := newDisk(t, 32)
-	s, b := inProcess(t, dir)
+	disk := servers.Disk(t, 32)
+	s, b := inProcess(t, disk.Dir)
 	l := newBacklog(t, b)
-	if why := l.publishUntilFull(); !strings.Contains(why.Error(), dir) {
+	if why := l.publishUntilFull(); !strings.Contains(why.Error(), disk.Dir) {
 		t.Errorf("the refusal is %q, want one that tells which disk has no room", why)
 	}
 	if err := b.Ready(); err == nil {
 		t.Error("the bus is ready, want why it takes no events")
 	}
-	others := fill(t, dir)
+	free := disk.Fill()
 	l.publishUntilFull()
 	l.release()
 	l.all()
-	if err := os.Remove(others); err != nil {
-		t.Fatal(err)
-	}
+	free()
 	l.publishMore(100)
 	l.all()
 	if err := errors.Join(s.Trouble(), s.Alive(), b.Ready()); err != nil {
@@ -247,13 +190,13 @@ func TestE2EAFullDisk(t *testing.T) {
 // TestE2EADiskThatFails wants a server that has given up its disk to start again by itself and to go on when the disk can be written.
 func TestE2EADiskThatFails(t *testing.T) {
 	t.Parallel()
-	dir := newDisk(t, 96)
-	s, b := inProcess(t, dir)
+	disk := servers.Disk(t, 96)
+	s, b := inProcess(t, disk.Dir)
 	l := newBacklog(t, b)
 	l.publishMore(1)
-	files(t, dir, 2)
+	disk.LimitFiles(2)
 	l.publishUntilFull()
-	files(t, dir, 0)
+	disk.LimitFiles(0)
 	l.publishMore(100)
 	l.release()
 	l.all()
@@ -266,8 +209,8 @@ func TestE2EADiskThatFails(t *testing.T) {
 // is there again.
 func TestE2EALivenessOfADiskThatFails(t *testing.T) {
 	t.Parallel()
-	dir := newDisk(t, 96)
-	m := newMembersIn(t, dir)
+	disk := servers.Disk(t, 96)
+	m := newMembersIn(t, disk.Dir)
 	b := m.bus()
 	t.Cleanup(func() { _ = b.Close() })
 	l := newBacklog(t, b)
@@ -275,7 +218,7 @@ func TestE2EALivenessOfADiskThatFails(t *testing.T) {
 	if says := m.says("healthz"); says != "ok\n" {
 		t.Errorf("/healthz says %q before", says)
 	}
-	files(t, dir, 2)
+	disk.LimitFiles(2)
 	l.publishUntilFull()
 	for _, path := range []string{"healthz", "readyz"} {
 		if says := m.says(path); !strings.Contains(says, "write error: ") || !strings.Contains(says, "no space left on device") {
@@ -285,7 +228,7 @@ func TestE2EALivenessOfADiskThatFails(t *testing.T) {
 	if output := m.all[0].process.Output(); strings.Count(output, `"bus takes no events"`) != 1 {
 		t.Errorf("want that it takes no events said once:\n%s", output)
 	}
-	files(t, dir, 0)
+	disk.LimitFiles(0)
 	m.all[0].process.Kill()
 	m.start()
 	l.publishMore(100)

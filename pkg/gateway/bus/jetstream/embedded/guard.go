@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -23,8 +24,10 @@ const (
 	keepFree     = 64 << 20
 	keepFreePart = 16
 
-	// probeBytes is what can be written on a disk that is trusted again.
-	probeBytes = 64 << 10
+	// probeBytes is what can be written on a disk that a server is started on, or that is trusted again, and reserveBytes what is kept for
+	// the start on one that is full.
+	probeBytes   = 256 << 10
+	reserveBytes = 1 << 20
 
 	// minPause and maxPause bound the time between two starts.
 	minPause = time.Second
@@ -49,8 +52,8 @@ func (s *Server) Trouble() error {
 // guard looks after the disk of a server.
 type guard struct {
 	*Server
-	started time.Time // when it was started again
-	pause   time.Duration
+	next  time.Time // when it may be started again
+	pause time.Duration
 }
 
 func (g *guard) run(ctx context.Context) {
@@ -65,7 +68,7 @@ func (g *guard) run(ctx context.Context) {
 		}
 		g.look()
 		if time.Since(checked) >= checkEvery {
-			g.check(ctx)
+			g.check()
 			checked = time.Now()
 		}
 	}
@@ -98,17 +101,24 @@ func (s *Server) room(was bool) error {
 }
 
 // check finds out whether the server has given up its disk, and whether a disk that it has given up can be written again.
-func (g *guard) check(ctx context.Context) {
+func (g *guard) check() {
 	was := g.trouble.Load()
-	if err := g.Alive(); err != nil {
+	err := g.Alive()
+	switch {
+	case err != nil:
 		g.set(g.broken(err))
-		if g.options.Recover {
-			g.startAgain(ctx)
-		}
+	case g.running.Load() == nil:
+	case was == nil:
+		g.reserve()
+		return
+	case was.broken && errors.Join(g.room(true), g.probe()) == nil:
+		g.set(nil)
+		return
+	default:
 		return
 	}
-	if was != nil && was.broken && errors.Join(g.room(true), writable(g.options.Dir)) == nil {
-		g.set(nil)
+	if g.options.Recover {
+		g.startAgain()
 	}
 }
 
@@ -143,39 +153,61 @@ func refuse(ns *server.Server, all bool) {
 	_ = ns.GlobalAccount().UpdateJetStreamLimits(limits) // a server that is not up yet, or no more, takes nothing anyway; the next look tries again
 }
 
-// startAgain ends the server and starts another one on what it has stored. Nothing that was acknowledged is lost by that: the write that
-// failed never was.
-func (g *guard) startAgain(ctx context.Context) {
-	end(g.running.Swap(nil))
-	if g.pause = min(2*g.pause, maxPause); time.Since(g.started) > 2*maxPause {
+// startAgain ends the server and starts another one on what it has stored, once the disk can be written: until then the one that is there
+// delivers what it can. Nothing that was acknowledged is lost by that: the write that failed never was.
+func (g *guard) startAgain() {
+	if time.Now().Before(g.next) {
+		return
+	}
+	if err := g.usable(); err != nil {
+		g.set(g.broken(err))
+		return
+	}
+	if g.pause = min(2*g.pause, maxPause); time.Since(g.next) > 2*maxPause {
 		g.pause = minPause
 	}
-	for {
-		timer := time.NewTimer(g.pause)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
-		}
-		ns, err := g.start()
-		if err == nil {
-			refuse(ns, true)
-			g.running.Store(ns)
-			g.started = time.Now()
-			return
-		}
-		g.set(g.broken(err))
-		g.pause = min(2*g.pause, maxPause)
+	if ns := g.running.Swap(nil); ns != nil {
+		end(ns)
 	}
+	ns, err := g.start()
+	g.next = time.Now().Add(g.pause)
+	if err != nil {
+		g.set(g.broken(err))
+		return
+	}
+	refuse(ns, true)
+	g.running.Store(ns)
 }
 
-// writable writes in dir and removes that again.
-func writable(dir string) error {
-	f, err := os.CreateTemp(dir, ".probe-")
+// usable makes the directory and tries to write there, if need be in the room of the reserve. No server may start where that fails: one that
+// cannot write while it reads what it has stored ends the process, or goes on without a stream or a subscription.
+func (s *Server) usable() error {
+	if err := os.MkdirAll(s.options.Dir, 0o700); err != nil {
+		return err
+	}
+	err := s.probe()
+	if err == nil || os.Remove(s.reserved()) != nil {
+		return err
+	}
+	return s.probe()
+}
+
+// probe writes in the directory and removes that again.
+func (s *Server) probe() error {
+	f, err := os.CreateTemp(s.options.Dir, ".probe-")
 	if err != nil {
 		return err
 	}
 	_, err = f.Write(make([]byte, probeBytes))
 	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
+}
+
+// reserved is a file that is there for its size only.
+func (s *Server) reserved() string { return filepath.Join(s.options.Dir, "reserve") }
+
+// reserve makes the reserve, if there is none. Whether that works is no matter now: the next look tries again.
+func (s *Server) reserve() {
+	if _, err := os.Lstat(s.reserved()); err != nil && s.room(true) == nil {
+		_ = os.WriteFile(s.reserved(), make([]byte, reserveBytes), 0o600)
+	}
 }

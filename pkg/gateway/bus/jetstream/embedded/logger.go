@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -11,9 +12,14 @@ import (
 // logger passes on what a server says. What it only notices is for those who look for a mistake.
 type logger struct {
 	log *zap.SugaredLogger
-	// failed is told that a write has failed, which a store says at once and only there: the server's health shows it when the next event is
-	// to be stored, and until then the store removes nothing either.
+	// failed is told what the server says only there: that a write has failed, which its health shows when the next event is to be stored, and
+	// until then the store removes nothing either; and that it goes on without something that it could not read.
 	failed func(text string)
+}
+
+// failures are in what is said of a write that has failed, and of streams and subscriptions that are left out.
+var failures = []string{
+	"ritical write error: ", "Error recreating stream ", "Error reading metafile ", "Error adding consumer ", "Error reading consumer metafile ",
 }
 
 var _ server.Logger = logger{}
@@ -22,15 +28,17 @@ func (l logger) say(log func(string, ...any), format string, args []any) {
 	log("the server speaks", "text", fmt.Sprintf(format, args...))
 }
 
-func (l logger) Errorf(format string, args ...any) {
-	l.say(l.log.Errorw, format, args)
-	if text := fmt.Sprintf(format, args...); strings.Contains(text, "ritical write error: ") {
+func (l logger) complain(log func(string, ...any), format string, args []any) {
+	l.say(log, format, args)
+	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	if slices.ContainsFunc(failures, func(failure string) bool { return strings.Contains(text, failure) }) {
 		l.failed(text)
 	}
 }
 
+func (l logger) Errorf(format string, args ...any)  { l.complain(l.log.Errorw, format, args) }
+func (l logger) Warnf(format string, args ...any)   { l.complain(l.log.Warnw, format, args) }
 func (l logger) Noticef(format string, args ...any) { l.say(l.log.Debugw, format, args) }
-func (l logger) Warnf(format string, args ...any)   { l.say(l.log.Warnw, format, args) }
 func (l logger) Fatalf(format string, args ...any)  { l.say(l.log.Errorw, format, args) }
 func (l logger) Debugf(format string, args ...any)  { l.say(l.log.Debugw, format, args) }
 func (l logger) Tracef(format string, args ...any)  { l.say(l.log.Debugw, format, args) }
