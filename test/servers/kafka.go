@@ -102,6 +102,26 @@ func (k *KafkaServer) CreateTopic(name string, partitions int32) {
 	})
 }
 
+// DeleteTopic removes a topic and returns once it is gone.
+func (k *KafkaServer) DeleteTopic(name string) {
+	k.t.Helper()
+	admin, err := sarama.NewClusterAdmin([]string{k.Addr()}, kafkaConfig())
+	if err != nil {
+		k.t.Fatalf("delete topic %s: %v", name, err)
+	}
+	defer admin.Close()
+	if err := admin.DeleteTopic(name); err != nil {
+		k.t.Fatalf("delete topic %s: %v", name, err)
+	}
+	k.eventually("delete topic "+name, func() error {
+		topics, err := admin.ListTopics()
+		if _, there := topics[name]; err == nil && there {
+			err = errors.New("it is still there")
+		}
+		return err
+	})
+}
+
 // AddPartitions gives a topic more partitions, up to total.
 func (k *KafkaServer) AddPartitions(topic string, total int32) {
 	k.t.Helper()

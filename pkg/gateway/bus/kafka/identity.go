@@ -2,39 +2,19 @@ package kafka
 
 import (
 	"context"
-	"encoding/base64"
 	"errors"
-	"fmt"
 	"strings"
-	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
-// lookInterval is how often a session looks whether its topics are still those that it began with.
-const lookInterval = 3 * time.Second
-
-// errOtherTopic ends a session whose topic was removed, and perhaps made again. By its offsets nobody could tell: those of the new one
-// begin at zero, and a reader that waits for a higher one would miss all before it.
+// errOtherTopic ends a session whose topic was removed, and perhaps made again.
 var errOtherTopic = errors.New("the topic was removed")
 
-// identities returns what tells the subscription's topics from earlier ones of the same names: a part of the ids that brokers give
-// them. It is empty where the brokers are too old for that.
 func (s *subscription) identities() (map[string]string, error) {
-	topics, err := s.admin.DescribeTopics(s.Topics)
-	if err != nil {
-		return nil, fmt.Errorf("describe topics: %w", err)
-	}
-	ids := map[string]string{}
-	for _, t := range topics {
-		if t.Err != sarama.ErrNoError {
-			return nil, fmt.Errorf("describe topic %s: %w", t.Name, t.Err)
-		}
-		if t.Uuid != (sarama.Uuid{}) {
-			ids[t.Name] = base64.RawURLEncoding.EncodeToString(t.Uuid[:6])
-		}
-	}
-	return ids, nil
+	return kafkaclient.TopicIDs(s.admin, s.Topics)
 }
 
 // identify is called before a session. What is known of a topic that is another one by now counts no more: all that is in it is new.
@@ -76,7 +56,7 @@ func (s *subscription) counts(topic string, c commit) bool {
 // look ends the session, by end, when one of its topics is not there any more.
 func (m *member) look(ctx context.Context, end context.CancelCauseFunc) {
 	for ctx.Err() == nil {
-		pause(ctx, lookInterval)
+		pause(ctx, kafkaclient.LookInterval)
 		ids, err := m.identities()
 		if errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
 			end(errOtherTopic)

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 
@@ -28,6 +29,7 @@ func TestE2EKafka(t *testing.T) {
 		"CloudEvents in both modes arrive as they are":          cloudEvents,
 		"records of aborted transactions are no events":         aborted,
 		"a topic and partitions that come later are read whole": later,
+		"a topic that is made again has other ids":              remade,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, k) })
 	}
@@ -266,4 +268,46 @@ func later(t *testing.T, k *servers.KafkaServer) {
 	k.AddPartitions("later", 4)
 	k.Produce(records("later", numbers(50))...)
 	eventually(t, "every record", func() bool { return s.distinct() == 51 })
+}
+
+// remade wants a record to keep its id however often it is read, and one at the same place in a topic that was made again to have another.
+func remade(t *testing.T, k *servers.KafkaServer) {
+	k.CreateTopic("remade", 1)
+	ids := func(group string) <-chan string {
+		got := make(chan string, 10)
+		o := options("remade", k.Addr())
+		o.Source.Kafka.ConsumerGroup, o.Source.Kafka.FromOldest = group, true
+		start(t, o, event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+			got <- e.ID()
+			return nil
+		})).awaitReady(true)
+		return got
+	}
+	next := func(ids <-chan string) string {
+		t.Helper()
+		select {
+		case id := <-ids:
+			return id
+		case <-time.After(time.Minute):
+			t.Fatal("no record within a minute")
+			return ""
+		}
+	}
+	running := ids("running")
+	k.Produce(servers.KafkaRecord("remade", "", "hello"))
+	first := next(running)
+	if again := next(ids("another")); again != first {
+		t.Errorf("the record has the id %q, and %q when it is read again", first, again)
+	}
+	k.DeleteTopic("remade")
+	k.CreateTopic("remade", 1)
+	k.Produce(servers.KafkaRecord("remade", "", "hello"))
+	second := next(running)
+	place := "remade/0/0/"
+	if !strings.HasPrefix(first, place) || !strings.HasPrefix(second, place) || first == second {
+		t.Errorf("ids %q and %q, want two at %s", first, second, place)
+	}
+	if again := next(ids("one more")); again != second {
+		t.Errorf("the record has the id %q, and %q when it is read again", second, again)
+	}
 }

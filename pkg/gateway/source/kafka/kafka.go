@@ -118,7 +118,9 @@ type run struct {
 	client sarama.Client
 	admin  sarama.ClusterAdmin // nil until the first session
 	start  map[int32]int64     // see positions; nil until it is known
-	state  state
+	// topicID tells the topic from earlier ones of its name; it changes only between sessions.
+	topicID string
+	state   state
 	// problem tells what ready was called with last.
 	problem string
 
@@ -185,6 +187,9 @@ func (r *run) session(ctx context.Context, group sarama.ConsumerGroup) error {
 		}
 		r.admin = admin
 	}
+	if err := r.identify(); err != nil {
+		return err
+	}
 	if r.start == nil {
 		start, err := r.positions()
 		if err != nil {
@@ -192,6 +197,11 @@ func (r *run) session(ctx context.Context, group sarama.ConsumerGroup) error {
 		}
 		r.start = start
 	}
+	ctx, end := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	looking.Go(func() { r.look(ctx, r.topicID, end) })
+	defer looking.Wait()
+	defer end()
 	return group.Consume(ctx, []string{r.kafka.Topic}, &member{r})
 }
 

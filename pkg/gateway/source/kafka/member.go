@@ -23,11 +23,11 @@ func (m *member) Cleanup(sarama.ConsumerGroupSession) error { return nil }
 // ConsumeClaim reads one partition until the session ends.
 func (m *member) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
 	p := newPartition(m.run, func(offset int64) {
-		session.MarkOffset(claim.Topic(), claim.Partition(), offset, "")
+		session.MarkOffset(claim.Topic(), claim.Partition(), offset, m.signature())
 	})
 	if claim.InitialOffset() == sarama.OffsetOldest {
 		// What was committed does not exist any more. If it is higher than what is read now, marks would not count: they only go up.
-		session.ResetOffset(claim.Topic(), claim.Partition(), 0, "")
+		session.ResetOffset(claim.Topic(), claim.Partition(), 0, m.signature())
 	}
 	p.read(session.Context(), claim.Messages())
 	return nil

@@ -141,7 +141,7 @@ func (p *partition) handle(ctx, work context.Context, r *record) bool {
 	if ctx.Err() != nil {
 		return false
 	}
-	e := p.event(r.message)
+	e := p.event(r.message, p.topicID)
 	refused := false
 	for wait := firstWait; ; wait = min(2*wait, maxEventWait) {
 		err := p.next.Handle(work, e)

@@ -63,7 +63,9 @@ func (r *run) take(session sarama.ConsumerGroupSession, partitions []int32) erro
 		return err
 	}
 	for p, offset := range begin {
-		session.MarkOffset(r.kafka.Topic, p, offset, "") // the session asked for offsets before the commit
+		// The session asked for offsets before the commit, and may have one of an earlier topic: marks only go up.
+		session.ResetOffset(r.kafka.Topic, p, offset, r.signature())
+		session.MarkOffset(r.kafka.Topic, p, offset, r.signature())
 	}
 	return nil
 }
@@ -76,7 +78,7 @@ func (r *run) commit(session sarama.ConsumerGroupSession, offsets map[int32]int6
 	request := sarama.NewOffsetCommitRequest(r.config, r.kafka.ConsumerGroup)
 	request.ConsumerID, request.ConsumerGroupGeneration = session.MemberID(), session.GenerationID()
 	for p, offset := range offsets {
-		request.AddBlockWithLeaderEpoch(r.kafka.Topic, p, offset, -1, 0, "")
+		request.AddBlockWithLeaderEpoch(r.kafka.Topic, p, offset, -1, 0, r.signature())
 	}
 	coordinator, err := r.client.Coordinator(r.kafka.ConsumerGroup)
 	if err != nil {
@@ -94,7 +96,7 @@ func (r *run) commit(session sarama.ConsumerGroupSession, offsets map[int32]int6
 	return nil
 }
 
-// committed returns the offsets that the group has committed, without the partitions that have none.
+// committed returns the offsets that the group has committed for this topic, without the partitions that have none.
 func (r *run) committed(partitions []int32) (map[int32]int64, error) {
 	response, err := r.admin.ListConsumerGroupOffsets(r.kafka.ConsumerGroup, map[string][]int32{r.kafka.Topic: partitions})
 	if errors.Is(err, sarama.ErrGroupIDNotFound) {
@@ -112,7 +114,7 @@ func (r *run) committed(partitions []int32) (map[int32]int64, error) {
 		if block.Err != sarama.ErrNoError {
 			return nil, fmt.Errorf("fetch offset of partition %d: %w", p, block.Err)
 		}
-		if block.Offset >= 0 {
+		if block.Offset >= 0 && r.counts(block.Metadata) {
 			offsets[p] = block.Offset
 		}
 	}

@@ -27,10 +27,10 @@ const (
 
 // event returns the event of a record. A CloudEvent, in either mode of the Kafka protocol binding, is kept as it is; all else is
 // wrapped, also what only claims to be one: a record that cannot be read would stop its partition for ever.
-func (s *Source) event(m *sarama.ConsumerMessage) *event.Event {
+func (s *Source) event(m *sarama.ConsumerMessage, topicID string) *event.Event {
 	e, err := cloudEvent(m)
 	if e == nil {
-		e = s.wrap(m, err)
+		e = s.wrap(m, topicID, err)
 	}
 	if s.o.Source.MarkKind {
 		e.SetExtension(source.KindExtension, s.o.Source.Kind)
@@ -72,7 +72,8 @@ func cloudEvent(m *sarama.ConsumerMessage) (*event.Event, error) {
 	return b.Event(contentType, m.Value)
 }
 
-// wrap returns an event that holds the record. Its id is the record's position, so that a repeat is recognised. Extensions:
+// wrap returns an event that holds the record. Its id is the record's position in the topic that has this id, so that a repeat is recognised,
+// and what comes at that position when the topic is removed and made again is none. Extensions:
 //
 //   - kafkatopic, kafkapartition and kafkaoffset, and kafkatimestamp, which is the event's time too;
 //   - partitionkey, the key, if it is text; otherwise kafkakeybase64;
@@ -82,7 +83,7 @@ func cloudEvent(m *sarama.ConsumerMessage) (*event.Event, error) {
 //   - kafkamalformed, why it is not the CloudEvent that it claims to be.
 //
 // They are strings, since that is what buses make of them.
-func (s *Source) wrap(m *sarama.ConsumerMessage, malformed error) *event.Event {
+func (s *Source) wrap(m *sarama.ConsumerMessage, topicID string, malformed error) *event.Event {
 	partition, offset := strconv.Itoa(int(m.Partition)), strconv.FormatInt(m.Offset, 10)
 	x := extensions{all: map[string]any{"kafkatopic": m.Topic, "kafkapartition": partition, "kafkaoffset": offset}}
 	if m.Key != nil {
@@ -107,6 +108,9 @@ func (s *Source) wrap(m *sarama.ConsumerMessage, malformed error) *event.Event {
 		Type:       plan.EventType(s.o.Source.Kind),
 		Source:     s.source,
 		Extensions: x.all,
+	}
+	if topicID != "" {
+		c.ID += "/" + topicID
 	}
 	if m.Timestamp.UnixMilli() > 0 {
 		c.Time = &types.Timestamp{Time: m.Timestamp.UTC().Truncate(time.Millisecond)}

@@ -39,7 +39,7 @@ func flat(e *event.Event) map[string]string {
 // with returns the wrapped record's attributes besides those of every one. A name with "-" is removed.
 func with(pairs ...string) map[string]string {
 	m := map[string]string{
-		"specversion": "1.0", "id": "orders/3/1099511627776", "source": "/namespaces/ns/eventsources/es/ev",
+		"specversion": "1.0", "id": "orders/3/1099511627776/AbCdEfGh", "source": "/namespaces/ns/eventsources/es/ev",
 		"type": "io.openfunction.events.kafka", "time": "2024-02-29T12:30:00.25Z",
 		"kafkatopic": "orders", "kafkapartition": "3", "kafkaoffset": "1099511627776", "kafkatimestamp": "2024-02-29T12:30:00.25Z",
 	}
@@ -185,7 +185,7 @@ func TestEvent(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			s := New(Options{Source: plan.Source{Namespace: "ns", EventSource: "es", Event: "ev", Kind: "kafka", MarkKind: tt.mark}})
-			e := s.event(tt.message)
+			e := s.event(tt.message, "AbCdEfGh")
 			if diff := cmp.Diff(tt.want, flat(e)); diff != "" {
 				t.Errorf("event (-want +got):\n%s", diff)
 			}
@@ -201,7 +201,7 @@ func TestManyHeadersStayAnEventThatCanBeRead(t *testing.T) {
 	for range 500 {
 		m.Headers = append(m.Headers, &sarama.RecordHeader{Key: []byte("h"), Value: []byte("v")})
 	}
-	e := New(Options{Source: plan.Source{Kind: "kafka", MarkKind: true}}).event(m)
+	e := New(Options{Source: plan.Source{Kind: "kafka", MarkKind: true}}).event(m, "")
 	if got, want := e.Extensions()["kafkaomitted"], any("436"); got != want {
 		t.Errorf("kafkaomitted = %v, want %v", got, want)
 	}
