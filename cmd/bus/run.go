@@ -36,6 +36,13 @@ func run(ctx context.Context, e env) error {
 		return err
 	}
 	o.Access, o.Log = &access, log
+	o.Troubled = func(err error) {
+		if err == nil {
+			log.Infow("bus takes events again")
+			return
+		}
+		log.Errorw("bus takes no events", "error", err, "cure", "make room on its volume, or repair it")
+	}
 	admin, err := net.Listen("tcp", e.AdminListen)
 	if err != nil {
 		return fmt.Errorf("probes: %w", err)
@@ -63,7 +70,7 @@ func run(ctx context.Context, e env) error {
 
 // follow gives the server what the Secret says, and tells when its health changes, until ctx is done.
 func follow(ctx context.Context, log *zap.SugaredLogger, server *embedded.Server, dir string, access embedded.Access) {
-	health, trouble := errors.New("starting"), error(nil)
+	health := errors.New("starting")
 	ticker := time.NewTicker(poll)
 	defer ticker.Stop()
 	var unread string
@@ -76,14 +83,6 @@ func follow(ctx context.Context, log *zap.SugaredLogger, server *embedded.Server
 			log.Warnw("bus is not ready", "error", now)
 		}
 		health = now
-		switch now := server.Trouble(); {
-		case now != nil && trouble == nil:
-			log.Errorw("bus takes no events", "error", now, "cure", "make room on its volume, or repair it")
-			trouble = now
-		case now == nil && trouble != nil:
-			log.Infow("bus takes events again")
-			trouble = nil
-		}
 		select {
 		case <-ctx.Done():
 			return

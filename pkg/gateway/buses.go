@@ -30,7 +30,6 @@ type openBus struct {
 	gate        *gate
 	server      Server // nil unless it is embedded
 	pruned      bool
-	stop        func() // ends watchDisk; nil unless it is embedded
 }
 
 // noBus stands for the bus of a source that has none.
@@ -81,7 +80,7 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 		dir = filepath.Join(g.o.DataDir, "bus", strings.NewReplacer(" ", "-", "/", "-").Replace(spec.Name))
 	}
 	// The stream of events has the bound. A server with the same one would have no room left for dead letters and topics.
-	server, err := g.o.Embedded(dir, spec.Embedded.SyncInterval)
+	server, err := g.o.Embedded(spec.Name, dir, spec.Embedded.SyncInterval)
 	if err != nil {
 		return fmt.Errorf("%s: %w", spec.Name, err)
 	}
@@ -90,43 +89,13 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 		Name: spec.Name, InProcess: server, Trouble: server.Trouble,
 		Config: plan.JetStream{Replicas: 1, MaxBytes: spec.Embedded.MaxBytes, AckWait: embeddedAckWait},
 	})
-	g.watchDisk(b)
 	return nil
-}
-
-// watchDisk says once that an embedded bus takes no events, and once that it does again, until the bus is closed.
-func (g *Gateway) watchDisk(b *openBus) {
-	ctx, cancel := context.WithCancel(g.ctx)
-	done := make(chan struct{})
-	b.stop = func() { cancel(); <-done }
-	go func() {
-		defer close(done)
-		ticker := time.NewTicker(250 * time.Millisecond)
-		defer ticker.Stop()
-		troubled := false
-		for {
-			select {
-			case <-ctx.Done():
-				return
-			case <-ticker.C:
-			}
-			switch err := b.server.Trouble(); {
-			case err != nil && !troubled:
-				troubled = true
-				g.log.Errorw("the bus takes no events: make room on its disk or repair it, and it goes on by itself; nothing that it has is lost", "bus", b.name, "error", err)
-			case err == nil && troubled:
-				troubled = false
-				g.log.Infow("the bus takes events again", "bus", b.name)
-			}
-		}
-	}()
 }
 
 func (b *openBus) close() error {
 	if b.server == nil {
 		return b.Close()
 	}
-	b.stop()
 	err := b.Close()
 	b.server.Close()
 	return err

@@ -38,9 +38,9 @@ type Options struct {
 	Lenient bool
 	// Dial makes every outgoing connection: to brokers, sources and sinks. Nil means a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Embedded starts the server of an embedded bus, which keeps its events in dir, or in a temporary directory if that is empty, and forces
-	// them to disk that often. Nil refuses such buses: who needs none does not link a server that is large and wakes up every second.
-	Embedded func(dir string, sync time.Duration) (Server, error)
+	// Embedded starts the server of the embedded bus with that name, which keeps its events in dir, or in a temporary directory if that is empty,
+	// and forces them to disk that often. Nil refuses such buses: who needs none does not link a server that is large and wakes up every second.
+	Embedded func(name, dir string, sync time.Duration) (Server, error)
 	// DataDir is where the embedded bus keeps its events; empty means a temporary directory that is removed at the end.
 	DataDir string
 	// Instance tells this process apart from others that run the same plan, and stays the same when it restarts.

@@ -67,7 +67,7 @@ func startWith(t *testing.T, change func(*Options)) *running {
 			defer r.mu.Unlock()
 			r.observed = append(r.observed, fmt.Sprintf("%s%s -> %s: %s", d.Trigger, d.EventSource, d.To, d.Event.ID()))
 		},
-		Embedded: func(dir string, sync time.Duration) (Server, error) {
+		Embedded: func(_, dir string, sync time.Duration) (Server, error) {
 			return embedded.Start(embedded.Options{Dir: dir, SyncInterval: sync})
 		},
 	}

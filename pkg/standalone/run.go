@@ -15,6 +15,7 @@ import (
 	"unicode"
 
 	"golang.org/x/sync/errgroup"
+	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/gateway"
 	jetstream "github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
@@ -120,13 +121,23 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 	defer cancel()
 	shown, stopPrinting := r.display(ctx, cancel)
 	defer stopPrinting()
-	r.servers = embedded.New(embedded.Options{Dir: r.DataDir, Dial: r.Addresses.dial})
+	log := logging.FromContext(ctx)
+	troubled := func(name string, err error) {
+		if err == nil {
+			log.Infow("the bus takes events again", "bus", name)
+			return
+		}
+		log.Errorw("the bus takes no events: make room on its disk or repair it, and it goes on by itself; nothing that it has is lost", "bus", name, "error", err)
+	}
+	r.servers = embedded.New(embedded.Options{Dir: r.DataDir, Dial: r.Addresses.dial, Troubled: troubled})
 	defer func() { err = errors.Join(err, r.servers.Close()) }()
 	r.gateway, err = gateway.New(ctx, gateway.Options{
 		Listen: r.Listen, Dial: r.Addresses.through(r.servers), DataDir: r.DataDir, Instance: instance,
 		Display: shown, Observe: shown.observed,
-		Embedded: func(dir string, sync time.Duration) (gateway.Server, error) {
-			return jetstream.Start(jetstream.Options{Dir: dir, SyncInterval: sync, Recover: true})
+		Embedded: func(name, dir string, sync time.Duration) (gateway.Server, error) {
+			return jetstream.Start(jetstream.Options{
+				Dir: dir, SyncInterval: sync, Recover: true, Troubled: func(err error) { troubled(name, err) },
+			})
 		},
 	})
 	if errors.Is(err, syscall.EADDRINUSE) {

@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +19,9 @@ import (
 // filling posts events to a program whose disk is full now and then.
 type filling struct {
 	t     *testing.T
+	why   string // is in a refusal
+	bus   string // the log's name of it
+	dir   string // where it keeps its events, or above
 	p     *process
 	sink  *sink
 	sent  int
@@ -33,18 +38,18 @@ func (f *filling) post() (code int, body string) {
 	return code, body
 }
 
-// refused posts until an event is refused for want of room on the disk of dir.
-func (f *filling) refused(dir string) {
+// refused posts until an event is refused for want of room.
+func (f *filling) refused() {
 	f.t.Helper()
 	eventually(f.t, time.Minute, "an event is refused", func() error {
 		for {
 			switch code, body := f.post(); {
 			case code == http.StatusAccepted:
 				continue
-			case code == http.StatusInsufficientStorage && strings.Contains(body, dir) && strings.Contains(body, "no space left on device: make room"):
-				return nil
 			case code != http.StatusInsufficientStorage && code != http.StatusServiceUnavailable || body == "":
-				f.t.Fatalf("status %d %q, want 507, or 503 for a moment, with a reason", code, body)
+				f.t.Fatalf("status %d %q, want 507 or 503 with a reason", code, body)
+			case strings.Contains(body, f.why):
+				return nil
 			default:
 				return fmt.Errorf("status %d %q", code, body)
 			}
@@ -82,20 +87,26 @@ func (f *filling) delivered() {
 	})
 }
 
-// says wants the program to have said so often on one line what is the matter, where, and what to do, and so often that it is over.
-func (f *filling) says(dir string, trouble, over int) {
+// says wants the last thing that the program said of it to be that the bus takes no events, or else that it does again. Neither may come twice in
+// a row, and the first is one line that says what is the matter, where, and what to do.
+func (f *filling) says(trouble bool) {
 	f.t.Helper()
-	eventually(f.t, time.Minute, "the log", func() error {
-		lines, again := f.p.logged("the bus takes no events: make room on its disk"), f.p.logged("the bus takes events again")
-		if len(lines) != trouble || len(again) != over {
-			return fmt.Errorf("%d times trouble and %d times the end of it, want %d and %d:\n%s", len(lines), len(again), trouble, over, f.p.log())
-		}
-		for _, line := range lines {
-			for _, want := range []string{"ERROR", "EventBus default/default", dir, "no space left on device", "nothing that it has is lost"} {
+	eventually(f.t, time.Minute, fmt.Sprintf("the log says trouble = %t", trouble), func() error {
+		last := false
+		for _, line := range f.p.logged("the bus takes") {
+			if again := strings.Contains(line, "the bus takes events again"); again != last {
+				f.t.Fatalf("said twice in a row: %s", line)
+			} else if last = !again; again {
+				continue
+			}
+			for _, want := range []string{"ERROR", "takes no events: make room on its disk", f.bus, f.dir, "no space left on device", "nothing that it has is lost"} {
 				if !strings.Contains(line, want) {
 					f.t.Errorf("the log says %q, want %q in it", line, want)
 				}
 			}
+		}
+		if last != trouble {
+			return fmt.Errorf("it does not:\n%s", f.p.log())
 		}
 		return nil
 	})
@@ -105,37 +116,70 @@ func (f *filling) says(dir string, trouble, over int) {
 // need not start it again; what was accepted arrives, also when the program is killed and finds no room at all when it comes back.
 func TestE2EAFullDisk(t *testing.T) {
 	t.Parallel()
-	disk := servers.Disk(t, 48)
+	disk := servers.Disk(t, 96)
 	s := newSink(t)
 	hold, open := context.WithCancel(t.Context())
 	t.Cleanup(open)
 	s.set(func(http.ResponseWriter, *event.Event) bool { <-hold.Done(); return true })
 	args := []string{"-f", write(t, "path.yaml", path("embedded: {}", "disk")), "--sink", "default/each=" + s.URL, "--data", disk.Dir}
-	f := &filling{t: t, p: run(t, args...), sink: s}
-	f.accepted(1)
-	f.refused(disk.Dir)
-	f.says(disk.Dir, 1, 0)
+	f := &filling{
+		t: t, p: run(t, args...), sink: s, why: "no space left on device: make room", bus: "EventBus default/default", dir: disk.Dir,
+	}
+	f.accepted(50)
+	kept := filepath.Join(disk.Dir, "bus", "EventBus-default-default", "reserve")
+	eventually(t, time.Minute, "room is kept for a start", func() error {
+		if info, err := os.Stat(kept); err != nil || info.Size() == 0 {
+			return fmt.Errorf("%s: %v", kept, err)
+		}
+		return nil
+	})
+	free := disk.Fill()
+	f.says(true)
+	f.refused()
 
 	f.p.kill()
-	free := disk.Fill()
 	f.p = run(t, args...)
-	f.says(disk.Dir, 1, 0)
-	f.refused(disk.Dir)
+	f.says(true)
+	f.refused()
 	open()
 	f.delivered()
 	free()
 	f.accepted(100)
-	f.says(disk.Dir, 1, 1)
+	f.says(false)
 
 	// What cannot be written although there is room: the server starts again, in the program.
 	disk.LimitFiles(2)
-	f.refused(disk.Dir)
-	f.says(disk.Dir, 2, 1)
+	f.refused()
+	f.says(true)
 	disk.LimitFiles(0)
 	f.accepted(100)
 	f.delivered()
-	f.says(disk.Dir, 2, 2)
+	f.says(false)
 	if code := f.p.terminate(); code != 0 {
 		t.Errorf("exit code %d, want 0", code)
 	}
+}
+
+// TestE2EADiskOfAStandInThatFails wants the JetStream server of `events run --embedded` to be of use again when its disk can be written, too.
+func TestE2EADiskOfAStandInThatFails(t *testing.T) {
+	t.Parallel()
+	disk := servers.Disk(t, 96)
+	s := newSink(t)
+	hold, open := context.WithCancel(t.Context())
+	t.Cleanup(open)
+	s.set(func(http.ResponseWriter, *event.Event) bool { <-hold.Done(); return true })
+	yaml := write(t, "path.yaml", path(`jetStream: {url: "nats://nats.invalid:4222"}`, "disk"))
+	f := &filling{
+		t: t, sink: s, why: "EventBus default/default is unavailable", bus: "jetStream at nats.invalid:4222", dir: disk.Dir,
+		p: run(t, "-f", yaml, "--sink", "default/each="+s.URL, "--embedded", "--data", disk.Dir),
+	}
+	f.accepted(1)
+	disk.LimitFiles(2)
+	f.refused()
+	f.says(true)
+	disk.LimitFiles(0)
+	f.accepted(100)
+	f.says(false)
+	open()
+	f.delivered()
 }

@@ -58,7 +58,7 @@ func TestE2ELeak(t *testing.T) {
 	ctx, cancel := context.WithCancel(logging.WithLogger(t.Context(), zap.NewNop().Sugar()))
 	g, err := gateway.New(ctx, gateway.Options{
 		Listen: "127.0.0.1:0", Instance: "leak", DataDir: t.TempDir(),
-		Embedded: func(dir string, sync time.Duration) (gateway.Server, error) {
+		Embedded: func(_, dir string, sync time.Duration) (gateway.Server, error) {
 			return embedded.Start(embedded.Options{Dir: dir, SyncInterval: sync})
 		},
 	})

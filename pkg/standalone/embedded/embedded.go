@@ -44,6 +44,9 @@ func (s Server) String() string {
 type Options struct {
 	// Dir is where servers keep their data; empty means in memory, or in a folder that Close removes. Redis and MQTT are in memory always.
 	Dir string
+	// Troubled, when set, is called when the server that name stands for takes no new events any more, with why, and with nil when it does again.
+	// Only JetStream knows.
+	Troubled func(name string, err error)
 	// Dial tells whether an address is served; nil means a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -51,6 +54,7 @@ type Options struct {
 // Servers are the in-process brokers of one run. Address may be called from many goroutines at once, also while Add works.
 type Servers struct {
 	dir     string
+	trouble func(name string, err error)
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	tempDir string
 
@@ -67,10 +71,13 @@ type running struct {
 
 // New returns Servers without a server.
 func New(o Options) *Servers {
+	if o.Troubled == nil {
+		o.Troubled = func(string, error) {}
+	}
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{}).DialContext
 	}
-	return &Servers{dir: o.Dir, dial: o.Dial, byName: map[string]*running{}}
+	return &Servers{dir: o.Dir, trouble: o.Troubled, dial: o.Dial, byName: map[string]*running{}}
 }
 
 // Address returns where the server listens that stands for address, if there is one.
@@ -189,7 +196,7 @@ func (s *Servers) start(n Need) (*running, error) {
 		if err != nil {
 			return nil, err
 		}
-		return startJetStream(n, dir)
+		return startJetStream(n, dir, s.trouble)
 	case Redis:
 		return startRedis(n)
 	case MQTT:

@@ -1,43 +1,41 @@
 package embedded
 
 import (
-	"fmt"
 	"net/url"
+	"strings"
+	"time"
 
 	nats "github.com/nats-io/nats-server/v2/server"
 	stan "github.com/nats-io/nats-streaming-server/server"
 	"github.com/nats-io/nats-streaming-server/stores"
+
+	jetstream "github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
 )
 
-func startJetStream(n Need, dir string) (*running, error) {
-	server, err := nats.NewServer(&nats.Options{
-		ServerName:    "events-embedded",
-		Host:          "127.0.0.1",
-		Port:          nats.RANDOM_PORT,
-		JetStream:     true,
-		StoreDir:      dir,
-		MaxPayload:    maxMessageBytes,
-		MaxPending:    8 * maxMessageBytes,
-		Username:      n.Username,
-		Password:      n.Password,
-		Authorization: n.Token,
-		NoLog:         true,
-		NoSigs:        true,
+// syncInterval is how often a JetStream server forces what it has to disk.
+const syncInterval = time.Second
+
+// startJetStream starts a server that looks after its disk as that of an embedded bus does.
+func startJetStream(n Need, dir string, troubled func(name string, err error)) (*running, error) {
+	name := n.Kind + " at " + strings.Join(n.Addresses, ", ")
+	server, err := jetstream.Start(jetstream.Options{
+		Name: "events-embedded", Dir: dir, SyncInterval: syncInterval, Host: "127.0.0.1", Recover: true,
+		Login:    jetstream.Login{Username: n.Username, Password: n.Password, Token: n.Token},
+		Troubled: func(err error) { troubled(name, err) },
 	})
 	if err != nil {
 		return nil, err
 	}
-	server.Start()
-	if !server.ReadyForConnections(startTimeout) {
-		server.Shutdown()
-		return nil, fmt.Errorf("not ready after %s", startTimeout)
+	u, err := url.Parse(server.ClientURL())
+	if err != nil {
+		server.Close()
+		return nil, err
 	}
 	return &running{
-		Server:   Server{Kind: n.Kind, For: n.Addresses, Address: server.Addr().String()},
+		Server:   Server{Kind: n.Kind, For: n.Addresses, Address: u.Host},
 		identity: n.identity(),
 		stop: func() error {
-			server.Shutdown()
-			server.WaitForShutdown()
+			server.Close()
 			return nil
 		},
 	}, nil

@@ -40,18 +40,24 @@ type Options struct {
 	Port int
 	// Name of the server, which no other member of its cluster has. Empty means "embedded".
 	Name string
-	// Access says who is let in. Nil means everybody, in the clear: then Host must be a loopback address.
+	// Access says who is let in. Nil means who shows the Login, in the clear: then Host must be a loopback address.
 	Access *Access
+	Login  Login
 	// Cluster makes the server a member of one. It needs a Name, a Host and Access. Nil means that it is alone.
 	Cluster *Cluster
-	// Recover says to start the server again, in this process, when only that can help it. It is for one that is in process only:
-	// otherwise who watches over the process looks at Alive.
+	// Recover says to start the server again, in this process and at the same address, when only that can help it. It is for one whose
+	// process does other things too: otherwise who watches over the process looks at Alive.
 	Recover bool
+	// Troubled, when set, is called when the server takes no new events any more, with why (see Trouble), and with nil when it does again.
+	Troubled func(err error)
 	// Log gets what the server says. Nil means nobody.
 	Log *zap.SugaredLogger
 
 	disk func(dir string) (free, all uint64, ok bool) // nil means disk
 }
+
+// Login is what clients have to show: a user name and a password, or a token. Empty means nothing.
+type Login struct{ Username, Password, Token string }
 
 // Cluster is what a member knows of its cluster.
 type Cluster struct {
@@ -134,6 +140,9 @@ func (s *Server) start() (*server.Server, error) {
 	case s.failed.Load() != nil:
 		err = errors.New(*s.failed.Load())
 	default:
+		if a, ok := ns.Addr().(*net.TCPAddr); ok {
+			s.options.Port = a.Port
+		}
 		return ns, nil
 	}
 	end(ns)
@@ -153,6 +162,7 @@ func (o *Options) settings(access *Access) (*server.Options, error) {
 		SyncInterval: o.SyncInterval, SyncAlways: o.SyncInterval == 0,
 		LameDuckGracePeriod: drainGrace, LameDuckDuration: drainTime,
 		MaxPayload: MaxPayload, NoLog: true, NoSigs: true,
+		Username: o.Login.Username, Password: o.Login.Password, Authorization: o.Login.Token,
 	}
 	if settings.Host != "" && settings.Port == 0 {
 		settings.Port = server.RANDOM_PORT

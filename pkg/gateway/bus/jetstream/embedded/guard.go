@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,9 +25,10 @@ const (
 	keepFree     = 64 << 20
 	keepFreePart = 16
 
-	// probeBytes is what can be written on a disk that a server is started on, or that is trusted again, and reserveBytes what is kept for
-	// the start on one that is full.
-	probeBytes   = 256 << 10
+	// probeFiles of probeBytes each can be written on a disk that a server is started on, or that is trusted again; reserveBytes is what is
+	// kept for the start on one that is full.
+	probeFiles   = 8
+	probeBytes   = 32 << 10
 	reserveBytes = 1 << 20
 
 	// minPause and maxPause bound the time between two starts.
@@ -132,6 +134,9 @@ func (s *Server) broken(err error) *trouble {
 // set makes t the trouble of the server. In trouble it refuses at once what is published; without that its answer would be silence.
 func (s *Server) set(t *trouble) {
 	was := s.trouble.Swap(t)
+	if s.options.Troubled != nil && (t == nil) != (was == nil) {
+		s.options.Troubled(s.Trouble())
+	}
 	ns := s.running.Load()
 	if t == nil && was == nil || ns == nil {
 		return
@@ -193,13 +198,15 @@ func (s *Server) usable() error {
 }
 
 // probe writes in the directory and removes that again.
-func (s *Server) probe() error {
-	f, err := os.CreateTemp(s.options.Dir, ".probe-")
+func (s *Server) probe() (err error) {
+	dir, err := os.MkdirTemp(s.options.Dir, ".probe-")
 	if err != nil {
 		return err
 	}
-	_, err = f.Write(make([]byte, probeBytes))
-	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
+	for i := 0; i < probeFiles && err == nil; i++ {
+		err = os.WriteFile(filepath.Join(dir, strconv.Itoa(i)), make([]byte, probeBytes), 0o600)
+	}
+	return errors.Join(err, os.RemoveAll(dir))
 }
 
 // reserved is a file that is there for its size only.
