@@ -133,7 +133,7 @@ func TestE2EAFullDisk(t *testing.T) {
 		}
 		return nil
 	})
-	free := disk.Fill()
+	free := disk.Fill(0)
 	f.says(true)
 	f.refused()
 

@@ -3,6 +3,7 @@ package servers
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -51,8 +52,8 @@ func (d *SmallDisk) LimitFiles(more uint64) {
 	}
 }
 
-// Fill takes the room that the disk has left, and returns what gives it back.
-func (d *SmallDisk) Fill() (free func()) {
+// Fill takes the room that the disk has left, but for so many MiB, and returns what gives it back.
+func (d *SmallDisk) Fill(leave int64) (free func()) {
 	d.t.Helper()
 	f, err := os.Create(filepath.Join(d.Dir, "somebody-elses"))
 	if err != nil {
@@ -65,6 +66,13 @@ func (d *SmallDisk) Fill() (free func()) {
 		}
 	}
 	if !errors.Is(err, syscall.ENOSPC) {
+		d.t.Fatalf("fill the disk: %v", err)
+	}
+	size, err := f.Seek(0, io.SeekCurrent)
+	if err == nil {
+		err = f.Truncate(max(0, size-leave<<20))
+	}
+	if err != nil {
 		d.t.Fatalf("fill the disk: %v", err)
 	}
 	return func() {

@@ -175,7 +175,7 @@ func TestE2EAFullDisk(t *testing.T) {
 	if err := b.Ready(); err == nil {
 		t.Error("the bus is ready, want why it takes no events")
 	}
-	free := disk.Fill()
+	free := disk.Fill(0)
 	l.publishUntilFull()
 	l.release()
 	l.all()
@@ -234,6 +234,59 @@ func TestE2EALivenessOfADiskThatFails(t *testing.T) {
 	l.publishMore(100)
 	l.release()
 	l.all()
+}
+
+// TestE2EAFullMember wants two members of three to go on while the disk of the third is full, although it led the stream, and that one to be back
+// when there is room: by itself, or once it was started again because its liveness asked for that.
+func TestE2EAFullMember(t *testing.T) {
+	t.Parallel()
+	disk := servers.Disk(t, 64)
+	m := newMembersIn(t, disk.Dir, t.TempDir(), t.TempDir())
+	b := m.bus()
+	t.Cleanup(func() { _ = b.Close() })
+	l := newBacklog(t, b)
+	l.publishMore(10)
+	m.lead("openfunction-events", 0)
+	free := disk.Fill(3) // of 4 that it leaves free
+	l.publishMore(5)
+	l.publishMore(100) // more than it has room for, as one that follows
+	if output := m.all[0].process.Output(); !strings.Contains(output, `"bus takes no events"`) {
+		t.Errorf("want the full member to say that it takes no events:\n%s", output)
+	}
+	free()
+	for deadline := time.Now().Add(2 * time.Minute); probe(m.all[0].admin, "readyz") != nil; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the member that was full is not ready:\n%s", m.all[0].process.Output())
+		}
+		if probe(m.all[0].admin, "healthz") != nil { // which is asked for this long by Kubernetes, too
+			m.all[0].process.Kill()
+			m.startOne(0)
+		}
+	}
+	l.publishMore(10)
+	// What the full one did not get while it was full it has by now: it is half of those that are left.
+	m.all[1].process.Kill()
+	l.publishMore(10)
+	l.release()
+	l.all()
+}
+
+// lead makes a member the leader of a stream.
+func (m *members) lead(stream string, i int) {
+	m.t.Helper()
+	nc, want := m.connect(m.t), "b-"+strconv.Itoa(i)
+	said := ""
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		answer, err := nc.Request("$JS.API.STREAM.INFO."+stream, nil, 5*time.Second)
+		if err != nil {
+			continue
+		}
+		if said = string(answer.Data); strings.Contains(said, `"leader":"`+want+`"`) {
+			return
+		}
+		_, _ = nc.Request("$JS.API.STREAM.LEADER.STEPDOWN."+stream, []byte(`{"placement":{"preferred":"`+want+`"}}`), 5*time.Second)
+	}
+	m.t.Fatalf("%s does not lead %s within a minute: %s", want, stream, said)
 }
 
 // says returns what a probe of the first member answers.

@@ -110,6 +110,9 @@ func (g *guard) check() {
 	case err != nil:
 		g.set(g.broken(err))
 	case g.running.Load() == nil:
+	case was != nil && !was.broken:
+		g.stepDown()
+		return
 	case was == nil:
 		g.reserve()
 		return
@@ -156,6 +159,26 @@ func refuse(ns *server.Server, all bool) {
 		}}
 	}
 	_ = ns.GlobalAccount().UpdateJetStreamLimits(limits) // a server that is not up yet, or no more, takes nothing anyway; the next look tries again
+}
+
+// stepDown has the other members of the cluster, which may have room, lead the streams that this one leads: a leader without room refuses what is
+// published.
+func (s *Server) stepDown() {
+	ns := s.running.Load()
+	if s.options.Cluster == nil {
+		return
+	}
+	info, err := ns.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+	if err != nil {
+		return
+	}
+	for _, account := range info.AccountDetails {
+		for _, stream := range account.Streams {
+			if ns.JetStreamIsStreamLeader(account.Name, stream.Name) {
+				_ = ns.JetStreamStepdownStream(account.Name, stream.Name) // the next look tries again
+			}
+		}
+	}
 }
 
 // startAgain ends the server and starts another one on what it has stored, once the disk can be written: until then the one that is there
