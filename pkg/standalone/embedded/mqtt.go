@@ -33,7 +33,8 @@ func mqttNeed(m *plan.MQTT) Need {
 	return n
 }
 
-// startMQTT starts a broker of versions 5 and 3.1.1. It has no files: its sessions end with it.
+// startMQTT starts a broker of versions 5 and 3.1.1. It has no files: its sessions end with it. It acknowledges a message before it looks who
+// gets it, so it may lose one that comes while the session of its subscriber passes from one connection to the next.
 func startMQTT(n Need) (*running, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
