@@ -21,8 +21,6 @@ const (
 	dialTimeout = 300 * time.Millisecond
 	// maxMessageBytes bounds a message on every server; the usual 1 MiB is less than an event may have here.
 	maxMessageBytes = 8 << 20
-	// startTimeout bounds the start of one server.
-	startTimeout = 10 * time.Second
 )
 
 // Server is one in-process broker.
