@@ -39,7 +39,8 @@ func newUsers(ctx context.Context) *users {
 	return &users{buses: eventbus.Get(ctx).Lister(), sources: eventsource.Get(ctx).Lister(), triggers: trigger.Get(ctx).Lister()}
 }
 
-// admitDelete refuses to delete a bus in use, since the events that wait on it would be lost to their Triggers.
+// admitDelete refuses to delete a bus in use, since the events that wait on it would be lost to their Triggers. Which bus it is only the old
+// object tells: a request to delete a collection names none.
 func (v *validator) admitDelete(request *admissionv1.AdmissionRequest) *admissionv1.AdmissionResponse {
 	if !isBus(request.Kind.Kind) {
 		return allow()
@@ -48,9 +49,9 @@ func (v *validator) admitDelete(request *admissionv1.AdmissionRequest) *admissio
 	if err := json.Unmarshal(request.OldObject.Raw, &bus); err != nil || bus.Annotations[ForceDelete] == "true" {
 		return allow() // What is so broken that it has no metadata is nobody's bus.
 	}
-	found, err := v.users.of(request.Namespace, request.Name)
+	found, err := v.users.of(bus.Namespace, bus.Name)
 	if err != nil {
-		return conflict(request, fmt.Sprintf("cannot find out who uses it: %v", err))
+		return conflict(request, bus.Name, fmt.Sprintf("cannot find out who uses it: %v", err))
 	}
 	if len(found) == 0 {
 		return allow()
@@ -59,7 +60,7 @@ func (v *validator) admitDelete(request *admissionv1.AdmissionRequest) *admissio
 	if more := len(found) - named; more > 0 {
 		who += fmt.Sprintf(" and %d more", more)
 	}
-	return conflict(request, fmt.Sprintf(`is used by %s: delete them first, or set the annotation %s: "true" on it`, who, ForceDelete))
+	return conflict(request, bus.Name, fmt.Sprintf(`is used by %s: delete them first, or set the annotation %s: "true" on it`, who, ForceDelete))
 }
 
 // of returns the users of the EventBus in the namespace or, without one, of the ClusterEventBus. Users that are being deleted do not
@@ -104,10 +105,10 @@ func (u *users) shadowed(busNamespace, userNamespace, bus string) (bool, error) 
 	return err == nil, err
 }
 
-func conflict(request *admissionv1.AdmissionRequest, message string) *admissionv1.AdmissionResponse {
+func conflict(request *admissionv1.AdmissionRequest, name, message string) *admissionv1.AdmissionResponse {
 	return &admissionv1.AdmissionResponse{Result: &metav1.Status{
 		Status: metav1.StatusFailure, Code: http.StatusConflict, Reason: metav1.StatusReasonConflict,
-		Message: fmt.Sprintf("%s %s: %s", request.Kind.Kind, request.Name, message),
-		Details: &metav1.StatusDetails{Group: request.Kind.Group, Kind: request.Kind.Kind, Name: request.Name},
+		Message: fmt.Sprintf("%s %s: %s", request.Kind.Kind, name, message),
+		Details: &metav1.StatusDetails{Group: request.Kind.Group, Kind: request.Kind.Kind, Name: name},
 	}}
 }

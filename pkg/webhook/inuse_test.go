@@ -8,6 +8,7 @@ import (
 
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
@@ -31,6 +32,8 @@ func TestDeletingABus(t *testing.T) {
 	const unless = `: delete them first, or set the annotation events.openfunction.io/force-delete: "true" on it`
 	leaving := source("a", "es", "main")
 	leaving.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
+	sinkOnly := source("a", "es", "")
+	sinkOnly.Spec.Sink = &duckv1.Destination{}
 	many := []any{triggerOn("a", "t", "main")}
 	for i := range 6 {
 		many = append(many, source("a", fmt.Sprintf("es%d", i), "main"))
@@ -57,6 +60,7 @@ func TestDeletingABus(t *testing.T) {
 			"a cluster bus is used from two namespaces", "ClusterEventBus", "", nil, []any{source("a", "es", "main"), triggerOn("b", "t", "main")},
 			"ClusterEventBus main: is used by EventSource a/es, Trigger b/t" + unless,
 		},
+		{"a sink needs no bus", "EventBus", "a", nil, []any{sinkOnly}, ""},
 		{"a cluster bus is hidden by a namespace's own", "ClusterEventBus", "", nil, []any{source("a", "es", "main"), busIn("a", "main")}, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,9 +87,12 @@ func TestDeletingABus(t *testing.T) {
 			}
 			request := newRequest(t, data)
 			request.Operation, request.OldObject, request.Object.Raw = admissionv1.Delete, request.Object, nil
-			got := s.validation.Admit(s.ctx, request)
-			if got.Allowed != (tt.want == "") || !got.Allowed && (got.Result.Message != tt.want || got.Result.Code != 409) {
-				t.Errorf("delete: allowed %t with %v, want %q", got.Allowed, got.Result, tt.want)
+			for _, name := range []string{"main", ""} { // deletecollection asks for each bus and names none
+				request.Name = name
+				got := s.validation.Admit(s.ctx, request)
+				if got.Allowed != (tt.want == "") || !got.Allowed && (got.Result.Message != tt.want || got.Result.Code != 409) {
+					t.Errorf("delete %q: allowed %t with %v, want %q", name, got.Allowed, got.Result, tt.want)
+				}
 			}
 		})
 	}

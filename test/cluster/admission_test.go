@@ -95,6 +95,20 @@ func TestE2EAdmission(t *testing.T) {
 			_, err := c.Try("delete", "eb", "default", "--timeout=20s", "--dry-run=server")
 			return says(err, "EventBus default: is used by EventSource default/eventsource-a")
 		})
+		c.Kubectl("apply", "-f", "../../config/samples/sample-1-sink.yaml") // uses no bus
+		c.Apply(eventBus("idle", `{embedded: {}}`))
+		if _, err := c.Try("delete", "eb", "--all", "--timeout=20s"); says(err, "EventBus default: is used by EventSource default/eventsource-a") != nil {
+			t.Errorf("delete --all: %v, want the bus in use to stay", err)
+		}
+		// kubectl deletes one after the other. This is how others delete all.
+		c.Apply(eventBus("idle", `{embedded: {}}`))
+		const all = "/apis/events.openfunction.io/v1alpha1/namespaces/default/eventbuses"
+		if _, err := c.Try("delete", "--raw", all); says(err, "EventBus default: is used by EventSource default/eventsource-a") != nil {
+			t.Errorf("delete %s: %v, want the bus in use to stay", all, err)
+		}
+		c.Apply(eventBus("idle", `{embedded: {}}`))
+		c.Kubectl("label", "eb", "idle", "idle=yes")
+		c.Kubectl("delete", "--raw", all+"?labelSelector=idle")
 		c.Kubectl("annotate", "eb", "default", "events.openfunction.io/force-delete=true")
 		c.Kubectl("delete", "eb", "default", "--timeout=20s")
 	})
