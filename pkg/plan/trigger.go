@@ -16,7 +16,7 @@ import (
 func (c *compiler) trigger(t *v1alpha1.Trigger) {
 	o := object{"Trigger", t.Namespace, t.Name}
 	r := c.reader(o)
-	b := c.bus(o, cmp.Or(t.Spec.EventBus, "default"))
+	b := c.bus(o, t.Spec.BusName())
 	inputs := c.inputs(r, t, b)
 	window := r.duration("spec.window", t.Spec.Window, time.Minute)
 	runs := b != nil && r.failed == ""

@@ -84,10 +84,10 @@ func (u *users) of(namespace, bus string) ([]string, error) {
 		}
 	}
 	for _, es := range sources {
-		add("EventSource", es.Spec.EventBus, es)
+		add("EventSource", es.Spec.BusName(), es)
 	}
 	for _, t := range triggers {
-		add("Trigger", t.Spec.EventBus, t)
+		add("Trigger", t.Spec.BusName(), t)
 	}
 	slices.Sort(found)
 	return found, err

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	duckv1 "knative.dev/pkg/apis/duck/v1"
@@ -26,6 +27,16 @@ func triggerOn(namespace, name, bus string) *v1alpha1.Trigger {
 
 func busIn(namespace, name string) *v1alpha1.EventBus {
 	return &v1alpha1.EventBus{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
+}
+
+func TestWhatWasStoredWithoutDefaultsUsesTheDefaultBus(t *testing.T) {
+	s := newServer(t)
+	check(t, eventsource.Get(s.ctx).Informer().GetIndexer().Add(source("a", "es", "")))
+	check(t, trigger.Get(s.ctx).Informer().GetIndexer().Add(triggerOn("a", "t", "")))
+	got, err := newUsers(s.ctx).of("a", "default")
+	if diff := cmp.Diff(got, []string{"EventSource a/es", "Trigger a/t"}); diff != "" || err != nil {
+		t.Errorf("users of the bus default (-got +want), %v:\n%s", err, diff)
+	}
 }
 
 func TestDeletingABus(t *testing.T) {

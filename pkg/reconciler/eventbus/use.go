@@ -1,7 +1,6 @@
 package eventbus
 
 import (
-	"cmp"
 	"context"
 	"time"
 
@@ -40,12 +39,9 @@ func use(o any) (namespace, bus string) {
 	}
 	switch o := o.(type) {
 	case *v1alpha1.EventSource:
-		if o.Spec.Sink == nil {
-			return o.Namespace, cmp.Or(o.Spec.EventBus, "default")
-		}
-		return o.Namespace, o.Spec.EventBus
+		return o.Namespace, o.Spec.BusName()
 	case *v1alpha1.Trigger:
-		return o.Namespace, cmp.Or(o.Spec.EventBus, "default")
+		return o.Namespace, o.Spec.BusName()
 	}
 	return "", ""
 }

@@ -14,9 +14,6 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 )
 
-// defaultBus is what carries the events of objects that name no bus.
-const defaultBus = "default"
-
 // declared is an EventBus or, without a namespace, a ClusterEventBus.
 type declared struct {
 	namespace, name string
@@ -179,7 +176,7 @@ func (r *Reader) Users(bus string) (eventSources []*v1alpha1.EventSource, trigge
 		return nil, nil, err
 	}
 	for _, es := range allEventSources {
-		if uses(es.Namespace, busOf(es)) {
+		if uses(es.Namespace, es.Spec.BusName()) {
 			eventSources = append(eventSources, es)
 		}
 	}
@@ -188,24 +185,9 @@ func (r *Reader) Users(bus string) (eventSources []*v1alpha1.EventSource, trigge
 		return nil, nil, err
 	}
 	for _, t := range allTriggers {
-		if uses(t.Namespace, busOfTrigger(t)) {
+		if uses(t.Namespace, t.Spec.BusName()) {
 			triggers = append(triggers, t)
 		}
 	}
 	return eventSources, triggers, nil
-}
-
-// busOf returns the name of the bus that es names once it is defaulted, "" if that is none.
-func busOf(es *v1alpha1.EventSource) string {
-	if es.Spec.EventBus == "" && es.Spec.Sink == nil {
-		return defaultBus
-	}
-	return es.Spec.EventBus
-}
-
-func busOfTrigger(t *v1alpha1.Trigger) string {
-	if t.Spec.EventBus == "" {
-		return defaultBus
-	}
-	return t.Spec.EventBus
 }

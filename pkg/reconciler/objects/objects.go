@@ -182,7 +182,7 @@ func outline(es *v1alpha1.EventSource) *v1alpha1.EventSource {
 	o := &v1alpha1.EventSource{}
 	o.Namespace, o.Name = es.Namespace, es.Name
 	o.Spec = v1alpha1.EventSourceSpec{
-		EventBus:          busOf(es),
+		EventBus:          es.Spec.BusName(),
 		AllowedNamespaces: es.Spec.AllowedNamespaces,
 		HTTP:              names(es.Spec.HTTP),
 		Kafka:             names(es.Spec.Kafka),

@@ -10,6 +10,17 @@ import (
 // defaultBus is the name of the bus that carries what names no bus.
 const defaultBus = "default"
 
+// BusName is the bus that carries the events, "" when they only go to a sink. It tells the same of a spec that was stored without defaults.
+func (s *EventSourceSpec) BusName() string {
+	if s.EventBus == "" && s.Sink == nil {
+		return defaultBus
+	}
+	return s.EventBus
+}
+
+// BusName is the bus that carries the inputs. It tells the same of a spec that was stored without defaults.
+func (s *TriggerSpec) BusName() string { return cmp.Or(s.EventBus, defaultBus) }
+
 // namespaceOf is the object's namespace; an object that has none yet will be in "default".
 func namespaceOf(o metav1.Object) string { return cmp.Or(o.GetNamespace(), metav1.NamespaceDefault) }
 
