@@ -32,15 +32,20 @@ func (s *state) livesOn(id string, b *openBus) bool {
 }
 
 // unsubscribe removes the subscriptions of those that are gone for good. Three are not removed: one that lives on, one that is retired,
-// since that has more time, and one whose bus leads to another broker now, since the one before is no longer ours to touch.
+// since that has more time, and one whose subscriber or bus is at another broker now: nobody has given up what waits at the one before, and
+// it is delivered if the name leads there again.
 func (g *Gateway) unsubscribe(gone map[string]*part, next *state) {
 	var all []*part
 	for id, p := range gone {
 		now := next.buses[p.bus.name]
-		if next.livesOn(id, p.bus) || next.retired[retiredKey(p.bus.name, id)] != nil || now != nil && !sameBroker(now, p.bus) {
-			continue
+		switch {
+		case next.livesOn(id, p.bus), next.retired[retiredKey(p.bus.name, id)] != nil:
+		case next.subscribers[id] != nil, now != nil && !sameBroker(now, p.bus):
+			g.log.Warnw("the subscription stays on the broker that is left, with what waits in it: lead the bus there again to have it delivered, or remove it by hand",
+				"bus", p.bus.name, "subscription", id)
+		default:
+			all = append(all, p)
 		}
-		all = append(all, p)
 	}
 	g.remove(g.ctx, unsubscribeTime, all)
 }

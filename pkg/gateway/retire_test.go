@@ -97,6 +97,25 @@ func TestAnotherNameOfTheSameBrokerKeepsSubscriptionsAndTheirBacklog(t *testing.
 	r.wants(t, "default/t -> sink default/joined: b1")
 }
 
+func TestWhatWaitsOnABrokerThatIsLeftStaysThere(t *testing.T) {
+	brokers := map[string]*broker{"one:4222": newBroker(t), "two:4222": newBroker(t)}
+	r := startWith(t, func(o *Options) {
+		o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			return brokers[address].dial(ctx, network, address)
+		}
+	})
+	join := plan.Subscriber{ID: "s", Condition: "a && b", Sink: display("joined")}
+	one := func() *plan.Plan { return over("ClusterEventBus default", "nats://one", onePath(join)) }
+	r.apply(t, one())
+	r.mustPost(t, "a", "a1")
+	r.apply(t, over("EventBus default/default", "nats://two", onePath(join)))
+	brokers["one:4222"].wants(t, "s")
+	brokers["two:4222"].wants(t, "s")
+	r.apply(t, one()) // with the new bus deleted, what waits goes on
+	r.mustPost(t, "b", "b1")
+	r.wants(t, "default/t -> sink default/joined: b1")
+}
+
 func TestWhichSubscriptionsApplyRemoves(t *testing.T) {
 	const old, other = "EventBus default/old", "EventBus default/other"
 	s := plan.Subscriber{ID: "s", Condition: "a", Sink: display("x")}

@@ -14,7 +14,8 @@ const maxRetired = 64
 // The owners for whom keep is true have a passing problem (their sink or bus is away, say): what last runs for them goes on beside what
 // next has for them, and nothing is retired. keep may be nil.
 //
-// A subscription is not retired when its bus leads elsewhere now: the old broker may well be gone.
+// A subscription is not retired when its bus leads elsewhere now, or its subscriber has another bus: the old broker may well be gone, and if
+// not, what waits there stays until the subscriber is back.
 func Succeed(last, next *Plan, keep func(owner string) bool) *Plan {
 	p := &Plan{
 		Buses:       slices.Clone(next.Buses),

@@ -9,6 +9,7 @@ import (
 func TestSucceed(t *testing.T) {
 	busA, moved := Bus{Name: "EventBus d/a", JetStream: &JetStream{URL: "nats://a"}}, Bus{Name: "EventBus d/a", JetStream: &JetStream{URL: "nats://b"}}
 	cluster := Bus{Name: "ClusterEventBus a", JetStream: &JetStream{URL: "nats://a"}}
+	other := Bus{Name: "ClusterEventBus a", JetStream: &JetStream{URL: "nats://b"}}
 	sub := func(id, bus string) Subscriber {
 		return Subscriber{ID: id, Trigger: "d/t", Bus: bus, Inputs: []Input{{Topic: "y"}, {Topic: "x"}, {Topic: "y"}}}
 	}
@@ -43,6 +44,9 @@ func TestSucceed(t *testing.T) {
 		{"nothing is removed from a broker that the bus has left", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}},
 			&Plan{Buses: []Bus{moved}, Subscribers: []Subscriber{sub("2", busA.Name)}}, nil,
 			&Plan{Buses: []Bus{moved}, Subscribers: []Subscriber{sub("2", busA.Name)}}},
+		{"nor from one that its subscriber has left for another bus", &Plan{Buses: []Bus{other}, Subscribers: []Subscriber{sub("1", other.Name)}},
+			&Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}}, nil,
+			&Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}}},
 		{"a subscriber whose target is edited keeps its subscription", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}},
 			&Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("2", busA.Name)}}, nil,
 			&Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{heir("1", "2")}}},

@@ -29,6 +29,7 @@ import (
 
 	"github.com/openfunction/events/pkg/apis/config"
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	_ "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus/fake"
 	_ "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus/fake"
 	_ "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventsource/fake"
 	_ "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/trigger/fake"

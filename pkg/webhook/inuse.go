@@ -14,13 +14,16 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/openfunction/events/pkg/apis/events"
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventsource"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/trigger"
 	listers "github.com/openfunction/events/pkg/client/listers/events/v1alpha1"
+	"github.com/openfunction/events/pkg/plan"
 )
 
-// ForceDelete is the annotation of a bus that may be deleted while it is in use.
+// ForceDelete is the annotation of a bus that may be deleted while it is in use, or take the place of another one that is.
 const ForceDelete = events.GroupName + "/force-delete"
 
 // named is how many users of a bus a refusal names.
@@ -30,13 +33,17 @@ func isBus(kind string) bool { return kind == "EventBus" || kind == "ClusterEven
 
 // users knows who uses a bus. What it knows may be a moment old: it protects from a slip of the hand, not from a race.
 type users struct {
-	buses    listers.EventBusLister
-	sources  listers.EventSourceLister
-	triggers listers.TriggerLister
+	buses        listers.EventBusLister
+	clusterBuses listers.ClusterEventBusLister
+	sources      listers.EventSourceLister
+	triggers     listers.TriggerLister
 }
 
 func newUsers(ctx context.Context) *users {
-	return &users{buses: eventbus.Get(ctx).Lister(), sources: eventsource.Get(ctx).Lister(), triggers: trigger.Get(ctx).Lister()}
+	return &users{
+		buses: eventbus.Get(ctx).Lister(), clusterBuses: clustereventbus.Get(ctx).Lister(),
+		sources: eventsource.Get(ctx).Lister(), triggers: trigger.Get(ctx).Lister(),
+	}
 }
 
 // admitDelete refuses to delete a bus in use, since the events that wait on it would be lost to their Triggers. Which bus it is only the old
@@ -56,11 +63,45 @@ func (v *validator) admitDelete(request *admissionv1.AdmissionRequest) *admissio
 	if len(found) == 0 {
 		return allow()
 	}
-	who := strings.Join(found[:min(len(found), named)], ", ")
-	if more := len(found) - named; more > 0 {
+	return conflict(request, bus.Name, fmt.Sprintf("is used by %s: delete them first, or %s", list(found), insist))
+}
+
+// insist is what somebody does who knows better.
+const insist = `set the annotation ` + ForceDelete + `: "true" on it`
+
+// admitInPlace refuses a new EventBus that takes the place of a ClusterEventBus for objects of its namespace, unless it leads to the same
+// broker: what waits for them there would not be delivered. It is nil when there is nothing to refuse.
+func (v *validator) admitInPlace(request *admissionv1.AdmissionRequest, eb *v1alpha1.EventBus) *admissionv1.AdmissionResponse {
+	if eb.Annotations[ForceDelete] == "true" {
+		return nil
+	}
+	ceb, err := v.users.clusterBuses.Get(eb.Name)
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	var found []string
+	if err == nil {
+		found, err = v.users.of(request.Namespace, eb.Name)
+	}
+	switch {
+	case err != nil:
+		return conflict(request, eb.Name, fmt.Sprintf("cannot find out whose bus it becomes: %v", err))
+	case len(found) == 0:
+		return nil
+	case plan.SameBroker(plan.Broker("EventBus", request.Namespace, eb.Name, &eb.Spec), plan.Broker("ClusterEventBus", "", ceb.Name, &ceb.Spec)):
+		return nil
+	}
+	return conflict(request, eb.Name, fmt.Sprintf("would take the place of the ClusterEventBus of that name for %s, and what waits for them there "+
+		"would not be delivered: choose another name, delete them first, or %s", list(found), insist))
+}
+
+// list names the first of the users.
+func list(users []string) string {
+	who := strings.Join(users[:min(len(users), named)], ", ")
+	if more := len(users) - named; more > 0 {
 		who += fmt.Sprintf(" and %d more", more)
 	}
-	return conflict(request, bus.Name, fmt.Sprintf(`is used by %s: delete them first, or set the annotation %s: "true" on it`, who, ForceDelete))
+	return who
 }
 
 // of returns the users of the EventBus in the namespace or, without one, of the ClusterEventBus. Users that are being deleted do not

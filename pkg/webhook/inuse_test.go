@@ -12,6 +12,7 @@ import (
 	duckv1 "knative.dev/pkg/apis/duck/v1"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
+	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventsource"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/trigger"
@@ -29,10 +30,26 @@ func busIn(namespace, name string) *v1alpha1.EventBus {
 	return &v1alpha1.EventBus{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}}
 }
 
+// add makes objects known to admission.
+func (s *server) add(t *testing.T, all ...any) {
+	t.Helper()
+	for _, o := range all {
+		switch o := o.(type) {
+		case *v1alpha1.EventSource:
+			check(t, eventsource.Get(s.ctx).Informer().GetIndexer().Add(o))
+		case *v1alpha1.Trigger:
+			check(t, trigger.Get(s.ctx).Informer().GetIndexer().Add(o))
+		case *v1alpha1.EventBus:
+			check(t, eventbus.Get(s.ctx).Informer().GetIndexer().Add(o))
+		case *v1alpha1.ClusterEventBus:
+			check(t, clustereventbus.Get(s.ctx).Informer().GetIndexer().Add(o))
+		}
+	}
+}
+
 func TestWhatWasStoredWithoutDefaultsUsesTheDefaultBus(t *testing.T) {
 	s := newServer(t)
-	check(t, eventsource.Get(s.ctx).Informer().GetIndexer().Add(source("a", "es", "")))
-	check(t, trigger.Get(s.ctx).Informer().GetIndexer().Add(triggerOn("a", "t", "")))
+	s.add(t, source("a", "es", ""), triggerOn("a", "t", ""))
 	got, err := newUsers(s.ctx).of("a", "default")
 	if diff := cmp.Diff(got, []string{"EventSource a/es", "Trigger a/t"}); diff != "" || err != nil {
 		t.Errorf("users of the bus default (-got +want), %v:\n%s", err, diff)
@@ -76,20 +93,7 @@ func TestDeletingABus(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := newServer(t)
-			for _, o := range tt.others {
-				var err error
-				switch o := o.(type) {
-				case *v1alpha1.EventSource:
-					err = eventsource.Get(s.ctx).Informer().GetIndexer().Add(o)
-				case *v1alpha1.Trigger:
-					err = trigger.Get(s.ctx).Informer().GetIndexer().Add(o)
-				case *v1alpha1.EventBus:
-					err = eventbus.Get(s.ctx).Informer().GetIndexer().Add(o)
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-			}
+			s.add(t, tt.others...)
 			bus := busIn(tt.namespace, "main")
 			bus.Kind, bus.Annotations = tt.kind, tt.annotations
 			data, err := json.Marshal(bus)
@@ -104,6 +108,45 @@ func TestDeletingABus(t *testing.T) {
 				if got.Allowed != (tt.want == "") || !got.Allowed && (got.Result.Message != tt.want || got.Result.Code != 409) {
 					t.Errorf("delete %q: allowed %t with %v, want %q", name, got.Allowed, got.Result, tt.want)
 				}
+			}
+		})
+	}
+}
+
+func TestABusInPlaceOfTheClusters(t *testing.T) {
+	const refused = "EventBus main: would take the place of the ClusterEventBus of that name for EventSource a/es, Trigger a/t, and what waits for them " +
+		`there would not be delivered: choose another name, delete them first, or set the annotation events.openfunction.io/force-delete: "true" on it`
+	clusters := &v1alpha1.ClusterEventBus{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: v1alpha1.EventBusSpec{
+		JetStream: &v1alpha1.JetStreamSpec{URL: "nats://n:4222"},
+	}}
+	users := []any{clusters, source("a", "es", "main"), triggerOn("a", "t", "main"), triggerOn("b", "t", "main"), source("a", "other", "other")}
+	embedded := &v1alpha1.ClusterEventBus{ObjectMeta: metav1.ObjectMeta{Name: "main"}, Spec: v1alpha1.EventBusSpec{Embedded: &v1alpha1.EmbeddedSpec{}}}
+	for _, tt := range []struct {
+		name, meta, spec string
+		others           []any
+		want             string
+	}{
+		{"it leads elsewhere", "name: main", `{jetStream: {url: "nats://m:4222"}}`, users, refused},
+		{"it is another kind of bus", "name: main", `{embedded: {}}`, users, refused},
+		{"its servers are its own", "name: main", `{embedded: {}}`, append([]any{embedded}, users[1:3]...), refused},
+		{
+			"it leads to the same broker, with a password", "name: main", `{jetStream: {url: "nats://n:4222", username: u, passwordFrom: {name: s, key: k}, tls: {caCertFrom: {name: s, key: ca}}}}`,
+			users, "",
+		},
+		{"nobody names it", "name: mine", `{embedded: {}}`, users, ""},
+		{"nobody of the namespace names it", "name: main", `{embedded: {}}`, []any{clusters, triggerOn("b", "t", "main")}, ""},
+		{"the cluster has none", "name: main", `{embedded: {}}`, users[1:], ""},
+		{"its owner insists", `name: main, annotations: {events.openfunction.io/force-delete: "true"}`, `{embedded: {}}`, users, ""},
+		{"what cannot work at all is said first", "name: main", `{}`, users,
+			"spec: has no backend: set exactly one of natsStreaming, jetStream, kafka or embedded (embedded: {} needs no server)"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newServer(t)
+			s.add(t, tt.others...)
+			document := toJSON(t, fmt.Sprintf("{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {namespace: a, %s}, spec: %s}", tt.meta, tt.spec))
+			_, got := s.admit(t, nil, document, "")
+			if got.Allowed != (tt.want == "") || !got.Allowed && got.Result.Message != tt.want {
+				t.Errorf("create: allowed %t with %v, want %q", got.Allowed, got.Result, tt.want)
 			}
 		})
 	}

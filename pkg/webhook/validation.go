@@ -22,7 +22,7 @@ import (
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 )
 
-// NewValidation refuses objects that cannot work, and the deletion of buses that are in use.
+// NewValidation refuses objects that cannot work, and what would take the events that wait on a bus from its users.
 func NewValidation(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 	handlers := map[schema.GroupVersionKind]resourcesemantics.GenericCRD{}
 	for gvk, o := range kinds {
@@ -67,7 +67,13 @@ func (v *validator) Admit(ctx context.Context, request *admissionv1.AdmissionReq
 	if err := json.Unmarshal(request.Object.Raw, o); err != nil {
 		return refuse(request, v1alpha1.Problem{Path: "spec", Message: fmt.Sprintf("cannot be read: %v", err)})
 	}
-	return answer(request, v1alpha1.Flatten(o.Validate(ctx)))
+	response := answer(request, v1alpha1.Flatten(o.Validate(ctx)))
+	if eb, ok := o.(*v1alpha1.EventBus); ok && response.Allowed && request.Operation == admissionv1.Create {
+		if refusal := v.admitInPlace(request, eb); refusal != nil {
+			return refusal
+		}
+	}
+	return response
 }
 
 // newObject returns an empty object of the kind.

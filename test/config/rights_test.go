@@ -116,6 +116,8 @@ var rights = map[string][]struct{ where, what, verb, why string }{
 		{"openfunction", "secrets[events-gateway-plan]", "watch", "the plan, as it changes"},
 	},
 	"events-webhook": {
+		{everywhere, "clustereventbuses.events.openfunction.io", "list", "pkg/webhook: whose place a new bus takes"},
+		{everywhere, "clustereventbuses.events.openfunction.io", "watch", "pkg/webhook: whose place a new bus takes"},
 		{everywhere, "eventbuses.events.openfunction.io", "list", "pkg/webhook: who uses a bus that is to be deleted"},
 		{everywhere, "eventbuses.events.openfunction.io", "watch", "pkg/webhook: who uses a bus that is to be deleted"},
 		{everywhere, "eventsources.events.openfunction.io", "list", "pkg/webhook: who uses a bus that is to be deleted"},
