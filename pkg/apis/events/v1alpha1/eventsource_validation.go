@@ -18,7 +18,8 @@ func (es *EventSource) Validate(ctx context.Context) *apis.FieldError {
 		return nil
 	}
 	// What was valid once stays valid: a finalizer or a label must never be refused because the rules have grown.
-	if old, ok := apis.GetBaseline(ctx).(*EventSource); ok && old != nil {
+	old, updates := apis.GetBaseline(ctx).(*EventSource)
+	if updates = updates && old != nil; updates {
 		old = old.DeepCopy()
 		old.SetDefaults(ctx)
 		if equality.Semantic.DeepEqual(old.Spec, es.Spec) {
@@ -28,6 +29,9 @@ func (es *EventSource) Validate(ctx context.Context) *apis.FieldError {
 	r := newReport()
 	r.objectName(es)
 	es.Spec.validate(r.field("spec"))
+	if updates && old.Spec.Sink != nil && old.Spec.EventBus != "" && es.Spec.EventBus != old.Spec.EventBus {
+		r.field("spec").field("eventBus").errorf("cannot be changed from %q: what waits on that bus for the sink would be lost; delete the EventSource and create it anew if it may be", old.Spec.EventBus)
+	}
 	return r.result()
 }
 

@@ -46,7 +46,16 @@ func TestUpdate(t *testing.T) {
 			`{eventBus: b, inputs: {a: {eventSource: e, event: x}}, subscribers: [{condition: a, topic: t}]}`,
 			[]string{`spec.eventBus: cannot be changed from "default": what waits on that bus would be lost; delete the Trigger and create it anew if it may be`},
 		},
-		{"an EventSource may move to another bus", "EventSource", `{eventBus: a, http: {x: {}}}`, `{eventBus: b, http: {y: {}}}`, nil},
+		{"an EventSource without a sink may move to another bus", "EventSource", `{eventBus: a, http: {x: {}}}`, `{eventBus: b, http: {y: {}}}`, nil},
+		{
+			"an EventSource with a sink stays on its bus", "EventSource", `{eventBus: a, sink: {uri: "http://s"}, http: {x: {}}}`, `{eventBus: b, sink: {uri: "http://s"}, http: {x: {}}}`,
+			[]string{`spec.eventBus: cannot be changed from "a": what waits on that bus for the sink would be lost; delete the EventSource and create it anew if it may be`},
+		},
+		{
+			"it does not leave it either", "EventSource", `{eventBus: a, sink: {uri: "http://s"}, http: {x: {}}}`, `{sink: {uri: "http://s"}, http: {x: {}}}`,
+			[]string{`spec.eventBus: cannot be changed from "a": what waits on that bus for the sink would be lost; delete the EventSource and create it anew if it may be`},
+		},
+		{"an EventSource that has only a sink may get a bus", "EventSource", `{sink: {uri: "http://s"}, http: {x: {}}}`, `{eventBus: b, sink: {uri: "http://s"}, http: {x: {}}}`, nil},
 		{"a Trigger that is wrong and unchanged may get a finalizer", "Trigger", `{inputs: {}, subscribers: []}`, `{inputs: {}, subscribers: []}`, nil},
 		{
 			"a Trigger that is wrong may not become wrong in another way", "Trigger", `{inputs: {}, subscribers: []}`, `{inputs: {a: {eventSource: e, event: x}}, subscribers: []}`,
