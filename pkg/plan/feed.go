@@ -124,7 +124,8 @@ func SameBroker(a, b Bus) bool {
 	switch {
 	case a.NATSStreaming != nil && b.NATSStreaming != nil:
 		n, o := a.NATSStreaming, b.NATSStreaming
-		return n.URL == o.URL && n.ClusterID == o.ClusterID && n.Queue == o.Queue && n.Durable == o.Durable && n.ClientID == o.ClientID
+		return n.URL == o.URL && n.ClusterID == o.ClusterID && n.Queue == o.Queue && n.Durable == o.Durable &&
+			(n.Queue || n.ClientID == o.ClientID) // a queue's subscriptions belong to no client
 	case a.JetStream != nil && b.JetStream != nil:
 		return a.JetStream.URL == b.JetStream.URL
 	case a.Kafka != nil && b.Kafka != nil: // a broker is of one cluster only

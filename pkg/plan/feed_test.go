@@ -89,3 +89,13 @@ func TestHashesChangeWithWhatTheyAreOf(t *testing.T) {
 		}
 	}
 }
+
+func TestSubscriptionsOfAQueueBelongToNoClient(t *testing.T) {
+	for queue, want := range map[bool]bool{true: true, false: false} {
+		a := Bus{NATSStreaming: &NATSStreaming{URL: "nats://n", Queue: queue, ClientID: "a"}}
+		b := Bus{NATSStreaming: &NATSStreaming{URL: "nats://n", Queue: queue, ClientID: "b"}}
+		if got := SameBroker(a, b); got != want {
+			t.Errorf("two clients have the same subscriptions, with queue %t: %t, want %t", queue, got, want)
+		}
+	}
+}

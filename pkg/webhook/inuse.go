@@ -13,7 +13,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
-	"github.com/openfunction/events/pkg/apis/events"
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
@@ -22,9 +21,6 @@ import (
 	listers "github.com/openfunction/events/pkg/client/listers/events/v1alpha1"
 	"github.com/openfunction/events/pkg/plan"
 )
-
-// ForceDelete is the annotation of a bus that may be deleted while it is in use, or take the place of another one that is.
-const ForceDelete = events.GroupName + "/force-delete"
 
 // named is how many users of a bus a refusal names.
 const named = 5
@@ -53,7 +49,7 @@ func (v *validator) admitDelete(request *admissionv1.AdmissionRequest) *admissio
 		return allow()
 	}
 	var bus metav1.PartialObjectMetadata
-	if err := json.Unmarshal(request.OldObject.Raw, &bus); err != nil || bus.Annotations[ForceDelete] == "true" {
+	if err := json.Unmarshal(request.OldObject.Raw, &bus); err != nil || bus.Annotations[v1alpha1.ForceDelete] == "true" {
 		return allow() // What is so broken that it has no metadata is nobody's bus.
 	}
 	found, err := v.users.of(bus.Namespace, bus.Name)
@@ -67,12 +63,12 @@ func (v *validator) admitDelete(request *admissionv1.AdmissionRequest) *admissio
 }
 
 // insist is what somebody does who knows better.
-const insist = `set the annotation ` + ForceDelete + `: "true" on it`
+const insist = `set the annotation ` + v1alpha1.ForceDelete + `: "true" on it`
 
 // admitInPlace refuses a new EventBus that takes the place of a ClusterEventBus for objects of its namespace, unless it leads to the same
 // broker: what waits for them there would not be delivered. It is nil when there is nothing to refuse.
 func (v *validator) admitInPlace(request *admissionv1.AdmissionRequest, eb *v1alpha1.EventBus) *admissionv1.AdmissionResponse {
-	if eb.Annotations[ForceDelete] == "true" {
+	if eb.Annotations[v1alpha1.ForceDelete] == "true" {
 		return nil
 	}
 	ceb, err := v.users.clusterBuses.Get(eb.Name)
@@ -93,6 +89,16 @@ func (v *validator) admitInPlace(request *admissionv1.AdmissionRequest, eb *v1al
 	}
 	return conflict(request, eb.Name, fmt.Sprintf("would take the place of the ClusterEventBus of that name for %s, and what waits for them there "+
 		"would not be delivered: choose another name, delete them first, or %s", list(found), insist))
+}
+
+// withUsers lets the validation of a bus that changes see who uses it, unless its owner insists.
+func (v *validator) withUsers(ctx context.Context, request *admissionv1.AdmissionRequest) (context.Context, error) {
+	var bus metav1.PartialObjectMetadata
+	if !isBus(request.Kind.Kind) || json.Unmarshal(request.Object.Raw, &bus) != nil || bus.Annotations[v1alpha1.ForceDelete] == "true" {
+		return ctx, nil
+	}
+	found, err := v.users.of(request.Namespace, request.Name)
+	return v1alpha1.WithUsers(ctx, list(found)), err
 }
 
 // list names the first of the users.

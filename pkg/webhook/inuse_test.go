@@ -3,6 +3,7 @@ package webhook
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -82,8 +83,8 @@ func TestDeletingABus(t *testing.T) {
 			"many use it", "EventBus", "a", nil, many,
 			"EventBus main: is used by EventSource a/es0, EventSource a/es1, EventSource a/es2, EventSource a/es3, EventSource a/es4 and 2 more" + unless,
 		},
-		{"its owner insists", "EventBus", "a", map[string]string{ForceDelete: "true"}, many, ""},
-		{"its owner does not insist", "EventBus", "a", map[string]string{ForceDelete: "false"}, many[:1], "EventBus main: is used by Trigger a/t" + unless},
+		{"its owner insists", "EventBus", "a", map[string]string{v1alpha1.ForceDelete: "true"}, many, ""},
+		{"its owner does not insist", "EventBus", "a", map[string]string{v1alpha1.ForceDelete: "false"}, many[:1], "EventBus main: is used by Trigger a/t" + unless},
 		{
 			"a cluster bus is used from two namespaces", "ClusterEventBus", "", nil, []any{source("a", "es", "main"), triggerOn("b", "t", "main")},
 			"ClusterEventBus main: is used by EventSource a/es, Trigger b/t" + unless,
@@ -147,6 +148,67 @@ func TestABusInPlaceOfTheClusters(t *testing.T) {
 			_, got := s.admit(t, nil, document, "")
 			if got.Allowed != (tt.want == "") || !got.Allowed && got.Result.Message != tt.want {
 				t.Errorf("create: allowed %t with %v, want %q", got.Allowed, got.Result, tt.want)
+			}
+		})
+	}
+}
+
+func TestChangingABusInUse(t *testing.T) {
+	const (
+		stays   = "makes other subscriptions, and what waits in those of EventSource a/es would not be delivered: delete them first, or set the annotation events.openfunction.io/force-delete: \"true\" on the bus"
+		leads   = "must lead to the same servers as before: otherwise what waits there for EventSource a/es is not delivered"
+		stan    = `{natsStreaming: {natsURL: "nats://n:4222", natsStreamingClusterID: stan}}`
+		topic   = `{natsStreaming: {natsURL: "nats://n:4222", natsStreamingClusterID: stan, subscriptionType: topic, consumerID: c}}`
+		insists = `annotations: {events.openfunction.io/force-delete: "true"}`
+	)
+	for _, tt := range []struct {
+		name, from, to, meta string
+		want, warnings       []string
+	}{
+		{
+			"everything that names a subscription", stan,
+			`{natsStreaming: {natsURL: "nats://n:4222", natsStreamingClusterID: other, subscriptionType: topic, durableSubscriptionName: d, consumerID: c}}`, "",
+			[]string{
+				"spec.natsStreaming.durableSubscriptionName: " + stays, "spec.natsStreaming.natsStreamingClusterID: " + stays,
+				"spec.natsStreaming.subscriptionType: " + stays,
+			}, nil,
+		},
+		{"unless its owner insists", stan, `{natsStreaming: {natsURL: "nats://m:4222", natsStreamingClusterID: other}}`, insists, nil, nil},
+		{"a default that is written", stan, `{natsStreaming: {natsURL: "nats://n:4222", natsStreamingClusterID: stan, durableSubscriptionName: openfunction, maxInFlight: 1}}`, "", nil, nil},
+		{"the client of a queue", stan, `{natsStreaming: {natsURL: "nats://n:4222", natsStreamingClusterID: stan, consumerID: c}}`, "", nil, nil},
+		{
+			"the client of a topic", topic, `{natsStreaming: {natsURL: "nats://n:4222", natsStreamingClusterID: stan, subscriptionType: topic}}`, "",
+			[]string{"spec.natsStreaming.consumerID: " + stays}, nil,
+		},
+		{
+			"where NATS Streaming is", stan, `{natsStreaming: {natsURL: "nats://m:4222", natsStreamingClusterID: stan}}`, "",
+			nil, []string{"spec.natsStreaming.natsURL: " + leads},
+		},
+		{"where JetStream is", `{jetStream: {url: "nats://n:4222"}}`, `{jetStream: {url: "nats://m:4222"}}`, "", nil, []string{"spec.jetStream.url: " + leads}},
+		{"other brokers", `{kafka: {brokers: "a:1,b:1"}}`, `{kafka: {brokers: "c:1"}}`, "", nil, []string{"spec.kafka.brokers: " + leads}},
+		{"brokers of the same cluster", `{kafka: {brokers: "a:1,b:1"}}`, `{kafka: {brokers: "b:1, c:1"}}`, "", nil, nil},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			document := func(spec string) []byte {
+				return toJSON(t, fmt.Sprintf("{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {namespace: a, name: main, %s}, spec: %s}", tt.meta, spec))
+			}
+			for _, users := range [][]any{{source("a", "es", "main")}, nil} {
+				s, want, warnings := newServer(t), tt.want, tt.warnings
+				s.add(t, users...)
+				if users == nil {
+					want, warnings = nil, nil
+				}
+				_, got := s.admit(t, document(tt.from), document(tt.to), "")
+				var message string
+				if got.Result != nil {
+					message = got.Result.Message
+				}
+				if diff := cmp.Diff(message, strings.Join(want, "\n")); diff != "" || got.Allowed != (want == nil) {
+					t.Errorf("with %d users: allowed %t, message (-got +want):\n%s", len(users), got.Allowed, diff)
+				}
+				if diff := cmp.Diff(got.Warnings, warnings); diff != "" {
+					t.Errorf("with %d users: warnings (-got +want):\n%s", len(users), diff)
+				}
 			}
 		})
 	}

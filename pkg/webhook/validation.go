@@ -60,7 +60,10 @@ func (v *validator) Admit(ctx context.Context, request *admissionv1.AdmissionReq
 		if sameSpec(request) {
 			return allow()
 		}
-		ctx = withOld(ctx, request)
+		var err error
+		if ctx, err = v.withUsers(withOld(ctx, request), request); err != nil {
+			return conflict(request, request.Name, fmt.Sprintf("cannot find out who uses it: %v", err))
+		}
 	default:
 		return allow()
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	"k8s.io/apimachinery/pkg/api/validation"
 	"knative.dev/pkg/apis"
+
+	"github.com/openfunction/events/pkg/apis/events"
 )
 
 const (
@@ -37,7 +40,7 @@ func (eb *EventBus) Validate(ctx context.Context) *apis.FieldError {
 	if base, ok := apis.GetBaseline(ctx).(*EventBus); ok && base != nil {
 		old = &base.Spec
 	}
-	return eb.Spec.validateUpdate(r, old)
+	return eb.Spec.validateUpdate(r, old, usersFrom(ctx))
 }
 
 // Validate returns everything that is wrong with the object after SetDefaults, or nil. Some of it may be only warnings.
@@ -51,11 +54,27 @@ func (ceb *ClusterEventBus) Validate(ctx context.Context) *apis.FieldError {
 	if base, ok := apis.GetBaseline(ctx).(*ClusterEventBus); ok && base != nil {
 		old = &base.Spec
 	}
-	return ceb.Spec.validateUpdate(r, old)
+	return ceb.Spec.validateUpdate(r, old, usersFrom(ctx))
+}
+
+// ForceDelete is the annotation of a bus that may be deleted while it is in use, take the place of another one that is, or have its
+// subscriptions named otherwise.
+const ForceDelete = events.GroupName + "/force-delete"
+
+type usersKey struct{}
+
+// WithUsers returns a context in which a bus that changes is validated as one that they use: they are named as in a sentence.
+func WithUsers(ctx context.Context, users string) context.Context {
+	return context.WithValue(ctx, usersKey{}, users)
+}
+
+func usersFrom(ctx context.Context) string {
+	users, _ := ctx.Value(usersKey{}).(string)
+	return users
 }
 
 // validateUpdate checks a spec that replaces old, which is nil for a new object. What was valid once stays valid.
-func (s *EventBusSpec) validateUpdate(r report, old *EventBusSpec) *apis.FieldError {
+func (s *EventBusSpec) validateUpdate(r report, old *EventBusSpec, users string) *apis.FieldError {
 	if old != nil {
 		old = old.DeepCopy()
 		old.setDefaults()
@@ -73,8 +92,42 @@ func (s *EventBusSpec) validateUpdate(r report, old *EventBusSpec) *apis.FieldEr
 		if len(from) == 1 && len(to) == 1 && from[0] != to[0] {
 			at.errorf("cannot change from %s to %s, since the events that wait on the one would never reach the other: create a new bus and let its users name that one", from[0], to[0])
 		}
+		if users != "" {
+			s.validateInUse(at, old, users)
+		}
 	}
 	return r.result()
+}
+
+// validateInUse refuses what makes other durable subscriptions of those that users have, and warns of what does so if it leads to another
+// broker. plan.SameBroker knows the same fields.
+func (s *EventBusSpec) validateInUse(r report, old *EventBusSpec, users string) {
+	stays := func(at report, same bool) {
+		if !same {
+			at.errorf("makes other subscriptions, and what waits in those of %s would not be delivered: delete them first, or set the annotation %s: \"true\" on the bus", users, ForceDelete)
+		}
+	}
+	leads := func(at report, same bool) {
+		if !same {
+			at.warnf("must lead to the same servers as before: otherwise what waits there for %s is not delivered", users)
+		}
+	}
+	switch {
+	case s.NATSStreaming != nil && old.NATSStreaming != nil:
+		at, n, o := r.field("natsStreaming"), s.NATSStreaming, old.NATSStreaming
+		stays(at.field("natsStreamingClusterID"), n.NATSStreamingClusterID == o.NATSStreamingClusterID)
+		stays(at.field("durableSubscriptionName"), n.DurableSubscriptionName == o.DurableSubscriptionName)
+		stays(at.field("subscriptionType"), n.SubscriptionType == o.SubscriptionType)
+		// A queue's subscriptions belong to no client.
+		stays(at.field("consumerID"), n.SubscriptionType != "topic" || o.SubscriptionType != "topic" || equality.Semantic.DeepEqual(n.ConsumerID, o.ConsumerID))
+		leads(at.field("natsURL"), n.NATSURL == o.NATSURL)
+	case s.JetStream != nil && old.JetStream != nil:
+		leads(r.field("jetStream").field("url"), s.JetStream.URL == old.JetStream.URL)
+	case s.Kafka != nil && old.Kafka != nil:
+		brokers, _ := ParseBrokers(s.Kafka.Brokers, "9092")
+		before, _ := ParseBrokers(old.Kafka.Brokers, "9092")
+		leads(r.field("kafka").field("brokers"), slices.ContainsFunc(brokers, func(b string) bool { return slices.Contains(before, b) }))
+	}
 }
 
 // backends names those that are set.
