@@ -133,6 +133,11 @@ func TestConfigurationsAreFilledIn(t *testing.T) {
 	if got := strings.Join(rules(validation), "; "); got != want {
 		t.Errorf("validation asks for %s, want %s", got, want)
 	}
+	c, err := client.AdmissionregistrationV1().ValidatingWebhookConfigurations().Get(ctx, ValidationName, metav1.GetOptions{})
+	check(t, err)
+	if m := c.Webhooks[0].MatchConditions; len(m) != 1 || m[0].Name != "is-not-the-end-of-a-namespace" {
+		t.Errorf("validation is asked under the conditions %v, want those that are shipped", m)
+	}
 }
 
 // fillIn reconciles one configuration, and returns the rules that it then has.

@@ -80,13 +80,23 @@ func TestE2EAdmission(t *testing.T) {
 			t.Errorf("what is as it should be: %v", err)
 		}
 	})
-	t.Run("the status can be written while admission is away", func(t *testing.T) {
+	t.Run("the status can be written and a namespace deleted while admission is away", func(t *testing.T) {
+		c.Kubectl("create", "namespace", "leaving")
+		for _, o := range []string{eventBus("default", `{embedded: {}}`), kafkaSource(`saslPasswordFrom: {name: s, key: k}`)} {
+			if _, err := c.TryInput(o, "-n", "leaving", "create", "-f", "-"); err != nil {
+				t.Fatal(err)
+			}
+		}
 		c.Kubectl("-n", "openfunction", "scale", "deployment/events-webhook", "--replicas=0")
 		c.Kubectl("-n", "openfunction", "delete", "pod", "-l", "app.kubernetes.io/component=webhook", "--force", "--grace-period=0")
 		if _, err := c.Try("apply", "--dry-run=server", "-f", "../../config/samples/sample-1-sink.yaml"); err == nil {
 			t.Error("an object was accepted while admission is away")
 		}
 		c.Kubectl("patch", "es", "my-eventsource", "--subresource=status", "--type=merge", "-p", `{"status": {"state": "Running"}}`)
+		if _, err := c.Try("-n", "leaving", "delete", "eb", "default", "--timeout=20s"); err == nil {
+			t.Error("a bus was deleted while nobody can say who uses it")
+		}
+		c.Kubectl("delete", "namespace", "leaving", "--timeout=60s")
 		c.Kubectl("-n", "openfunction", "scale", "deployment/events-webhook", "--replicas=1")
 		c.Kubectl("-n", "openfunction", "wait", "--for=condition=Available", "--timeout=120s", "deployment/events-webhook")
 	})
