@@ -132,7 +132,7 @@ func toJSON(t *testing.T, document string) []byte {
 	return data
 }
 
-// offline returns the defaulted object and what `events validate` says of it.
+// offline returns the object as it is stored, and what `events validate` says of it with all defaults.
 func offline(t *testing.T, data []byte) (any, []v1alpha1.Problem) {
 	t.Helper()
 	o, ok := newObject(newRequest(t, data).Kind)
@@ -143,8 +143,10 @@ func offline(t *testing.T, data []byte) (any, []v1alpha1.Problem) {
 		t.Fatal(err)
 	}
 	ctx := apis.WithinCreate(context.Background())
+	stored := o.DeepCopyObject().(apis.Defaultable)
+	stored.SetDefaults(v1alpha1.Stored(ctx))
 	o.SetDefaults(ctx)
-	return o, v1alpha1.Flatten(o.Validate(ctx))
+	return stored, v1alpha1.Flatten(o.Validate(ctx))
 }
 
 func sentences(problems []v1alpha1.Problem, warnings bool) []string {

@@ -13,6 +13,7 @@ import (
 	"knative.dev/pkg/webhook/resourcesemantics/defaulting"
 
 	"github.com/openfunction/events/pkg/apis/config"
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 )
 
 // NewDefaulting fills in what objects leave out.
@@ -22,7 +23,8 @@ import (
 func NewDefaulting(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
 	settings := config.NewStore(logging.FromContext(ctx))
 	settings.Watch(cmw)
-	impl := defaulting.NewAdmissionController(ctx, DefaultingName, DefaultingPath, kinds, settings.ToContext, false)
+	within := func(ctx context.Context) context.Context { return v1alpha1.Stored(settings.ToContext(ctx)) }
+	impl := defaulting.NewAdmissionController(ctx, DefaultingName, DefaultingPath, kinds, within, false)
 	impl.Reconciler = &defaulter{admission: impl.Reconciler.(admission)}
 	return impl
 }

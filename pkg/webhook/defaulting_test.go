@@ -42,3 +42,15 @@ func spec(t *testing.T, o []byte) []byte {
 	}
 	return fields.Spec
 }
+
+// TestListsStayAsTheyWereWritten wants kubectl apply of the same file to find the same list.
+func TestListsStayAsTheyWereWritten(t *testing.T) {
+	const subscribers = `[{condition: a, sink: {ref: {apiVersion: v1, kind: Service, name: s}}, deadLetterSink: {ref: {apiVersion: v1, kind: Service, name: s}}}]`
+	trigger := toJSON(t, `{apiVersion: events.openfunction.io/v1alpha1, kind: Trigger, metadata: {name: x, namespace: shop}, spec: {
+		inputs: {a: {eventSource: e, event: a}}, subscribers: `+subscribers+`}}`)
+	got, response := newServer(t).admit(t, nil, trigger, "")
+	want := toJSON(t, `{eventBus: default, window: 60s, inputs: {a: {eventSource: e, event: a, namespace: shop}}, subscribers: `+subscribers+`}`)
+	if !response.Allowed || !jsonpatch.Equal(spec(t, got), want) {
+		t.Errorf("got %s (%v), want %s", spec(t, got), response.Result, want)
+	}
+}

@@ -26,9 +26,14 @@ func TestE2EAdmission(t *testing.T) {
 	t.Run("the samples are accepted verbatim", func(t *testing.T) {
 		for _, sample := range files(t, "../../config/samples/sample-[2-5]*.yaml") {
 			c.Kubectl("apply", "-f", sample)
+			for line := range strings.Lines(c.Kubectl("apply", "-f", sample)) {
+				if !strings.HasSuffix(strings.TrimSpace(line), " unchanged") {
+					t.Errorf("%s applied once more: %s", filepath.Base(sample), line)
+				}
+			}
 		}
-		if got := c.Kubectl("get", "trigger", "my-trigger", "-o", "jsonpath={.spec.window} {.spec.subscribers[0].match}"); got != "60s Once" {
-			t.Errorf("defaults of the Trigger: %q, want 60s Once", got)
+		if got := c.Kubectl("get", "trigger", "my-trigger", "-o", "jsonpath={.spec.window} {.spec.inputs.*.namespace}"); got != "60s default" {
+			t.Errorf("defaults of the Trigger: %q, want 60s default", got)
 		}
 		head := strings.Fields(strings.SplitN(c.Kubectl("get", "es"), "\n", 2)[0])
 		if got := strings.Join(head, " "); got != "NAME EVENTBUS SINK STATUS COMPONENTS WORKLOADS AGE" {

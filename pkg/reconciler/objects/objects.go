@@ -66,14 +66,15 @@ type Compiled struct {
 	// Invalid tells that the object is not valid by today's rules. Nothing of it is compiled, and what runs for it goes on.
 	Invalid bool
 
-	owner   string
-	targets map[string]target
+	owner     string
+	namespace string
+	targets   map[string]target
 }
 
 // URL is where d, a destination of the object, leads, "" when that is not known. It is written where more people read than may read the plan:
 // a user name and password are left out.
 func (c *Compiled) URL(d *duckv1.Destination) string {
-	t := c.targets[key(d)].plan
+	t := c.targets[key(d, c.namespace)].plan
 	if t == nil {
 		return ""
 	}

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,7 +40,7 @@ type scope struct {
 func (r *Reader) newScope(ctx context.Context, kind string, o metav1.Object) *scope {
 	return &scope{
 		r: r, ctx: ctx, parent: o, kind: kind, namespace: o.GetNamespace(), name: o.GetName(),
-		compiled: &Compiled{Plan: &plan.Plan{}, owner: kind + " " + o.GetNamespace() + "/" + o.GetName()},
+		compiled: &Compiled{Plan: &plan.Plan{}, owner: kind + " " + o.GetNamespace() + "/" + o.GetName(), namespace: o.GetNamespace()},
 	}
 }
 
@@ -104,11 +105,13 @@ type target struct {
 	err  error
 }
 
-// key tells destinations apart that have their defaults.
-func key(d *duckv1.Destination) string {
+// key tells the destinations of an object apart, whether they have their defaults or are as they were written.
+func key(d *duckv1.Destination, namespace string) string {
 	s := d.URI.String() + " " + caCerts(d.CACerts)
 	if r := d.Ref; r != nil {
-		s += " " + whole(r)
+		ref := *r
+		ref.Namespace = cmp.Or(ref.Namespace, namespace)
+		s += " " + whole(&ref)
 		if r.Address != nil {
 			s += " " + *r.Address
 		}
@@ -118,13 +121,13 @@ func key(d *duckv1.Destination) string {
 
 // resolve returns where d leads. It asks only once: for a kind that the cluster lacks, the API server is asked each time.
 func (s *scope) resolve(d *duckv1.Destination, _ string) (*plan.Target, error) {
-	t, ok := s.compiled.targets[key(d)]
+	t, ok := s.compiled.targets[key(d, s.namespace)]
 	if !ok {
 		t.plan, t.err = s.find(d)
 		if s.compiled.targets == nil {
 			s.compiled.targets = map[string]target{}
 		}
-		s.compiled.targets[key(d)] = t
+		s.compiled.targets[key(d, s.namespace)] = t
 	}
 	return t.plan, t.err
 }

@@ -77,6 +77,13 @@ func TestSink(t *testing.T) {
 			if url := got.URL(es.Spec.Sink); url != shown {
 				t.Errorf("URL = %s, want %s", url, shown)
 			}
+			written := es.Spec.Sink.DeepCopy()
+			if written.Ref != nil && written.Ref.Namespace == "shop" {
+				written.Ref.Namespace = ""
+			}
+			if url := got.URL(written); url != shown {
+				t.Errorf("URL of the sink without its namespace = %s, want %s", url, shown)
+			}
 			message := ""
 			for _, p := range got.Problems {
 				message += p.Message

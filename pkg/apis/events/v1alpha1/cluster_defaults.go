@@ -47,6 +47,14 @@ func WithDefaults(ctx context.Context, d Defaults) context.Context {
 	return context.WithValue(ctx, defaultsKey{}, d)
 }
 
+type storedKey struct{}
+
+// Stored returns a context in which SetDefaults fills in what is to be stored. It leaves the elements of lists alone, but for the defaults of
+// the cluster: kubectl apply and others compare a list as a whole with the one that a user wrote. Who reads the object fills in the rest.
+func Stored(ctx context.Context) context.Context { return context.WithValue(ctx, storedKey{}, true) }
+
+func isStored(ctx context.Context) bool { return ctx.Value(storedKey{}) != nil }
+
 // defaultsFrom returns the defaults of a context, with our own in place of what it leaves out.
 func defaultsFrom(ctx context.Context) Defaults {
 	d, _ := ctx.Value(defaultsKey{}).(Defaults)

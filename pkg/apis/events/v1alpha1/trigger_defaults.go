@@ -14,9 +14,12 @@ func (t *Trigger) SetDefaults(ctx context.Context) {
 	}
 	for i := range s.Subscribers {
 		sub := &s.Subscribers[i]
+		defaults.setDelivery(&sub.Delivery)
+		if isStored(ctx) {
+			continue
+		}
 		setDestinationDefaults(sub.Sink, namespace)
 		setDestinationDefaults(sub.DeadLetterSink, namespace)
-		defaults.setDelivery(&sub.Delivery)
 		setDefault(&sub.Match, MatchOnce)
 		setDefault(&sub.Payload, PayloadEvent)
 	}

@@ -33,7 +33,9 @@ func (t *Trigger) Validate(ctx context.Context) *apis.FieldError {
 	if updates = updates && old != nil; updates {
 		old = old.DeepCopy()
 		old.SetDefaults(ctx)
-		if equality.Semantic.DeepEqual(old.Spec, t.Spec) {
+		now := t.DeepCopy()
+		now.SetDefaults(ctx) // what is stored lacks some
+		if equality.Semantic.DeepEqual(old.Spec, now.Spec) {
 			return nil
 		}
 	}
