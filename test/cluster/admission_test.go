@@ -39,6 +39,17 @@ func TestE2EAdmission(t *testing.T) {
 		if got := strings.Join(head, " "); got != "NAME EVENTBUS SINK STATUS COMPONENTS WORKLOADS AGE" {
 			t.Errorf("columns: %s", got)
 		}
+		c.Apply(strings.Replace(kafkaSource(`saslPasswordFrom: {name: s, key: k}`, `sink: {uri: "http://sink.example.com"}`), "warned", "posting", 1))
+		c.Kubectl("patch", "es", "posting", "--subresource=status", "--type=merge", "-p",
+			`{"status": {"state": "Error", "conditions": [{"type": "Ready", "status": "False", "reason": "SinkAway", "message": "It is away."}]}}`)
+		wide := strings.Split(c.Kubectl("get", "es", "posting", "-o", "wide"), "\n")
+		if head, line := strings.Join(strings.Fields(wide[0]), " "), strings.Join(strings.Fields(wide[1]), " "); !strings.HasSuffix(head, " AGE REASON MESSAGE") ||
+			!strings.HasPrefix(line, "posting http://sink.example.com Error ") || !strings.HasSuffix(line, " SinkAway It is away.") {
+			t.Errorf("kubectl get es -o wide:\n%s\n%s", head, line)
+		}
+		if head := strings.Fields(strings.SplitN(c.Kubectl("get", "tg", "-o", "wide"), "\n", 2)[0]); strings.Join(head, " ") != "NAME EVENTBUS STATUS COMPONENTS WORKLOADS AGE REASON MESSAGE" {
+			t.Errorf("columns of Triggers: %s", head)
+		}
 	})
 	t.Run("wrong objects are refused in the words of their files", func(t *testing.T) {
 		for _, name := range files(t, "../../pkg/apis/events/v1alpha1/testdata/invalid/*.yaml") {

@@ -13,11 +13,13 @@ import (
 // +kubebuilder:resource:categories={all,openfunction},shortName=es
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="EventBus",type=string,JSONPath=".spec.eventBus"
-// +kubebuilder:printcolumn:name="Sink",type=string,JSONPath=".spec.sink.ref.name"
+// +kubebuilder:printcolumn:name="Sink",type=string,JSONPath=".spec.sink['ref.name','uri']"
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=".status.state"
 // +kubebuilder:printcolumn:name="Components",type=string,JSONPath=".status.componentStatistics"
 // +kubebuilder:printcolumn:name="Workloads",type=string,JSONPath=".status.workloadStatistics"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].reason",priority=1
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].message",priority=1
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // EventSource declares where events come from and where they go.

@@ -16,6 +16,8 @@ import (
 // +kubebuilder:printcolumn:name="Components",type=string,JSONPath=".status.componentStatistics"
 // +kubebuilder:printcolumn:name="Workloads",type=string,JSONPath=".status.workloadStatistics"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].reason",priority=1
+// +kubebuilder:printcolumn:name="Message",type=string,JSONPath=".status.conditions[?(@.type=='Ready')].message",priority=1
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
 // Trigger declares what happens when events arrive.
