@@ -175,6 +175,7 @@ func TestChangingABusInUse(t *testing.T) {
 		},
 		{"unless its owner insists", stan, `{natsStreaming: {natsURL: "nats://m:4222", natsStreamingClusterID: other}}`, insists, nil, nil},
 		{"a default that is written", stan, `{natsStreaming: {natsURL: "nats://n:4222", natsStreamingClusterID: stan, durableSubscriptionName: openfunction, maxInFlight: 1}}`, "", nil, nil},
+		{"one that never worked is mended", `{natsStreaming: {natsURL: "nats://n:4222", natsStreamingClusterID: ""}}`, stan, "", nil, nil},
 		{"the client of a queue", stan, `{natsStreaming: {natsURL: "nats://n:4222", natsStreamingClusterID: stan, consumerID: c}}`, "", nil, nil},
 		{
 			"the client of a topic", topic, `{natsStreaming: {natsURL: "nats://n:4222", natsStreamingClusterID: stan, subscriptionType: topic}}`, "",

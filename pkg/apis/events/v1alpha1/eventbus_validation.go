@@ -92,7 +92,8 @@ func (s *EventBusSpec) validateUpdate(r report, old *EventBusSpec, users string)
 		if len(from) == 1 && len(to) == 1 && from[0] != to[0] {
 			at.errorf("cannot change from %s to %s, since the events that wait on the one would never reach the other: create a new bus and let its users name that one", from[0], to[0])
 		}
-		if users != "" {
+		before := newReport()
+		if old.validate(before); users != "" && before.result().Filter(apis.ErrorLevel) == nil { // nothing waits on a bus that never worked
 			s.validateInUse(at, old, users)
 		}
 	}
