@@ -36,7 +36,8 @@ const clusterStart = 30 * time.Second
 // Kubernetes starts a cluster that lives until the test ends, or uses the one that $KUBECONFIG names. It needs root. One that takes longer to
 // start than clusterStart is started again, since the machine may have been busy; the second time, that fails the test.
 // There is one at a time on a machine: others wait, so subtests share their parent's.
-func Kubernetes(t testing.TB) *KubernetesCluster {
+// The flags are more of its API server's.
+func Kubernetes(t testing.TB, flags ...string) *KubernetesCluster {
 	t.Helper()
 	module := filepath.Join("third_party", "kubernetes")
 	ldflags, err := os.ReadFile(filepath.Join(root(), module, "ldflags"))
@@ -59,7 +60,7 @@ func Kubernetes(t testing.TB) *KubernetesCluster {
 	t.Cleanup(unlock)
 	for again := false; ; again = true {
 		begin := time.Now()
-		stop := c.start()
+		stop := c.start(flags)
 		took := time.Since(begin)
 		t.Logf("the cluster is ready after %s", took.Round(100*time.Millisecond))
 		if took <= clusterStart {
@@ -74,10 +75,10 @@ func Kubernetes(t testing.TB) *KubernetesCluster {
 }
 
 // start starts a new cluster.
-func (c *KubernetesCluster) start() (stop func()) {
+func (c *KubernetesCluster) start(flags []string) (stop func()) {
 	c.t.Helper()
 	c.dir = c.t.TempDir()
-	p := StartProcess(c.t, exec.Command(c.binary, "cluster", "--dir", c.dir), func() error {
+	p := StartProcess(c.t, exec.Command(c.binary, append([]string{"cluster", "--dir", c.dir, "--"}, flags...)...), func() error {
 		if !exists(filepath.Join(c.dir, "cluster.pid")) {
 			return errors.New("the cluster is not ready")
 		}
@@ -241,4 +242,14 @@ func (c *KubernetesCluster) pid(name string) int {
 		c.t.Fatalf("read %s: %v", name, err)
 	}
 	return pid
+}
+
+// AuditLog is what pods asked the API server for so far, with the answers' statuses: lines of JSON, each an Event of audit.k8s.io/v1.
+func (c *KubernetesCluster) AuditLog() []byte {
+	c.t.Helper()
+	log, err := os.ReadFile(c.file("audit.log"))
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	return log
 }

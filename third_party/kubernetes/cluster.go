@@ -25,6 +25,17 @@ import (
 // readyTimeout bounds how long a part of the cluster may take until it is ready.
 const readyTimeout = 90 * time.Second
 
+// auditPolicy has every request of pods logged once it is answered, a watch when it begins: who asked for what, and the answer's status.
+// Accounts of kube-system are the controller manager's.
+const auditPolicy = `
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+- {level: None, userGroups: ["system:serviceaccounts:kube-system"]}
+- {level: Metadata, userGroups: ["system:serviceaccounts"]}
+`
+
 // cluster is one Kubernetes. There can be one at a time on a machine, because addresses of Services and pods are the machine's.
 type cluster struct {
 	dir        string
@@ -35,7 +46,8 @@ type cluster struct {
 	etcdPort   string
 }
 
-func newCluster(dir string) (*cluster, error) {
+// newCluster returns a cluster that runs in dir, whose API server has these flags besides.
+func newCluster(dir string, apiserver []string) (*cluster, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -48,7 +60,7 @@ func newCluster(dir string) (*cluster, error) {
 		return nil, fmt.Errorf("cluster: another one runs on this machine: %w", err)
 	}
 	_ = l.Close()
-	for _, old := range []string{"etcd", "pods", "claims"} {
+	for _, old := range []string{"etcd", "pods", "claims", "audit.log"} {
 		if err := os.RemoveAll(filepath.Join(dir, old)); err != nil {
 			return nil, fmt.Errorf("cluster: remove the earlier one: %w", err)
 		}
@@ -57,11 +69,11 @@ func newCluster(dir string) (*cluster, error) {
 		return nil, fmt.Errorf("cluster: %w", err)
 	}
 	c := &cluster{dir: dir}
-	return c, c.configure()
+	return c, c.configure(apiserver)
 }
 
 // configure writes certificates and kubeconfigs and decides on every child's flags.
-func (c *cluster) configure() error {
+func (c *cluster) configure(apiserver []string) error {
 	ports, err := freePorts(4)
 	if err != nil {
 		return err
@@ -83,7 +95,8 @@ func (c *cluster) configure() error {
 			return err
 		}
 	}
-	if err := errors.Join(a.serverFiles(), serviceAccountKey(file("sa.key"))); err != nil {
+	err = errors.Join(a.serverFiles(), serviceAccountKey(file("sa.key")), os.WriteFile(file("audit.yaml"), []byte(auditPolicy), 0o644))
+	if err != nil {
 		return err
 	}
 	c.kubeconfig = file("kubeconfig")
@@ -91,16 +104,19 @@ func (c *cluster) configure() error {
 	c.etcd = &child{name: "etcd", dir: c.dir, args: []string{
 		"--data-dir=" + file("etcd"), "--listen-client-url=" + etcd, "--listen-peer-url=http://127.0.0.1:" + ports[1],
 	}}
-	c.apiserver = &child{name: "kube-apiserver", dir: c.dir, args: []string{
+	c.apiserver = &child{name: "kube-apiserver", dir: c.dir, args: append([]string{
 		"--etcd-servers=" + etcd,
 		"--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--secure-port=" + ports[2],
 		"--endpoint-reconciler-type=none", "--service-cluster-ip-range=127.77.0.0/16",
-		"--authorization-mode=RBAC", "--client-ca-file=" + file("ca.crt"), "--allow-privileged=true",
+		"--authorization-mode=RBAC", "--enable-admission-plugins=OwnerReferencesPermissionEnforcement",
+		// Its maximum is more than any test makes, and what a cluster that runs for days may leave behind.
+		"--audit-policy-file=" + file("audit.yaml"), "--audit-log-path=" + file("audit.log"), "--audit-log-maxsize=200", "--audit-log-maxbackup=1",
+		"--client-ca-file=" + file("ca.crt"), "--allow-privileged=true",
 		"--kubelet-preferred-address-types=InternalIP",
 		"--tls-cert-file=" + file("apiserver.crt"), "--tls-private-key-file=" + file("apiserver.key"),
 		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
 		"--service-account-key-file=" + file("sa.key"), "--service-account-signing-key-file=" + file("sa.key"),
-	}}
+	}, apiserver...)}
 	c.others = []*child{
 		{name: "kube-controller-manager", dir: c.dir, args: []string{
 			"--kubeconfig=" + file("kube-controller-manager.config"), "--leader-elect=false", "--use-service-account-credentials",

@@ -23,7 +23,8 @@ import (
 )
 
 const usage = `usage:
-  kube cluster --dir DIR   a new cluster, until SIGINT or SIGTERM; SIGHUP starts again what was killed
+  kube cluster --dir DIR [-- flags of kube-apiserver]
+                           a new cluster, until SIGINT or SIGTERM; SIGHUP starts again what was killed
   kube kubectl ...         kubectl
 `
 
@@ -76,7 +77,7 @@ func clusterCommand(ctx context.Context, args []string) error {
 	if *dir == "" {
 		return errors.New("cluster: --dir is missing")
 	}
-	c, err := newCluster(*dir)
+	c, err := newCluster(*dir, flags.Args())
 	if err != nil {
 		return err
 	}
