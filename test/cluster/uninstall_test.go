@@ -202,8 +202,10 @@ func (i *installation) flowsOn(objects string, s *sink) {
 // gatewaysReadOneSecret asks the API server what the accounts of gateways may do.
 func (i *installation) gatewaysReadOneSecret() {
 	i.t.Helper()
+	if got, want := i.may("system:serviceaccount:openfunction:events-gateway"), []string{"secrets [] [events-gateway-plan] [list watch]"}; !slices.Equal(got, want) {
+		i.t.Errorf("the shared gateway may do %q, want %q", got, want)
+	}
 	for account, secret := range map[string]string{
-		"openfunction:events-gateway":                "events-gateway-plan",
 		"shop:trigger-either":                        "trigger-either",
 		"shop:trigger-on-own":                        "trigger-on-own",
 		"shop:eventsource-clock-cron-tick":           "eventsource-clock-cron-tick",
