@@ -15,7 +15,7 @@ import (
 
 // TestE2EAdmission installs config/ and applies right and wrong objects, as users do.
 func TestE2EAdmission(t *testing.T) {
-	c := servers.Kubernetes(t)
+	c := cluster(t)
 	c.Images(map[string]string{"ko://github.com/openfunction/events/cmd/webhook": servers.Build(t, ".", "./cmd/webhook", "webhook")})
 	c.Kubectl("apply", "-f", "../../config")
 	c.Kubectl("-n", "openfunction", "wait", "--for=condition=Available", "--timeout=120s", "deployment/events-webhook")

@@ -46,6 +46,9 @@ func TestE2EEdits(t *testing.T) {
 	t.Run("what waits for a wrong sink goes to the right one", func(t *testing.T) { e.in(t).correct() })
 	t.Run("what is as it should be is not written", func(t *testing.T) { e.in(t).touch() })
 	t.Run("children that are deleted come back, and nothing is lost", func(t *testing.T) { e.in(t).deleteChildren() })
+	t.Run("children that lose their label get it back", func(t *testing.T) {
+		e.in(t).relabels("default", "serviceaccount/trigger-orders", "role/trigger-orders", "rolebinding/trigger-orders", "secret/trigger-orders", "deployment/trigger-orders")
+	})
 	t.Run("a Trigger takes its subscription along", func(t *testing.T) { e.in(t).deleteTrigger() })
 }
 
@@ -325,6 +328,20 @@ func (e *edited) deleteChildren() {
 	e.Condition, e.Brokers = "order", "dapr-kafka.kafka:9092"
 	e.apply()
 	e.flows()
+}
+
+// relabels takes the label from children by which the controller sees them: it finds them all the same, and gives it back.
+func (i *installation) relabels(namespace string, children ...string) {
+	i.t.Helper()
+	in := []string{"-n", namespace}
+	i.Kubectl(slices.Concat(in, []string{"label"}, children, []string{"app.kubernetes.io/managed-by-"})...)
+	i.eventually(20*time.Second, "labels", func() error {
+		out, err := i.Try(slices.Concat(in, []string{"get"}, children, []string{"--show-labels", "--no-headers"})...)
+		if err == nil && strings.Count(out, "app.kubernetes.io/managed-by=events-controller") != len(children) {
+			err = fmt.Errorf("there are only\n%s", out)
+		}
+		return err
+	})
 }
 
 // touch annotates all objects, and wants nothing to be written or told but that, and no Deployment to have been changed ever.

@@ -102,6 +102,12 @@ func TestE2EEmbedded(t *testing.T) {
 	step("every event is there")
 	i.refusesOtherServers()
 	i.keepsVolumes(joined)
+	step("what waited is there")
+
+	i.Apply(`{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: other}, spec: {embedded: {replicas: 3}}}`)
+	i.Kubectl("wait", "--for=create", "statefulset/eventbus-other", "--timeout=60s")
+	i.relabels("default", "service/eventbus-other", "poddisruptionbudget/eventbus-other", "statefulset/eventbus-other")
+	step("labels are back")
 }
 
 // serversReady waits until all servers of the buses are.
