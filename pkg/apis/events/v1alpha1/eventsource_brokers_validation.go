@@ -56,6 +56,24 @@ func (s *MQTTSpec) validate(r report) {
 	if strings.ContainsAny(s.Group, "/+# ") {
 		r.field("group").errorf(`%q cannot be a group: it must not hold "/", "+", "#" or blanks`, s.Group)
 	}
+	between(r.field("replicas"), s.Replicas, 1, MaxMQTTReplicas)
+	if s.Replicas != nil && *s.Replicas > 1 && s.Group == "" {
+		r.field("replicas").errorf("is %d, but group is not set, and without one each would get every message: set group, by which they share the messages, whose order is then lost", *s.Replicas)
+	}
+}
+
+// MaxMQTTReplicas is how many members of a group may receive one event.
+const MaxMQTTReplicas = 10
+
+// Members is how many members of its group receive the event; zero without a group.
+func (s *MQTTSpec) Members() int {
+	switch {
+	case s == nil || s.Group == "":
+		return 0
+	case s.Replicas == nil:
+		return 1
+	}
+	return int(min(max(*s.Replicas, 1), MaxMQTTReplicas)) // whatever an object says that was not validated
 }
 
 // topicFilter checks what MQTT subscribes to.

@@ -280,7 +280,11 @@ type MQTTSpec struct {
 	// Default: no sharing, each subscriber gets every message.
 	// +optional
 	Group string `json:"group,omitempty"`
-	// ConsumerID is the client id, by which the broker knows the session; only one client may have it. With a group the name of the process is
+	// Replicas is how many members of the group receive this event in a cluster, each in a pod of its own: 1 (the default) to 10. More than
+	// one needs a group.
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+	// ConsumerID is the client id, by which the broker knows the session; only one client may have it. With a group that of the member is
 	// added. Default: openfunction.{namespace}.{eventSource}.mqtt.{event}.
 	// +optional
 	ConsumerID *string `json:"consumerID,omitempty"`
