@@ -243,6 +243,9 @@ type Redis struct {
 	IdleTimeout      time.Duration `json:"idleTimeout,omitempty"`
 }
 
+// MaxMembers is how many members of an MQTT event's group there can be.
+const MaxMembers = v1alpha1.MaxMQTTReplicas
+
 // MQTT is v1alpha1.MQTTSpec, parsed, with its secrets.
 type MQTT struct {
 	URL   string `json:"url" secret:"url"`
@@ -251,7 +254,10 @@ type MQTT struct {
 	Version int `json:"version"`
 	// Group shares the messages of a topic between processes ($share); empty does not.
 	Group string `json:"group,omitempty"`
-	// ClientID of the session. With a group each process adds its instance to it.
+	// Members are how many of the group receive this event, and this is Member, from 0 on. Zero means that nobody has counted them.
+	Members int `json:"members,omitempty"`
+	Member  int `json:"member,omitempty"`
+	// ClientID of the session. With a group each member adds its number to it, and one that has none the instance of its process.
 	ClientID     string `json:"clientID"`
 	QOS          byte   `json:"qos"`
 	CleanSession bool   `json:"cleanSession,omitempty"`

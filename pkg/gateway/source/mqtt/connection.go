@@ -153,6 +153,17 @@ func (c *connection) leave() {
 	_ = c.send(disconnect{})
 }
 
+// part leaves and waits until the server has closed the connection. Nobody else may receive.
+func (c *connection) part() {
+	defer c.close()
+	c.leave()
+	for {
+		if _, err := c.receive(); err != nil {
+			return
+		}
+	}
+}
+
 // silenceLimit ends a connection on which nothing comes, not even the answer to a ping. A pause in reading does not count.
 type silenceLimit struct{ *connection }
 

@@ -95,6 +95,13 @@ func (b *inbox) drain() {
 	b.workers.Wait()
 }
 
+// idle tells whether all that was received is done, and so acknowledged.
+func (b *inbox) idle() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.inFlight == 0
+}
+
 // room waits until another message may be read.
 func (b *inbox) room(ctx context.Context) {
 	for {

@@ -27,7 +27,7 @@ type Options struct {
 	Source plan.Source
 	// Dial makes every connection. Nil means a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Instance tells this process apart from others of its group, and stays the same when it restarts.
+	// Instance tells this process apart from others of its group, and stays the same when it restarts. Members with numbers do without.
 	Instance string
 }
 
@@ -91,17 +91,33 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 	}
 	r.filter, r.clientID = m.Topic, m.ClientID
 	if m.Group != "" {
-		r.filter, r.clientID = "$share/"+m.Group+"/"+m.Topic, m.ClientID+"-"+short(s.o.Instance)
+		r.filter, r.clientID = "$share/"+m.Group+"/"+m.Topic, s.memberID(m.Member)
 	}
 	r.identifier = identifier(r.filter)
 	r.log = logging.FromContext(ctx).With("broker", server.address, "topic", m.Topic, "clientID", r.clientID)
 	r.inbox = newInbox(r, ctx, work)
+	var heir sync.WaitGroup
+	defer heir.Wait()
+	r.first = sync.OnceFunc(func() {
+		if m.Members > 0 && m.Member == 0 {
+			heir.Go(func() { r.inherit(ctx, work) })
+		}
+	})
 	r.loop(ctx)
 	r.inbox.drain()
 	return nil
 }
 
-// short tells apart the members of a group. Some brokers allow 23 bytes for a client id, and names of instances are long.
+// memberID is the client id of a member of the group. If members have numbers, each knows those of the others.
+func (s *Source) memberID(n int) string {
+	p := s.o.Source
+	if p.MQTT.Members == 0 {
+		return p.MQTT.ClientID + "-" + short(s.o.Instance)
+	}
+	return fmt.Sprintf("%s-%s-%d", p.MQTT.ClientID, short(p.Namespace+"/"+p.EventSource+"/"+p.Event), n)
+}
+
+// short tells apart those who share a group. Some brokers allow 23 bytes for a client id, and names are long.
 func short(instance string) string {
 	sum := sha256.Sum256([]byte(instance))
 	return hex.EncodeToString(sum[:4])
@@ -127,6 +143,8 @@ type run struct {
 	ready      func(error)
 	log        *zap.SugaredLogger
 	inbox      *inbox
+
+	first func() // is called when messages come
 
 	known bool     // there was a session
 	said  string   // what was said last, in the log and to ready
@@ -157,29 +175,44 @@ func (r *run) loop(ctx context.Context) {
 
 // session is one connection. It returns why it ended.
 func (r *run) session(ctx context.Context) error {
-	c, answer, err := open(ctx, r.server, r.o.Dial, r.protocol, connect{
-		clientID: r.clientID, username: r.server.username, password: r.server.password, clean: r.mqtt.CleanSession,
-		keepAlive: uint16(keepAlive / time.Second), sessionExpiry: r.expiry(), receiveMaximum: receiveMaximum,
-	})
+	c, answer, err := r.connect(ctx, r.mqtt.CleanSession)
 	if err != nil {
 		return err
 	}
 	defer c.close()
-	if answer.code != 0 {
-		return r.refusedConnect(answer)
-	}
 	r.established(answer)
 	r.inbox.attach(c, answer.sessionPresent)
-	defer r.inbox.detach()
-
-	var helpers sync.WaitGroup
-	defer helpers.Wait()
-	ended := make(chan struct{})
-	defer close(ended)
 	every := keepAlive / 2
 	if k := time.Duration(answer.keepAlive) * time.Second / 2; k > 0 {
 		every = min(every, k)
 	}
+	return r.converse(ctx, c, every, func() error { return r.read(ctx, c, answer) })
+}
+
+// connect returns a connection that the server has accepted. A clean one has no session before, nor after it.
+func (r *run) connect(ctx context.Context, clean bool) (*connection, connack, error) {
+	hello := connect{
+		clientID: r.clientID, username: r.server.username, password: r.server.password, clean: clean,
+		keepAlive: uint16(keepAlive / time.Second), sessionExpiry: sessionExpiry, receiveMaximum: receiveMaximum,
+	}
+	if clean {
+		hello.sessionExpiry = 0
+	}
+	c, answer, err := open(ctx, r.server, r.o.Dial, r.protocol, hello)
+	if err == nil && answer.code != 0 {
+		c.close()
+		err = r.refusedConnect(answer)
+	}
+	return c, answer, err
+}
+
+// converse runs talk, which receives from c, and meanwhile keeps the connection alive, and leaves when ctx is done.
+func (r *run) converse(ctx context.Context, c *connection, every time.Duration, talk func() error) error {
+	defer r.inbox.detach()
+	var helpers sync.WaitGroup
+	defer helpers.Wait()
+	ended := make(chan struct{})
+	defer close(ended)
 	helpers.Go(func() { c.ping(ended, every) })
 	helpers.Go(func() {
 		select {
@@ -189,14 +222,7 @@ func (r *run) session(ctx context.Context) error {
 			c.leave()
 		}
 	})
-	return r.read(ctx, c, answer)
-}
-
-func (r *run) expiry() uint32 {
-	if r.mqtt.CleanSession {
-		return 0
-	}
-	return sessionExpiry
+	return talk()
 }
 
 // established says what a session does not keep that it should.
@@ -302,6 +328,7 @@ func (r *run) receiving() {
 	}
 	r.said = receiving
 	r.ready(nil)
+	r.first()
 }
 
 // settled ends the silence of a quarrel.

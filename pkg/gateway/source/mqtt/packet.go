@@ -41,6 +41,13 @@ type suback struct {
 	reason string
 }
 
+type unsubscribe struct {
+	id     uint16
+	filter string
+}
+
+type unsuback struct{ code byte }
+
 type message struct {
 	id                uint16 // zero for QoS 0
 	qos               byte

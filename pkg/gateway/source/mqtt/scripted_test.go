@@ -214,6 +214,7 @@ func TestConnectAndSubscribe(t *testing.T) {
 		"session": {func(*plan.MQTT) {}, "client", false, 604800, "t/#", "", ""},
 		"clean":   {func(m *plan.MQTT) { m.CleanSession = true }, "client", true, 0, "t/#", "", ""},
 		"group":   {func(m *plan.MQTT) { m.Group = "g" }, "client-3f585161", false, 604800, "$share/g/t/#", "", ""},
+		"member":  {func(m *plan.MQTT) { m.Group, m.Members, m.Member = "g", 3, 2 }, "client-e42e2fc8-2", false, 604800, "$share/g/t/#", "", ""},
 		"user":    {func(m *plan.MQTT) { m.Username, m.Password = "u", "p" }, "client", false, 604800, "t/#", "u", "p"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -25,6 +25,10 @@ func (v3) write(w io.Writer, packet any) error {
 		s := packets.NewControlPacket(packets.Subscribe).(*packets.SubscribePacket)
 		s.MessageID, s.Topics, s.Qoss = q.id, []string{q.filter}, []byte{q.qos}
 		p = s
+	case unsubscribe:
+		u := packets.NewControlPacket(packets.Unsubscribe).(*packets.UnsubscribePacket)
+		u.MessageID, u.Topics = q.id, []string{q.filter}
+		p = u
 	case puback:
 		a := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)
 		a.MessageID = q.id
@@ -74,6 +78,8 @@ func (v3) read(r *bufio.Reader) (any, error) {
 			return nil, fmt.Errorf("%d answers to one subscription", len(p.ReturnCodes))
 		}
 		return suback{code: p.ReturnCodes[0]}, nil
+	case *packets.UnsubackPacket:
+		return unsuback{}, nil
 	case *packets.PublishPacket:
 		return &message{
 			id: p.MessageID, qos: p.Qos, duplicate: p.Dup, retain: p.Retain, topic: p.TopicName, payload: p.Payload,

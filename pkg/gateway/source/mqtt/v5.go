@@ -27,6 +27,8 @@ func (v5) write(w io.Writer, packet any) error {
 		}
 		option := packets.SubOptions{Topic: q.filter, QoS: q.qos, RetainHandling: packets.RetainSendOnSubscribeIfNew}
 		p = &packets.Subscribe{PacketID: q.id, Properties: properties, Subscriptions: []packets.SubOptions{option}}
+	case unsubscribe:
+		p = &packets.Unsubscribe{PacketID: q.id, Properties: &packets.Properties{}, Topics: []string{q.filter}}
 	case puback:
 		p = &packets.Puback{PacketID: q.id, Properties: &packets.Properties{}}
 	case pubrec:
@@ -65,6 +67,11 @@ func (v5) read(r *bufio.Reader) (any, error) {
 			return nil, fmt.Errorf("%d answers to one subscription", len(p.Reasons))
 		}
 		return suback{code: p.Reasons[0], reason: p.Properties.ReasonString}, nil
+	case *packets.Unsuback:
+		if len(p.Reasons) != 1 {
+			return nil, fmt.Errorf("%d answers to the end of one subscription", len(p.Reasons))
+		}
+		return unsuback{code: p.Reasons[0]}, nil
 	case *packets.Publish:
 		return readPublish(p), nil
 	case *packets.Pubrel:
