@@ -56,6 +56,7 @@ func (r *Reconciler) apply(ctx context.Context, es *v1alpha1.EventSource, o *obj
 		return err
 	}
 	workloads, shared := objects.Split(es, o.Plan)
+	r.countLeaving(es, workloads)
 	owner := "EventSource " + es.Namespace + "/" + es.Name
 	if hash, ok := shared.Hashes()[owner]; ok {
 		o.States[""] = r.workloads.Shared(ctx, owner, hash)
@@ -92,6 +93,23 @@ func (r *Reconciler) apply(ctx context.Context, es *v1alpha1.EventSource, o *obj
 	return r.workloads.Prune(ctx, es, names...)
 }
 
+// countLeaving makes the first members of groups count those that are no longer wanted and not gone yet: what a member leaves to the
+// broker the first one takes, and nobody else may have the session then.
+func (r *Reconciler) countLeaving(es *v1alpha1.EventSource, workloads map[string]*plan.Plan) {
+	for _, p := range workloads {
+		for _, s := range p.Sources {
+			if s.MQTT == nil || s.MQTT.Group == "" || s.MQTT.Member > 0 {
+				continue
+			}
+			for n := s.MQTT.Members; n < plan.MaxMembers; n++ {
+				if r.workloads.Runs(es, objects.MemberWorkload(es, s.Event, n)) {
+					s.MQTT.Members = n + 1
+				}
+			}
+		}
+	}
+}
+
 // applyOptional applies what others need: Dapr Components for producers and functions, and what KEDA scales by. It returns the names of
 // the workloads that KEDA scales.
 func (r *Reconciler) applyOptional(ctx context.Context, es *v1alpha1.EventSource, o *objects.Outcome) (map[string]bool, error) {
@@ -105,10 +123,11 @@ func (r *Reconciler) applyOptional(ctx context.Context, es *v1alpha1.EventSource
 		if e.Kind != plan.KindKafka {
 			continue
 		}
-		if s := keda.EventSource(es, e.Name, e.Workload); s != nil {
+		name := e.Workloads[0]
+		if s := keda.EventSource(es, e.Name, name); s != nil {
 			scales = append(scales, s)
 			// Just after a start it is not known yet whether KEDA is there; but what it left at zero must not stay there without it.
-			scaled[e.Workload] = r.optional.Installed(keda.Resource) || !r.workloads.Idle(es.Namespace, e.Workload)
+			scaled[name] = r.optional.Installed(keda.Resource) || !r.workloads.Idle(es.Namespace, name)
 		}
 	}
 	return scaled, errors.Join(

@@ -76,6 +76,12 @@ BusReady True
 SinkResolved True
 SourcesReady True
 `},
+		{"members of a group", tick(WithMQTT("m", 3)), []runtime.Object{bus}, `
+Running components 3/3 workloads 4/4
+BusReady True
+SinkResolved True NotUsed: spec.sink is not set
+SourcesReady True
+`},
 		{"http only", EventSource("shop", "es", WithBus("b"), WithHTTP("in")), []runtime.Object{bus}, `
 Running components 2/2 workloads 1/1
 BusReady True

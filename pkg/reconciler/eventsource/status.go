@@ -39,12 +39,16 @@ func mark(es *v1alpha1.EventSource, o *objects.Outcome) {
 	}
 	seen := map[string]bool{}
 	for _, e := range objects.Events(es) {
-		ready := o.States[e.Workload].Ready
-		components.Add(ready && receives(o.Plan, e))
-		if !seen[e.Workload] {
-			seen[e.Workload] = true
-			workloads.Add(ready)
+		all := true
+		for _, name := range e.Workloads {
+			ready := o.States[name].Ready
+			all = all && ready
+			if !seen[name] {
+				seen[name] = true
+				workloads.Add(ready)
+			}
 		}
+		components.Add(all && receives(o.Plan, e))
 	}
 	if sink, ok := o.States[objects.SinkWorkload(es)]; ok {
 		workloads.Add(sink.Ready)

@@ -3,6 +3,7 @@ package objects
 import (
 	"cmp"
 	"slices"
+	"strconv"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/plan"
@@ -12,22 +13,18 @@ import (
 // Event is one event of an EventSource.
 type Event struct {
 	Name, Kind string
-	// Workload is who receives it, "" for the shared gateway.
-	Workload string
+	// Workloads are who receive it, "" for the shared gateway: one, or the members of a group, by number.
+	Workloads []string
 }
 
 // Events returns the events that es declares, by name, then kind.
 func Events(es *v1alpha1.EventSource) []Event {
 	var all []Event
 	add := func(kind, name string) {
-		e := Event{Name: name, Kind: kind}
-		if kind != plan.KindHTTP {
-			e.Workload = workload.Name("eventsource", es.Name, kind, name)
-		}
-		all = append(all, e)
+		all = append(all, Event{Name: name, Kind: kind, Workloads: []string{workload.Name("eventsource", es.Name, kind, name)}})
 	}
 	for name := range es.Spec.HTTP {
-		add(plan.KindHTTP, name)
+		all = append(all, Event{Name: name, Kind: plan.KindHTTP, Workloads: []string{""}})
 	}
 	for name := range es.Spec.Kafka {
 		add(plan.KindKafka, name)
@@ -38,11 +35,21 @@ func Events(es *v1alpha1.EventSource) []Event {
 	for name := range es.Spec.Redis {
 		add(plan.KindRedis, name)
 	}
-	for name := range es.Spec.MQTT {
+	for name, m := range es.Spec.MQTT {
 		add(plan.KindMQTT, name)
+		for n := 1; n < m.Members(); n++ {
+			e := &all[len(all)-1]
+			e.Workloads = append(e.Workloads, MemberWorkload(es, name, n))
+		}
 	}
 	slices.SortFunc(all, func(a, b Event) int { return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Kind, b.Kind)) })
 	return all
+}
+
+// MemberWorkload is the name of the workload of a member of an MQTT event's group, from 1 on. The number is not at the end, where the name
+// of another event may have one.
+func MemberWorkload(es *v1alpha1.EventSource, event string, n int) string {
+	return workload.Name("eventsource", es.Name, plan.KindMQTT+strconv.Itoa(n), event)
 }
 
 // SinkWorkload is the name of the workload that runs the sink of es where the shared gateway cannot.
@@ -63,13 +70,21 @@ func Split(es *v1alpha1.EventSource, p *plan.Plan) (workloads map[string]*plan.P
 		}
 		return workloads[name]
 	}
-	receives := map[[2]string]string{}
+	receive := map[[2]string][]string{}
 	for _, e := range Events(es) {
-		receives[[2]string{e.Name, e.Kind}] = e.Workload
+		receive[[2]string{e.Name, e.Kind}] = e.Workloads
 	}
 	for _, s := range p.Sources {
-		w := part(receives[[2]string{s.Event, s.Kind}])
-		w.Sources = append(w.Sources, s)
+		names := receive[[2]string{s.Event, s.Kind}]
+		for n, name := range names {
+			if s.MQTT != nil && s.MQTT.Group != "" {
+				m := *s.MQTT
+				m.Member, m.Members = n, len(names)
+				s.MQTT = &m
+			}
+			w := part(name)
+			w.Sources = append(w.Sources, s)
+		}
 	}
 	switch {
 	case len(p.Subscribers) == 0:

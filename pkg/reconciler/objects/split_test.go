@@ -49,6 +49,20 @@ func TestSplit(t *testing.T) {
 			"eventsource-es-cron-tick": "cron tick",
 			"":                         "",
 		}},
+		{"each member of a group has a workload, whatever other events are called", EventSource("shop", "es", WithBus("b"),
+			WithMQTT("m", 3), WithMQTT("m-1", 1), WithMQTT("alone", 0), withSink), map[string]string{
+			"eventsource-es-mqtt-m":     "mqtt m member 0 of 3; EventBus shop/b",
+			"eventsource-es-mqtt1-m":    "mqtt m member 1 of 3; EventBus shop/b",
+			"eventsource-es-mqtt2-m":    "mqtt m member 2 of 3; EventBus shop/b",
+			"eventsource-es-mqtt-m-1":   "mqtt m-1 member 0 of 1; EventBus shop/b",
+			"eventsource-es-mqtt-alone": "mqtt alone; EventBus shop/b",
+			"":                          "sink of openfunction.shop.es.m; sink of openfunction.shop.es.alone; sink of openfunction.shop.es.m-1; EventBus shop/b",
+		}},
+		{"names of members are shortened, and told apart", EventSource("shop", long, WithBus("b"), WithMQTT("m", 2)), map[string]string{
+			"eventsource-long-long-long-long47ca2223b89195604c463bc1a9ee3f30": "mqtt m member 0 of 2; EventBus shop/b",
+			"eventsource-long-long-long-long11dc85b19a93a24781389803878eb230": "mqtt m member 1 of 2; EventBus shop/b",
+			"": "",
+		}},
 		{"long names are shortened, and told apart", EventSource("shop", long, WithBus("b"), WithCron("tick"), WithCron("tock")), map[string]string{
 			"eventsource-long-long-long-longe33df2a8d97936355570bbc4702fca80": "cron tick; EventBus shop/b",
 			"eventsource-long-long-long-long61fa1958ce2325629167c25a53342448": "cron tock; EventBus shop/b",
@@ -71,7 +85,9 @@ func TestSplit(t *testing.T) {
 			}
 			declared := map[string]bool{"": true, objects.SinkWorkload(tt.es): true}
 			for _, e := range objects.Events(tt.es) {
-				declared[e.Workload] = true
+				for _, w := range e.Workloads {
+					declared[w] = true
+				}
 			}
 			for _, name := range slices.Sorted(maps.Keys(got)) {
 				if !declared[name] || len(name) > 63 {
@@ -85,7 +101,11 @@ func TestSplit(t *testing.T) {
 func text(p *plan.Plan) string {
 	var parts []string
 	for _, s := range p.Sources {
-		parts = append(parts, s.Kind+" "+s.Event)
+		what := s.Kind + " " + s.Event
+		if s.MQTT != nil && s.MQTT.Members > 0 {
+			what += fmt.Sprintf(" member %d of %d", s.MQTT.Member, s.MQTT.Members)
+		}
+		parts = append(parts, what)
 	}
 	for _, s := range p.Subscribers {
 		parts = append(parts, fmt.Sprintf("sink of %s", s.Inputs[0].Topic))

@@ -53,6 +53,17 @@ func WithKafka(event, secret string) func(*v1alpha1.EventSource) {
 	}
 }
 
+// WithMQTT adds an mqtt event for so many members of a group, or without one if there are none.
+func WithMQTT(event string, members int32) func(*v1alpha1.EventSource) {
+	return func(es *v1alpha1.EventSource) {
+		m := &v1alpha1.MQTTSpec{URL: "tcp://mosquitto.mqtt:1883", Topic: event}
+		if members > 0 {
+			m.Group, m.Replicas = "g", &members
+		}
+		put(&es.Spec.MQTT, event, m)
+	}
+}
+
 func put[T any](m *map[string]*T, key string, value *T) {
 	if *m == nil {
 		*m = map[string]*T{}

@@ -6,6 +6,7 @@ import (
 	"github.com/kelseyhightower/envconfig"
 	"go.uber.org/zap"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
 	appsv1listers "k8s.io/client-go/listers/apps/v1"
 	corev1listers "k8s.io/client-go/listers/core/v1"
@@ -121,7 +122,8 @@ func (c *Clients) Watch(ctx context.Context, component string, impl *controller.
 	add(serviceaccountinformer.Get(ctx, Selector).Informer(), impl.EnqueueControllerOf)
 	add(roleinformer.Get(ctx, Selector).Informer(), impl.EnqueueControllerOf)
 	add(rolebindinginformer.Get(ctx, Selector).Informer(), impl.EnqueueControllerOf)
-	// A ReplicaSet controls a pod, and the label of the owner may be shortened: the Deployment knows who it is.
+	// A ReplicaSet controls a pod, and the label of the owner may be shortened: the Deployment knows who it is. If that is gone, so will the
+	// pod be, which somebody may wait for.
 	add(podinformer.Get(ctx, Selector).Informer(), func(o any) {
 		pod, err := kmeta.DeletionHandlingAccessor(o)
 		if err != nil {
@@ -129,6 +131,8 @@ func (c *Clients) Watch(ctx context.Context, component string, impl *controller.
 		}
 		if d, err := c.Deployments.Deployments(pod.GetNamespace()).Get(pod.GetLabels()[labelWorkload]); err == nil {
 			impl.EnqueueControllerOf(d)
+			return
 		}
+		impl.EnqueueKey(types.NamespacedName{Namespace: pod.GetNamespace(), Name: pod.GetLabels()[labelOwner+component]})
 	})
 }

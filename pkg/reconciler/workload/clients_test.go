@@ -90,6 +90,20 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	queued("a Secret goes")
+	// The pod of a Deployment that is gone knows who waits for its end.
+	if err := kubeclient.Get(ctx).AppsV1().Deployments("d").Delete(ctx, ours.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	queued("a Deployment goes")
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "last", Labels: ours.labels()}}
+	if _, err := core.Pods("d").Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	queued("a pod is there still")
+	if err := core.Pods("d").Delete(ctx, pod.Name, metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	queued("the last pod goes")
 }
 
 // comes creates an object of others, of which nothing must be heard, and then one of ours.

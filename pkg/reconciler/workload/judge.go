@@ -71,12 +71,17 @@ func (c *Clients) pods(namespace string, selector map[string]string) ([]*corev1.
 	var pods []*corev1.Pod
 	for _, o := range all {
 		p := o.(*corev1.Pod)
-		if p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodSucceeded && p.Status.Phase != corev1.PodFailed && selects.Matches(labels.Set(p.Labels)) {
+		if p.DeletionTimestamp == nil && !ended(p) && selects.Matches(labels.Set(p.Labels)) {
 			pods = append(pods, p)
 		}
 	}
 	slices.SortFunc(pods, func(a, b *corev1.Pod) int { return cmp.Compare(a.Name, b.Name) })
 	return pods, nil
+}
+
+// ended tells whether nothing of p runs any more.
+func ended(p *corev1.Pod) bool {
+	return p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed
 }
 
 // state is the first that is not good of those of the ready pods. When none is ready it is that of another one which runs and knows what

@@ -206,6 +206,20 @@ func (c *Clients) Exists(namespace, name string) bool {
 	return err == nil
 }
 
+// Runs tells whether owner has a Deployment of that name, or a pod of one may still run.
+func (c *Clients) Runs(owner kmeta.OwnerRefable, name string) bool {
+	namespace := owner.GetObjectMeta().GetNamespace()
+	d, err := c.Deployments.Deployments(namespace).Get(name)
+	if err == nil && metav1.IsControlledBy(d, owner.GetObjectMeta()) {
+		return true
+	}
+	pods, err := c.Indexers["pods"].ByIndex(byWorkload, namespace+"/"+name)
+	return err != nil || slices.ContainsFunc(pods, func(o any) bool {
+		p := o.(*corev1.Pod)
+		return !ended(p) && p.Labels[labelOwner+p.Labels[labelComponent]] == Name(owner.GetObjectMeta().GetName())
+	})
+}
+
 // Idle tells whether there is a Deployment of that name, and it is scaled to zero.
 func (c *Clients) Idle(namespace, name string) bool {
 	d, err := c.Deployments.Deployments(namespace).Get(name)
