@@ -28,6 +28,8 @@ type part struct {
 	// subscription is set for subscribers, to remove it with them.
 	subscription *bus.Subscription
 	run          func(ctx context.Context, ready func(error)) error
+	// leave gives up what a server keeps for the source. It is nil if there is nothing.
+	leave func(ctx context.Context) error
 
 	cancel context.CancelFunc
 	done   chan struct{}

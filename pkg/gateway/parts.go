@@ -176,9 +176,11 @@ func (g *Gateway) addSource(next *state, spec plan.Source) error {
 	if err != nil {
 		return err
 	}
-	next.sources[key] = &part{name: key, spec: fp, bus: b, run: func(ctx context.Context, ready func(error)) error {
-		return src.Run(ctx, out, ready)
-	}}
+	p := &part{name: key, spec: fp, bus: b, run: func(ctx context.Context, ready func(error)) error { return src.Run(ctx, out, ready) }}
+	if l, ok := src.(source.Leaver); ok {
+		p.leave = func(ctx context.Context) error { return l.Leave(ctx, out) }
+	}
+	next.sources[key] = p
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/plan"
@@ -14,7 +15,7 @@ import (
 const (
 	unsubscribeTime   = 5 * time.Second
 	unsubscribeAtOnce = 16
-	// endTime bounds each of the two steps of an end that nobody comes back from.
+	// endTime bounds each of the three steps of an end that nobody comes back from.
 	endTime = 10 * time.Second
 	// retirePause is between two attempts to remove a retired subscription.
 	retirePause = 2 * time.Second
@@ -67,7 +68,7 @@ func (g *Gateway) remove(ctx context.Context, within time.Duration, parts []*par
 	_ = all.Wait() // what fails is logged
 }
 
-// leave removes all subscriptions if nobody comes back for them. No part may run any more.
+// leave removes all subscriptions, and what servers keep for sources, if nobody comes back for them. No part may run any more.
 func (g *Gateway) leave(ctx context.Context) {
 	if g.o.AtEnd == nil {
 		return
@@ -77,6 +78,7 @@ func (g *Gateway) leave(ctx context.Context) {
 	if !g.o.AtEnd(asking) {
 		return
 	}
+	g.leaveSources(ctx)
 	var all []*part
 	for _, p := range g.subscribers {
 		all = append(all, p)
@@ -88,6 +90,25 @@ func (g *Gateway) leave(ctx context.Context) {
 	}
 	g.log.Infow("nobody comes back for the subscriptions: they are removed", "subscriptions", len(all))
 	g.remove(ctx, endTime, all)
+}
+
+// leaveSources gives up what servers keep for the sources, all at once.
+func (g *Gateway) leaveSources(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(logging.WithLogger(ctx, g.log), endTime)
+	defer cancel()
+	var all errgroup.Group
+	for _, p := range g.sources {
+		if p.leave == nil {
+			continue
+		}
+		all.Go(func() error {
+			if err := p.leave(ctx); err != nil {
+				g.log.Warnw("what is kept for a source that is gone stays on its server", "part", p.name, "error", err)
+			}
+			return nil
+		})
+	}
+	_ = all.Wait() // what fails is logged
 }
 
 // retirement removes a subscription that earlier plans had, however long its broker is away.

@@ -19,3 +19,10 @@ type Source interface {
 	// missed, and with an error when it ceases to receive.
 	Run(ctx context.Context, next event.Handler, ready func(error)) error
 }
+
+// Leaver is a Source for which its server keeps something until it comes back.
+type Leaver interface {
+	Source
+	// Leave gives that up, since nobody comes back; what waits there goes to next. It is called after Run has returned, and tries once.
+	Leave(ctx context.Context, next event.Handler) error
+}

@@ -135,7 +135,7 @@ func (b *broker) options(version int, qos byte) Options {
 }
 
 func options(url string, version int, qos byte) Options {
-	return Options{Instance: "test-0", Source: plan.Source{
+	return Options{Instance: "test-0", pause: 50 * time.Millisecond, Source: plan.Source{
 		Namespace: "ns", EventSource: "es", Event: "ev", Kind: "mqtt",
 		MQTT: &plan.MQTT{URL: url, Topic: "t/#", Version: version, ClientID: "client", QOS: qos},
 	}}

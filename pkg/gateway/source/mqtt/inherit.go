@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -58,6 +59,24 @@ func (r *run) inherit(ctx, work context.Context) {
 	}
 }
 
+// Leave implements source.Leaver: it ends the session of a member that has a number. Other sessions are nobody's loss, and one may be meant
+// to be taken over: its client id is one that a person has chosen.
+func (s *Source) Leave(ctx context.Context, next event.Handler) error {
+	if s.o.Source.MQTT.Members == 0 {
+		return nil
+	}
+	r, err := s.newRun(ctx, next)
+	if err != nil {
+		return err
+	}
+	r.inbox = newInbox(r, ctx, ctx)
+	defer r.inbox.drain()
+	if _, err = r.end(ctx); err != nil {
+		return fmt.Errorf("end the session of %s: %w", r.clientID, r.explain(err))
+	}
+	return nil
+}
+
 // end ends the session of a client id that nobody comes back for, and tells whether there was one. What waits in it is handed on before.
 func (r *run) end(ctx context.Context) (existed bool, err error) {
 	c, answer, err := r.connect(ctx, false)
@@ -66,7 +85,7 @@ func (r *run) end(ctx context.Context) (existed bool, err error) {
 	}
 	if answer.sessionPresent {
 		r.inbox.attach(c, true)
-		err = r.converse(ctx, c, quietPause, func() error { return r.empty(ctx, c) })
+		err = r.converse(ctx, c, r.o.pause, func() error { return r.empty(ctx, c) })
 	}
 	if err != nil {
 		c.close()
@@ -113,7 +132,7 @@ func (r *run) empty(ctx context.Context, c *connection) error {
 			switch {
 			case !r.inbox.idle():
 				quiet = 0
-			case time.Since(counted) > quietPause/2: // a server that was held up answers several at once
+			case time.Since(counted) > r.o.pause/2: // a server that was held up answers several at once
 				quiet, counted = quiet+1, time.Now()
 			}
 		case disconnect:

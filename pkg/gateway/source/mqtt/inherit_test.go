@@ -1,6 +1,7 @@
 package mqtt
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -30,8 +32,16 @@ func heir(t *testing.T, server *scripted, s *sink) (*running, *observer.Observed
 	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
 	r := startLogged(t, asMember(server.options(1), 0, plan.MaxMembers-1), s, zap.New(core).Sugar())
-	server.welcome(true, 1)
+	p := server.welcome(true, 1)
 	r.awaitReady(true)
+	go func() {
+		defer p.conn.Close()
+		for {
+			if c, err := packets.ReadPacket(p.conn); err != nil || c.Type == packets.DISCONNECT {
+				return
+			}
+		}
+	}()
 	return r, logs
 }
 
@@ -252,5 +262,46 @@ func TestInherit(t *testing.T) {
 				return !exists
 			})
 		})
+	}
+}
+
+func TestLeave(t *testing.T) {
+	for name, version := range versions {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := newBroker(t, brokerOptions{})
+			o := asMember(b.options(version, 1), 9, plan.MaxMembers)
+			s := &sink{refuse: func(string) error { return errors.New("away") }}
+			r := start(t, o, s)
+			r.awaitReady(true)
+			b.send("t/a", "waits", 1)
+			r.end()
+			quiet := logging.WithLogger(t.Context(), zap.NewNop().Sugar())
+			ctx, cancel := context.WithTimeout(quiet, time.Second)
+			defer cancel()
+			if err := New(o).Leave(ctx, s); err == nil || b.unacknowledged(last) != 1 {
+				t.Errorf("Leave() = %v with %d messages left, want an error, and the message where it was", err, b.unacknowledged(last))
+			}
+			s.refuse = nil
+			if err := New(o).Leave(quiet, s); err != nil || s.count("waits") != 1 {
+				t.Errorf("Leave() = %v, and the message was taken %d times, want it once", err, s.count("waits"))
+			}
+			if _, exists := b.server.Clients.Get(last); exists {
+				t.Error("the broker keeps the session")
+			}
+		})
+	}
+}
+
+func TestASessionThatWaitsForSomebodyIsNotLeft(t *testing.T) {
+	b := newBroker(t, brokerOptions{})
+	r := start(t, b.options(5, 1), &sink{})
+	r.awaitReady(true)
+	r.end()
+	if err := New(b.options(5, 1)).Leave(t.Context(), &sink{}); err != nil {
+		t.Errorf("Leave() = %v", err)
+	}
+	if _, exists := b.server.Clients.Get("client"); !exists {
+		t.Error("the session is gone of a client id that somebody has chosen")
 	}
 }

@@ -62,7 +62,7 @@ func TestE2EMembers(t *testing.T) {
 			topic := fmt.Sprint("members/", topics.Add(1))
 			of := func(member, members int) Options {
 				o := asMember(options("tcp://"+m.Open, version, 1), member, members)
-				o.Source.MQTT.Topic, o.Source.MQTT.ClientID = topic, topic
+				o.Source.MQTT.Topic, o.Source.MQTT.ClientID, o.pause = topic, topic, 0
 				return o
 			}
 			var sinks []*sink

@@ -2,6 +2,7 @@
 package mqtt
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -29,6 +30,8 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Instance tells this process apart from others of its group, and stays the same when it restarts. Members with numbers do without.
 	Instance string
+
+	pause time.Duration // between the pings to a session that is emptied; zero: quietPause
 }
 
 // Source reads the messages of a topic and hands them on as events: those of QoS 1 and 2 at least once each, those of QoS 0 at most.
@@ -44,13 +47,17 @@ type Source struct {
 	source types.URIRef
 }
 
-var _ source.Source = (*Source)(nil)
+var (
+	_ source.Source = (*Source)(nil)
+	_ source.Leaver = (*Source)(nil)
+)
 
 // New returns a Source that does nothing until Run.
 func New(o Options) *Source {
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
 	}
+	o.pause = cmp.Or(o.pause, quietPause)
 	uri := plan.SourceURI(o.Source.Namespace, o.Source.EventSource, o.Source.Event)
 	return &Source{o: o, source: *types.ParseURIRef(uri)}
 }
@@ -72,11 +79,11 @@ const (
 
 // Run implements source.Source.
 func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error)) error {
-	m := s.o.Source.MQTT
-	server, err := newEndpoint(m)
+	r, err := s.newRun(ctx, next)
 	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", m.Topic, err)
+		return err
 	}
+	r.ready = ready
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	stop := context.AfterFunc(ctx, func() {
@@ -85,27 +92,36 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 	})
 	defer stop()
 
-	r := &run{Source: s, mqtt: m, server: server, next: next, ready: ready, protocol: v5{}}
-	if m.Version == 3 {
-		r.protocol = v3{}
-	}
-	r.filter, r.clientID = m.Topic, m.ClientID
-	if m.Group != "" {
-		r.filter, r.clientID = "$share/"+m.Group+"/"+m.Topic, s.memberID(m.Member)
-	}
-	r.identifier = identifier(r.filter)
-	r.log = logging.FromContext(ctx).With("broker", server.address, "topic", m.Topic, "clientID", r.clientID)
 	r.inbox = newInbox(r, ctx, work)
 	var heir sync.WaitGroup
 	defer heir.Wait()
 	r.first = sync.OnceFunc(func() {
-		if m.Members > 0 && m.Member == 0 {
+		if m := r.mqtt; m.Members > 0 && m.Member == 0 {
 			heir.Go(func() { r.inherit(ctx, work) })
 		}
 	})
 	r.loop(ctx)
 	r.inbox.drain()
 	return nil
+}
+
+// newRun returns a run without an inbox.
+func (s *Source) newRun(ctx context.Context, next event.Handler) (*run, error) {
+	m := s.o.Source.MQTT
+	server, err := newEndpoint(m)
+	if err != nil {
+		return nil, fmt.Errorf("subscribe to %s: %w", m.Topic, err)
+	}
+	r := &run{Source: s, mqtt: m, server: server, next: next, protocol: v5{}, filter: m.Topic, clientID: m.ClientID}
+	if m.Version == 3 {
+		r.protocol = v3{}
+	}
+	if m.Group != "" {
+		r.filter, r.clientID = "$share/"+m.Group+"/"+m.Topic, s.memberID(m.Member)
+	}
+	r.identifier = identifier(r.filter)
+	r.log = logging.FromContext(ctx).With("broker", server.address, "topic", m.Topic, "clientID", r.clientID)
+	return r, nil
 }
 
 // memberID is the client id of a member of the group. If members have numbers, each knows those of the others.
