@@ -17,7 +17,7 @@ import (
 	"k8s.io/client-go/util/cert"
 )
 
-// serveLogs answers `kubectl logs`, which the API server passes on, until ctx ends. It returns the port it listens at.
+// serveLogs answers `kubectl logs` and `kubectl port-forward`, which the API server passes on, until ctx ends. It returns the port it listens at.
 func (n *node) serveLogs(ctx context.Context) (int32, error) {
 	certPEM, keyPEM, err := cert.GenerateSelfSignedCertKey(nodeIP, []net.IP{net.ParseIP(nodeIP)}, nil)
 	if err != nil {
@@ -33,6 +33,7 @@ func (n *node) serveLogs(ctx context.Context) (int32, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /containerLogs/{namespace}/{pod}/{container}", n.containerLog)
+	mux.HandleFunc("/portForward/{namespace}/{pod}", n.portForward)
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, BaseContext: func(net.Listener) context.Context { return ctx }}
 	n.group.Go(func() {
 		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {

@@ -17,6 +17,7 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	listers "k8s.io/client-go/listers/core/v1"
+	discoverylisters "k8s.io/client-go/listers/discovery/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/cache"
 )
@@ -38,6 +39,7 @@ type node struct {
 	client     kubernetes.Interface
 	pods       listers.PodLister
 	services   listers.ServiceLister
+	slices     discoverylisters.EndpointSliceLister
 	secrets    listers.SecretLister
 	configMaps listers.ConfigMapLister
 	proxyWake  chan struct{}
@@ -72,12 +74,14 @@ func Run(ctx context.Context, o Options) error {
 	factory := informers.NewSharedInformerFactory(client, 0)
 	core := factory.Core().V1()
 	n.pods, n.services = core.Pods().Lister(), core.Services().Lister()
+	n.slices = factory.Discovery().V1().EndpointSlices().Lister()
 	n.secrets, n.configMaps = core.Secrets().Lister(), core.ConfigMaps().Lister()
 	for informer, changed := range map[cache.SharedIndexInformer]func(any){
-		core.Pods().Informer():       func(o any) { n.podChanged(ctx, o) },
-		core.Services().Informer():   func(any) { n.wakeProxy() },
-		core.Secrets().Informer():    func(o any) { n.contentChanged(secret, o) },
-		core.ConfigMaps().Informer(): func(o any) { n.contentChanged(configMap, o) },
+		core.Pods().Informer():                               func(o any) { n.podChanged(ctx, o) },
+		core.Services().Informer():                           func(any) { n.wakeProxy() },
+		factory.Discovery().V1().EndpointSlices().Informer(): func(any) { n.wakeProxy() },
+		core.Secrets().Informer():                            func(o any) { n.contentChanged(secret, o) },
+		core.ConfigMaps().Informer():                         func(o any) { n.contentChanged(configMap, o) },
 	} {
 		_, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc: changed, UpdateFunc: func(_, o any) { changed(o) }, DeleteFunc: changed,

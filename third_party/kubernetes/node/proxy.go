@@ -12,13 +12,14 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	podutil "k8s.io/kubernetes/pkg/api/v1/pod"
 )
 
-// proxy listens at the addresses of Services and forwards each connection to a ready pod, in turn. An address without a ready pod
-// refuses connections. Only TCP is forwarded.
+// proxy listens at the addresses of Services and forwards each connection to a ready pod, in turn, or to what the EndpointSlices say of a
+// Service that selects no pods. An address that leads nowhere refuses connections. Only TCP is forwarded.
 type proxy struct {
 	node *node
 
@@ -68,12 +69,37 @@ func (p *proxy) wanted() map[string][]string {
 				wanted[address] = []string{strings.TrimPrefix(p.node.config.Host, "https://")}
 				continue
 			}
-			if b := backends(pods, port); len(b) > 0 {
+			b := backends(pods, port)
+			if len(s.Spec.Selector) == 0 {
+				b = p.node.written(s, port)
+			}
+			if len(b) > 0 {
 				wanted[address] = b
 			}
 		}
 	}
 	return wanted
+}
+
+// written are the addresses that EndpointSlices have for the port.
+func (n *node) written(s *corev1.Service, port corev1.ServicePort) []string {
+	all, err := n.slices.EndpointSlices(s.Namespace).List(labels.SelectorFromSet(labels.Set{discoveryv1.LabelServiceName: s.Name}))
+	if err != nil {
+		return nil
+	}
+	var list []string
+	for _, slice := range all {
+		for _, p := range slice.Ports {
+			if p.Port == nil || p.Name != nil && *p.Name != port.Name {
+				continue
+			}
+			for _, endpoint := range slice.Endpoints {
+				list = append(list, net.JoinHostPort(endpoint.Addresses[0], strconv.Itoa(int(*p.Port))))
+			}
+		}
+	}
+	slices.Sort(list)
+	return list
 }
 
 func backends(pods []*corev1.Pod, port corev1.ServicePort) []string {
