@@ -17,7 +17,7 @@ build:
 test:
 	$(GO) test ./...
 
-# The suites against real servers, which are built or installed first.
+# The suites against real servers, which are built or installed first. KUBECONFIG names another cluster than one of our own: docs/architecture.md.
 e2e:
 	hack/servers.sh
 	$(GO) test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 70000x ./pkg/condition

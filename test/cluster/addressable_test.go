@@ -77,19 +77,10 @@ subjects: [{kind: ServiceAccount, name: controller, namespace: knative-sources}]
 	}
 }
 
-// dial connects to a Service by the name that it has in the cluster.
+// dial connects to the shared gateway by the name that its Service has in the cluster.
 func (i *installation) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, err
+	if !strings.HasPrefix(address, "events-gateway.openfunction.svc.") || !strings.HasSuffix(address, ":80") {
+		return nil, fmt.Errorf("%s is not the shared gateway", address)
 	}
-	labels := strings.Split(host, ".")
-	if len(labels) < 3 || labels[2] != "svc" {
-		return nil, fmt.Errorf("%s is no Service", host)
-	}
-	ip, err := i.Try("-n", labels[1], "get", "service", labels[0], "-o", "jsonpath={.spec.clusterIP}")
-	if err != nil {
-		return nil, err
-	}
-	return (&net.Dialer{}).DialContext(ctx, network, net.JoinHostPort(ip, port))
+	return (&net.Dialer{}).DialContext(ctx, network, i.gateway())
 }

@@ -29,7 +29,7 @@ func TestE2EDaprAndKEDA(t *testing.T) {
 	i := install(t, noStreams)
 	kafka, _ := i.brokers()
 	kafka.CreateTopic("sample", 2)
-	i.Apply(knativeServing)
+	i.defineKnative()
 	s := newSink(t)
 	for _, name := range []string{sampleSink, "function-sample-serving-x6qjw-ksvc-x72j7"} {
 		i.knativeService("default", name, s.URL)
@@ -212,6 +212,7 @@ triggers:
 func (i *installation) defineDaprAndKEDA() {
 	i.t.Helper()
 	i.Kubectl("apply", "-f", "testdata/dapr.yaml", "-f", "testdata/keda.yaml")
+	i.DeleteAfter("crd", daprKind, kedaKind)
 	i.Kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/"+daprKind, "crd/"+kedaKind)
 }
 
@@ -254,7 +255,7 @@ func (i *installation) specIs(name, want string) {
 // keepsSecrets declares what reads a Secret, and looks for its value.
 func (i *installation) keepsSecrets() {
 	i.t.Helper()
-	i.Kubectl("create", "namespace", "secretive")
+	i.namespace("secretive")
 	i.Kubectl("-n", "secretive", "create", "secret", "generic", "s", "--from-literal=password="+password)
 	i.applyIn("secretive", `{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: default},
 		spec: {jetStream: {url: "nats://nowhere.secretive:4222", tokenFrom: {name: s, key: password}}}}`)

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/openfunction/events/test/servers"
 )
 
 const embeddedBus = `
@@ -61,8 +63,10 @@ var server = part{"default", "events.openfunction.io/bus=default"}
 func TestE2EEmbedded(t *testing.T) {
 	begin := time.Now()
 	step := func(what string) { t.Logf("after %s: %s", time.Since(begin).Round(100*time.Millisecond), what) }
+	servers.NeedsOwnKubernetes(t, "kills processes of pods")
 	i := install(t)
 	step("installed")
+	i.DeleteAfter("pvc", "-l", "events.openfunction.io/bus=default", "--wait=false") // It stays when its bus goes.
 	one, three, joined := newSink(t), newSink(t), newSink(t)
 	i.Apply(fmt.Sprintf(embeddedObjects, one.URL, three.URL, joined.URL))
 	took := i.ready(2*time.Minute, "eb/default", "es/es", "tg/t", "tg/joined", "ceb/three", "es/es3", "tg/t3")

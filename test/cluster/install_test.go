@@ -25,7 +25,11 @@ const forwardTo = "CLUSTER_TEST_FORWARD_TO"
 // TestMain is the program of forwarding pods when it is started as one.
 func TestMain(m *testing.M) {
 	if to := os.Getenv(forwardTo); to != "" {
-		fmt.Println(forward(":"+os.Getenv("PORT"), to))
+		l, err := net.Listen("tcp", ":"+os.Getenv("PORT"))
+		if err == nil {
+			err = forward(l, to)
+		}
+		fmt.Println(err)
 		return
 	}
 	code := m.Run()
@@ -35,11 +39,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-func forward(listen, to string) error {
-	l, err := net.Listen("tcp", listen)
-	if err != nil {
-		return err
-	}
+// forward passes connections on until the listener is closed.
+func forward(l net.Listener, to string) error {
 	for {
 		in, err := l.Accept()
 		if err != nil {
@@ -64,29 +65,29 @@ type installation struct {
 	t *testing.T
 	// release is the file that was applied.
 	release string
+	// namespaces are those that the test made.
+	namespaces map[string]bool
 }
 
-// install starts a cluster, whose API server has these flags besides, and applies the release, as docs/install.md says.
+// install applies the release to a cluster, as docs/install.md says; if it starts one, the API server has these flags besides. If the cluster stays,
+// it is uninstalled when the test ends.
 func install(t *testing.T, flags ...string) *installation {
 	t.Helper()
-	i := &installation{KubernetesCluster: cluster(t, flags...), t: t}
-	images := map[string]string{}
-	for _, name := range []string{"controller", "webhook", "gateway", "bus"} {
-		images["images.example/events-"+name] = servers.Build(t, ".", "./cmd/"+name, name)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	images["images.example/forward"] = self
-	i.Images(images)
+	i := &installation{KubernetesCluster: cluster(t, flags...), t: t, namespaces: map[string]bool{}}
 	dir := t.TempDir()
 	release := exec.Command("../../hack/release.sh", dir)
-	release.Env = append(os.Environ(), "IMAGE_REPO=images.example", "VERSION=test", "KO_DOCKER_REPO=")
+	if i.Ours() {
+		i.nameImages()
+		release.Env = append(os.Environ(), "IMAGE_REPO=images.example", "VERSION=test", "KO_DOCKER_REPO=")
+	}
 	if out, err := release.CombinedOutput(); err != nil {
 		t.Fatalf("release: %v\n%s", err, out)
 	}
 	i.release = filepath.Join(dir, "openfunction-events.yaml")
+	if i.Stays() {
+		i.isFree()
+		t.Cleanup(i.uninstall)
+	}
 	t.Cleanup(func() { i.explain() })
 	i.Kubectl("apply", "-f", i.release)
 	i.Kubectl("-n", "openfunction", "wait", "--for=condition=Available", "--timeout=120s",
@@ -96,6 +97,48 @@ func install(t *testing.T, flags ...string) *installation {
 		return err
 	})
 	return i
+}
+
+// nameImages says which programs the images of the release are, and that of pods that forward.
+func (i *installation) nameImages() {
+	i.t.Helper()
+	images := map[string]string{}
+	for _, name := range []string{"controller", "webhook", "gateway", "bus"} {
+		images["images.example/events-"+name] = servers.Build(i.t, ".", "./cmd/"+name, name)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	images["images.example/forward"] = self
+	i.Images(images)
+}
+
+// isFree wants the cluster not to have what the tests make, and would delete: it may be somebody's.
+func (i *installation) isFree() {
+	i.t.Helper()
+	taken := i.Kubectl("get", "--ignore-not-found", "-o", "name", "namespace/openfunction", "crd/eventbuses.events.openfunction.io",
+		"crd/services.serving.knative.dev", "crd/"+daprKind, "crd/"+kedaKind)
+	if taken != "" {
+		i.t.Fatalf("the cluster has what this test would make and delete again; use another one, or delete it if nobody needs it:\n%s", taken)
+	}
+}
+
+// uninstall runs the commands of the documentation.
+func (i *installation) uninstall() {
+	for _, command := range uninstalling(i.t) {
+		i.types(command)
+	}
+}
+
+// namespace makes a namespace of the test's own, if it has not yet.
+func (i *installation) namespace(name string) {
+	i.t.Helper()
+	if !i.namespaces[name] {
+		i.Kubectl("create", "namespace", name)
+		i.namespaces[name] = true
+		i.DeleteAfter("namespace", name)
+	}
 }
 
 // explain shows what the system said, if the test failed.
@@ -115,14 +158,51 @@ func (i *installation) explain() {
 // forwardService makes name.namespace:port lead to an address of this machine.
 func (i *installation) forwardService(namespace, name, port, to string) {
 	i.t.Helper()
-	i.Apply(fmt.Sprintf(`
-apiVersion: v1
-kind: Namespace
-metadata: {name: %[1]s}
----
+	if namespace == "default" {
+		i.DeleteAfter("-n", namespace, "service,deployment,endpointslice", "-l", "forward="+name)
+	} else {
+		i.namespace(namespace)
+	}
+	manifest, arguments := forwardingPod, []any{namespace, name, port, to, forwardTo}
+	if !i.Ours() {
+		host, port := i.relay(to)
+		manifest, arguments = forwardingSlice, append(arguments[:3], host, port)
+	}
+	// Not applied, because it may be somebody else's.
+	if _, err := i.TryInput(fmt.Sprintf(manifest, arguments...), "create", "-f", "-"); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+// relay passes connections to an address that pods reach on to one of this machine's loopback, until the test ends.
+func (i *installation) relay(to string) (host, port string) {
+	i.t.Helper()
+	l := listen(i.t)
+	i.t.Cleanup(func() { _ = l.Close() })
+	go func() { _ = forward(l, to) }()
+	host, port, err := net.SplitHostPort(l.Addr().String())
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	return host, port
+}
+
+// listen listens where pods can connect to.
+func listen(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(servers.ClusterHost(), "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+const (
+	// forwardingPod is for our own cluster, whose pods reach everything on this machine.
+	forwardingPod = `
 apiVersion: apps/v1
 kind: Deployment
-metadata: {name: %[2]s, namespace: %[1]s}
+metadata: {name: %[2]s, namespace: %[1]s, labels: {forward: %[2]s}}
 spec:
   selector: {matchLabels: {forward: %[2]s}}
   template:
@@ -137,17 +217,32 @@ spec:
 ---
 apiVersion: v1
 kind: Service
-metadata: {name: %[2]s, namespace: %[1]s}
+metadata: {name: %[2]s, namespace: %[1]s, labels: {forward: %[2]s}}
 spec:
   selector: {forward: %[2]s}
   ports: [{port: %[3]s}]
-`, namespace, name, port, to, forwardTo))
-}
+`
+	// forwardingSlice leads out of a cluster, and needs no image.
+	forwardingSlice = `
+apiVersion: v1
+kind: Service
+metadata: {name: %[2]s, namespace: %[1]s, labels: {forward: %[2]s}}
+spec:
+  ports: [{port: %[3]s}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: %[2]s, namespace: %[1]s, labels: {forward: %[2]s, kubernetes.io/service-name: %[2]s}}
+addressType: IPv4
+ports: [{port: %[5]s}]
+endpoints: [{addresses: ["%[4]s"]}]
+`
+)
 
 // brokers are the servers that the samples name, with their names.
 func (i *installation) brokers() (*servers.KafkaServer, *servers.NATSStreamingServer) {
 	i.t.Helper()
-	kafka, nats := servers.Kafka(i.t), servers.NATSStreaming(i.t)
+	kafka, nats := servers.KafkaAt(i.t, servers.ClusterHost()), servers.NATSStreaming(i.t)
 	i.forwardService("kafka", "dapr-kafka", "9092", kafka.Addr())
 	i.forwardService("default", "nats", "4222", strings.TrimPrefix(nats.URL(), "nats://"))
 	return kafka, nats
@@ -175,6 +270,13 @@ metadata: {name: knative-serving-addressable-resolver, labels: {duck.knative.dev
 rules:
 - {apiGroups: [serving.knative.dev], resources: [services, services/status], verbs: [get, list, watch]}
 `
+
+// defineKnative does so.
+func (i *installation) defineKnative() {
+	i.t.Helper()
+	i.Apply(knativeServing)
+	i.DeleteAfter("crd/services.serving.knative.dev", "clusterrole/knative-serving-addressable-resolver")
+}
 
 // knativeService makes a Knative Service that is at url.
 func (i *installation) knativeService(namespace, name, url string) {
@@ -242,7 +344,10 @@ type received struct{ id, typ, body string }
 func newSink(t *testing.T) *sink {
 	t.Helper()
 	s := &sink{}
-	s.Server = httptest.NewServer(s)
+	s.Server = httptest.NewUnstartedServer(s)
+	_ = s.Listener.Close()
+	s.Listener = listen(t)
+	s.Start()
 	t.Cleanup(s.Close)
 	return s
 }

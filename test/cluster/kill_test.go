@@ -51,6 +51,7 @@ var (
 // TestE2EKill kills one part after the other while events are posted all the time. Every event that was taken has to be at the sink in
 // the end. What is posted to answers with 202 all the time, except where the part is one that it needs and there is one of.
 func TestE2EKill(t *testing.T) {
+	servers.NeedsOwnKubernetes(t, "kills processes of pods and of the API server")
 	i := install(t)
 	js := servers.JetStream(t)
 	i.forwardService("default", "js", "4222", strings.TrimPrefix(js.URL(), "nats://"))

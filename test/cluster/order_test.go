@@ -102,7 +102,7 @@ func (i *installation) soon(try func(n int) time.Duration) {
 // applies applies the pieces one after the other to a namespace of their own. It returns how long after the last one all was ready.
 func (i *installation) applies(namespace, sinkKind string, steps []step, s *sink) time.Duration {
 	i.t.Helper()
-	i.Kubectl("create", "namespace", namespace)
+	i.namespace(namespace)
 	if sinkKind == knative && steps[0].piece == "trigger" { // the kind comes with the sink, also when this is tried again
 		i.Kubectl("delete", "crd", "services.serving.knative.dev", "--ignore-not-found")
 	}
@@ -115,7 +115,7 @@ func (i *installation) applies(namespace, sinkKind string, steps []step, s *sink
 				i.forwardService(namespace, "sink", "80", strings.TrimPrefix(s.URL, "http://"))
 				return
 			}
-			i.Apply(knativeServing)
+			i.defineKnative()
 			i.knativeService(namespace, "sink", s.URL)
 		},
 	}
@@ -205,8 +205,8 @@ func (i *installation) allows() {
 	i.t.Helper()
 	const allowed = `{"spec": {"allowedNamespaces": %s}}`
 	witness, s := newSink(i.t), newSink(i.t)
-	i.Kubectl("create", "namespace", "owner")
-	i.Kubectl("create", "namespace", "guest")
+	i.namespace("owner")
+	i.namespace("guest")
 	i.Apply(`{apiVersion: events.openfunction.io/v1alpha1, kind: ClusterEventBus, metadata: {name: shared},
   spec: {natsStreaming: {natsURL: "nats://nats.default:4222", natsStreamingClusterID: stan}}}`)
 	i.applyIn("owner", `{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: es},
@@ -251,7 +251,7 @@ func (i *installation) allows() {
 // routesChange adds and removes events while another one is posted to all the time.
 func (i *installation) routesChange() {
 	i.t.Helper()
-	i.Kubectl("create", "namespace", "web")
+	i.namespace("web")
 	i.applyIn("web", orderBus)
 	i.applyIn("web", `{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: other}, spec: {http: {steady: {}}}}`)
 	i.applyIn("web", `{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: es}, spec: {http: {steady: {}}}}`)
@@ -345,7 +345,17 @@ func (i *installation) pods(namespace, selector string) string {
 // ingress is where events are posted, with a slash at the end.
 func (i *installation) ingress() string {
 	i.t.Helper()
-	return "http://" + i.Kubectl("-n", "openfunction", "get", "service", "events-gateway", "-o", "jsonpath={.spec.clusterIP}") + "/"
+	return "http://" + i.gateway() + "/"
+}
+
+// gateway is where this machine reaches the shared gateway.
+func (i *installation) gateway() string {
+	i.t.Helper()
+	if i.Ours() {
+		return i.Kubectl("-n", "openfunction", "get", "service", "events-gateway", "-o", "jsonpath={.spec.clusterIP}") + ":80"
+	}
+	pod := i.Kubectl("-n", gateways.namespace, "get", "pods", "-l", gateways.selector, "-o", "jsonpath={.items[0].metadata.name}")
+	return i.Forward(gateways.namespace, pod, 8080)
 }
 
 // posts sends an event to the path once, and wants this answer.

@@ -22,7 +22,7 @@ func TestE2ESamples(t *testing.T) {
 	i := install(t)
 	kafka, nats := i.brokers()
 	kafka.CreateTopic("sample", 1)
-	i.Apply(knativeServing)
+	i.defineKnative()
 	s := newSink(t)
 	i.knativeService("default", sampleSink, s.URL)
 

@@ -55,10 +55,11 @@ spec:
 
 // TestE2EScale adds more and more objects, and wants each to cost what the first ones did. Once all are ready nothing may be written.
 func TestE2EScale(t *testing.T) {
+	servers.NeedsOwnKubernetes(t, "measures processes of pods")
 	i := install(t)
 	jetStream(t, i)
 	s := newSink(t)
-	i.Kubectl("create", "namespace", "scale")
+	i.namespace("scale")
 	i.eventually(time.Minute, "a bus", func() error {
 		_, err := i.TryApply(scaleBus)
 		return err

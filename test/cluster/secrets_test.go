@@ -28,10 +28,6 @@ type keeper struct {
 }
 
 const keeperObjects = `
-apiVersion: v1
-kind: Namespace
-metadata: {name: secretive}
----
 apiVersion: events.openfunction.io/v1alpha1
 kind: EventBus
 metadata: {name: default, namespace: secretive}

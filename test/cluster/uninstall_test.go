@@ -21,10 +21,6 @@ import (
 
 // variety is one object of each sort; %[1]s is where events go.
 const variety = `
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop}
----
 apiVersion: events.openfunction.io/v1alpha1
 kind: EventBus
 metadata: {name: default, namespace: shop}
@@ -187,6 +183,7 @@ func (i *installation) types(command string) {
 // flowsOn applies the objects as soon as admission lets it, waits until all are ready, and posts an event that comes to the sink.
 func (i *installation) flowsOn(objects string, s *sink) {
 	i.t.Helper()
+	i.namespace("shop")
 	i.eventually(time.Minute, "objects", func() error {
 		_, err := i.TryApply(fmt.Sprintf(objects, s.URL))
 		return err

@@ -26,7 +26,7 @@ func (i *installation) upgrades() {
 	i.Kubectl("-n", "openfunction", "scale", "deployment/events-controller", "--replicas=0")
 	i.Kubectl("-n", "openfunction", "wait", "--for=delete", "pod", "-l", "app.kubernetes.io/component=controller", "--timeout=60s")
 	i.Kubectl("delete", "validatingwebhookconfigurations,mutatingwebhookconfigurations", "-l", "app.kubernetes.io/name=openfunction-events")
-	i.Kubectl("create", "namespace", "outdated")
+	i.namespace("outdated")
 	for _, o := range outdated {
 		for _, name := range []string{"mended", "deleted"} {
 			// apply would drop what is null

@@ -18,6 +18,7 @@ import (
 // It keeps its port and its data when it is killed and started again. Its methods fail the test that started it.
 type KafkaServer struct {
 	t          testing.TB
+	host       string
 	script     string
 	dir        string
 	broker     int
@@ -33,11 +34,22 @@ func Kafka(t testing.TB) *KafkaServer {
 	return k
 }
 
+// KafkaAt is Kafka with another address of this machine than 127.0.0.1.
+func KafkaAt(t testing.TB, host string) *KafkaServer {
+	t.Helper()
+	k := newKafka(t)
+	k.host = host
+	k.configure(fmt.Sprintf("listeners=PLAINTEXT://%[1]s,CONTROLLER://127.0.0.1:%[2]d\nadvertised.listeners=PLAINTEXT://%[1]s\n", k.Addr(), k.controller))
+	k.Start()
+	return k
+}
+
 // newKafka returns a broker that has not been started.
 func newKafka(t testing.TB) *KafkaServer {
 	t.Helper()
 	k := &KafkaServer{
 		t:          t,
+		host:       "127.0.0.1",
 		script:     filepath.Join(root(), "third_party", "kafka", "kafka.sh"),
 		dir:        t.TempDir(),
 		broker:     FreePort(t),
@@ -59,7 +71,7 @@ func (k *KafkaServer) configure(lines string) {
 }
 
 // Addr is the broker's address, host:port.
-func (k *KafkaServer) Addr() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(k.broker)) }
+func (k *KafkaServer) Addr() string { return net.JoinHostPort(k.host, strconv.Itoa(k.broker)) }
 
 // Start starts the broker again after Kill and returns once it serves.
 func (k *KafkaServer) Start() {

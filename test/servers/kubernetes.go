@@ -27,29 +27,33 @@ type KubernetesCluster struct {
 	t          testing.TB
 	binary     string
 	kubeconfig string
-	dir        string // empty if the cluster is not one of ours
+	dir        string            // empty if the cluster is not one of ours
+	forwarded  map[string]string // local addresses that lead to ports of pods
 }
 
 // clusterStart is how long a cluster may take to start, once it is built.
 const clusterStart = 30 * time.Second
 
-// Kubernetes starts a cluster that lives until the test ends, or uses the one that $KUBECONFIG names. It needs root. One that takes longer to
-// start than clusterStart is started again, since the machine may have been busy; the second time, that fails the test.
+// Kubernetes starts a cluster that lives until the test ends, which needs root, or uses the one that $KUBECONFIG names. One that takes longer
+// to start than clusterStart is started again, since the machine may have been busy; the second time, that fails the test.
 // There is one at a time on a machine: others wait, so subtests share their parent's.
 // The flags are more of its API server's.
 func Kubernetes(t testing.TB, flags ...string) *KubernetesCluster {
 	t.Helper()
+	if err := checkCluster(os.Getenv); err != nil {
+		t.Fatal(err)
+	}
 	module := filepath.Join("third_party", "kubernetes")
 	ldflags, err := os.ReadFile(filepath.Join(root(), module, "ldflags"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &KubernetesCluster{t: t, kubeconfig: os.Getenv("KUBECONFIG")}
+	c := &KubernetesCluster{t: t, kubeconfig: os.Getenv("KUBECONFIG"), forwarded: map[string]string{}}
 	t.Log("building the cluster: the first time on a machine it takes some 12 minutes of processor time")
 	c.binary = Build(t, module, ".", "kube", "-ldflags", strings.TrimSpace(string(ldflags)))
 	if c.kubeconfig != "" {
-		if dir := filepath.Dir(c.kubeconfig); exists(filepath.Join(dir, "cluster.pid")) {
-			c.dir = dir
+		if isOurs(c.kubeconfig) {
+			c.dir = filepath.Dir(c.kubeconfig)
 		}
 		return c
 	}

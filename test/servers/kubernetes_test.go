@@ -155,6 +155,7 @@ spec:
 
 // TestE2ECluster is one test, because a cluster takes long to start. Each subtest leaves what the next one needs.
 func TestE2ECluster(t *testing.T) {
+	NeedsOwnKubernetes(t, "is about the node of our own")
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -165,6 +166,7 @@ func TestE2ECluster(t *testing.T) {
 		t.Errorf("kubectl version printed %q", got)
 	}
 	c.Apply(clusterManifest)
+	c.DeleteAfter("secret/shown", "configmap/words", "serviceaccount/reader", "role/reader", "rolebinding/reader", "service/web", "deployment/web")
 	c.Kubectl("rollout", "status", "deployment/web", "--timeout=60s")
 	address := "http://" + c.Kubectl("get", "service", "web", "-o", "jsonpath={.spec.clusterIP}")
 
@@ -178,6 +180,12 @@ func TestE2ECluster(t *testing.T) {
 		}
 		if len(seen) != 2 {
 			t.Errorf("answers of %v, want two pods", seen)
+		}
+	})
+	t.Run("a port of a pod is forwarded", func(t *testing.T) {
+		pod := c.Kubectl("get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].metadata.name}")
+		if got := mustGet(t, "http://"+c.Forward("default", pod, 8080)+"/env?name=NAME"); got != pod {
+			t.Errorf("got to pod %q, want %s", got, pod)
 		}
 	})
 	t.Run("the environment has what the pod asks for", func(t *testing.T) {
