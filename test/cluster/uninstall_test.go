@@ -136,20 +136,27 @@ func TestE2EUninstall(t *testing.T) {
 	i.flowsOn(variety, s) // what is installed again works
 }
 
-// collectorKnowsKinds waits until the garbage collector has seen that our kinds exist, which it looks for every 30 seconds: of an owner that
-// comes and goes in between, its kind too, it never learns that it is gone.
+// probes are one object of each of our kinds.
+const probes = `
+{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: probe, namespace: shop}, spec: {jetStream: {url: "nats://js.default:4222"}}}
+---
+{apiVersion: events.openfunction.io/v1alpha1, kind: ClusterEventBus, metadata: {name: probe}, spec: {jetStream: {url: "nats://js.default:4222"}}}
+---
+{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: probe, namespace: shop}, spec: {eventBus: none, http: {posted: {}}}}
+---
+{apiVersion: events.openfunction.io/v1alpha1, kind: Trigger, metadata: {name: probe, namespace: shop},
+  spec: {eventBus: none, inputs: {e: {eventSource: none, event: none}}, subscribers: [{condition: e, topic: none}]}}
+`
+
+// collectorKnowsKinds waits until the garbage collector watches our kinds, which it looks for every 30 seconds, and which it tries to list less
+// and less often when they were gone: of an owner that comes and goes in between it never learns that it is gone. Deletions in the foreground
+// end when it has seen their objects.
 func (i *installation) collectorKnowsKinds() {
 	i.t.Helper()
-	i.eventually(2*time.Minute, "the garbage collector", func() error {
-		i.Apply(`{apiVersion: events.openfunction.io/v1alpha1, kind: Trigger, metadata: {name: probe, namespace: default},
-  spec: {inputs: {e: {eventSource: none, event: none}}, subscribers: [{condition: e, topic: none}]}}`)
-		uid := i.Kubectl("get", "tg", "probe", "-o", "jsonpath={.metadata.uid}")
-		i.Apply(fmt.Sprintf(`{apiVersion: v1, kind: ConfigMap, metadata: {name: probe, namespace: default, ownerReferences: [
-  {apiVersion: events.openfunction.io/v1alpha1, kind: Trigger, name: probe, uid: %s}]}}`, uid))
-		i.Kubectl("delete", "tg", "probe")
-		_, err := i.Try("wait", "--for=delete", "configmap/probe", "--timeout=5s")
-		return err
-	})
+	i.Apply(probes)
+	if _, err := i.TryInput(probes, "delete", "--cascade=foreground", "--timeout=180s", "-f", "-"); err != nil {
+		i.t.Fatal(err)
+	}
 }
 
 // uninstalling returns the commands of the documentation.
