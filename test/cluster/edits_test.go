@@ -460,7 +460,9 @@ func (e *edited) consumers(url string) []string {
 	names := stream.ConsumerNames(e.t.Context())
 	var all []string
 	for name := range names.Name() {
-		all = append(all, name[:strings.LastIndexByte(name, '_')]) // without its hash
+		if !strings.Contains(name, "~") { // the bus's own
+			all = append(all, name[:strings.LastIndexByte(name, '_')]) // without its hash
+		}
 	}
 	slices.Sort(all)
 	if names.Err() != nil {

@@ -9,6 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/test/servers"
 )
@@ -34,6 +37,9 @@ func TestE2EAFullBusRefuses(t *testing.T) {
 			url := p.url + "/default/full/a"
 			data := []byte(strings.Repeat("x", 10<<10))
 			publish(t, func() string { return url }, "e0", data)
+			if name == "jetStream" {
+				notNew(t, js.URL())
+			}
 			taken := []string{"e0"}
 			code, body := http.StatusAccepted, ""
 			for i := 1; code == http.StatusAccepted && i < 100; i++ {
@@ -57,6 +63,23 @@ func TestE2EAFullBusRefuses(t *testing.T) {
 			})
 			publish(t, func() string { return url }, "there is room again", data)
 		})
+	}
+}
+
+// notNew ends the time in which a new stream of events keeps everything, half a minute, at once.
+func notNew(t *testing.T, url string) {
+	t.Helper()
+	nc, err := nats.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := js.DeleteConsumer(t.Context(), "openfunction-events", "openfunction~latecomers"); err != nil {
+		t.Fatal(err)
 	}
 }
 

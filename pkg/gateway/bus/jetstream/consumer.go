@@ -207,25 +207,20 @@ func subjects(c jetstream.ConsumerConfig) []string {
 	return slices.Sorted(slices.Values(c.FilterSubjects))
 }
 
-// config is that of a new consumer. It begins now; but if there was one, which someone removed, where that one was.
+// config is that of a new consumer. It begins now; but with all of a stream that is newer than the subscription, and if there was a consumer,
+// which someone removed, where that one was.
 func (s *subscription) config(p *part, created time.Time) jetstream.ConsumerConfig {
-	c := s.durable(p.topics)
+	c := jetstream.ConsumerConfig{
+		Durable: s.Name, FilterSubjects: p.topics, DeliverPolicy: jetstream.DeliverNewPolicy,
+		AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.b.o.Config.AckWait, MaxAckPending: s.MaxInFlight, MaxDeliver: -1,
+	}
 	switch {
-	case !p.known:
-	case !p.created.Equal(created): // the stream is a new one, all of it came since
+	case p.known && !p.created.Equal(created), s.began.Before(created): // the clocks of two machines are compared only before it was ever attached
 		c.DeliverPolicy = jetstream.DeliverAllPolicy
-	default:
+	case p.known:
 		c.DeliverPolicy, c.OptStartSeq = jetstream.DeliverByStartSequencePolicy, s.position(p)
 	}
 	return c
-}
-
-// durable is a consumer that begins now.
-func (s *subscription) durable(topics []string) jetstream.ConsumerConfig {
-	return jetstream.ConsumerConfig{
-		Durable: s.Name, FilterSubjects: topics, DeliverPolicy: jetstream.DeliverNewPolicy,
-		AckPolicy: jetstream.AckExplicitPolicy, AckWait: s.b.o.Config.AckWait, MaxAckPending: s.MaxInFlight, MaxDeliver: -1,
-	}
 }
 
 // position is the first sequence that may not have been acknowledged.
@@ -285,8 +280,8 @@ func (b *Bus) streamsOf(ctx context.Context, l *link, topics []string) ([]string
 	return streams, nil
 }
 
-// Prune removes the durable subscriptions to events whose name keep does not want. It is for a bus that has one user only. It waits for the
-// server until ctx is done.
+// Prune removes the durable subscriptions to events whose name keep does not want, and keeps nothing for others that may come. It is for a
+// bus that has one user only. It waits for the server until ctx is done.
 func (b *Bus) Prune(ctx context.Context, keep func(name string) bool) error {
 	l := b.await(ctx)
 	if l == nil {
@@ -301,7 +296,7 @@ func (b *Bus) Prune(ctx context.Context, keep func(name string) bool) error {
 		if keep(name) {
 			continue
 		}
-		if err := l.js.DeleteConsumer(ctx, eventsName, name); err != nil {
+		if err := l.js.DeleteConsumer(ctx, eventsName, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
 			return fmt.Errorf("prune subscription %s: %w", name, err)
 		}
 	}

@@ -60,16 +60,15 @@ type Bus struct {
 	first     sync.Once
 	attempted chan struct{} // closed when the first connection succeeded or failed
 
-	mu            sync.Mutex
-	closed        bool
-	running       sync.WaitGroup // Subscribes; begun under mu
-	subscriptions map[*subscription]struct{}
-	err           error  // why the server is away; nil before the first attempt has ended
-	dialed        string // the last address
-	dialErr       error
-	denied        error         // the last permission that the server did not give
-	generation    uint64        // counts lost connections
-	changed       chan struct{} // closed and replaced when current changes
+	mu         sync.Mutex
+	closed     bool
+	running    sync.WaitGroup // Subscribes; begun under mu
+	err        error          // why the server is away; nil before the first attempt has ended
+	dialed     string         // the last address
+	dialErr    error
+	denied     error         // the last permission that the server did not give
+	generation uint64        // counts lost connections
+	changed    chan struct{} // closed and replaced when current changes
 }
 
 var _ bus.Bus = (*Bus)(nil)
@@ -92,8 +91,6 @@ func New(ctx context.Context, o Options) *Bus {
 		signal:    make(chan struct{}, 1),
 		attempted: make(chan struct{}),
 		changed:   make(chan struct{}),
-
-		subscriptions: map[*subscription]struct{}{},
 	}
 	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go b.run()

@@ -56,6 +56,13 @@ func (b *broker) start(t testing.TB) {
 
 func (b *broker) stop(testing.TB) { b.s.Load().Close() }
 
+// wipe starts the server anew without its data.
+func (b *broker) wipe(t testing.TB) {
+	b.stop(t)
+	b.dir = t.TempDir()
+	b.start(t)
+}
+
 func (b *broker) InProcessConn() (net.Conn, error) { return b.s.Load().InProcessConn() }
 
 func (b *broker) options() jetstream.Options {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -72,6 +74,16 @@ func (r *received) has(id string) bool {
 // subscribe runs s until the test ends; on says what to answer, nil acknowledges.
 func subscribe(t testing.TB, b *jetstream.Bus, s bus.Subscription, on func(*bus.Message)) *received {
 	t.Helper()
+	r, ready := begin(t, b, s, on)
+	if err := <-ready; err != nil {
+		t.Fatalf("Ready(%v), want nil", err)
+	}
+	return r
+}
+
+// begin is subscribe that does not wait.
+func begin(t testing.TB, b *jetstream.Bus, s bus.Subscription, on func(*bus.Message)) (*received, <-chan error) {
+	t.Helper()
 	r := &received{}
 	ready := make(chan error, 100)
 	s.Ready = func(err error) {
@@ -100,10 +112,7 @@ func subscribe(t testing.TB, b *jetstream.Bus, s bus.Subscription, on func(*bus.
 			t.Errorf("Subscribe() = %v, want nil", err)
 		}
 	})
-	if err := <-ready; err != nil {
-		t.Fatalf("Ready(%v), want nil", err)
-	}
-	return r
+	return r, ready
 }
 
 func open(t testing.TB, o jetstream.Options) *jetstream.Bus {
@@ -180,6 +189,14 @@ func TestAttributesThatAreTooLargeAreRefusedForGood(t *testing.T) {
 	}
 }
 
+// noLatecomers makes a new stream of events one that is not new any more.
+func noLatecomers(t testing.TB, b *jetstream.Bus) {
+	t.Helper()
+	if err := b.Prune(t.Context(), func(name string) bool { return !strings.Contains(name, "~") }); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestRefusals(t *testing.T) {
 	s := newBroker(t, false)
 	o := s.options()
@@ -189,6 +206,7 @@ func TestRefusals(t *testing.T) {
 	topic := b.Topic(bus.Topic{Name: name})
 	messages := make(chan *bus.Message, 100)
 	subscribe(t, b, bus.Subscription{Name: "s", Topics: []string{name}, Grace: time.Millisecond}, func(m *bus.Message) { messages <- m })
+	noLatecomers(t, b)
 
 	data := make([]byte, 10<<10)
 	var err error
@@ -287,5 +305,113 @@ func TestTheFirstEventOfANewStreamReachesTheSubscriptionsOfTheOld(t *testing.T) 
 		id := fmt.Sprint("first of round ", round)
 		publish(t, topic, newEvent(t, id, nil)) // the stream keeps only what a consumer wants
 		eventually(t, id, func() bool { return r.has(id) })
+	}
+}
+
+// door leads to the server while it is open.
+type door struct {
+	*broker
+	open atomic.Bool
+}
+
+func (d *door) InProcessConn() (net.Conn, error) {
+	if !d.open.Load() {
+		return nil, errors.New("the door is closed")
+	}
+	return d.broker.InProcessConn()
+}
+
+// In a cluster each source and each Trigger has a process of its own.
+func TestNothingIsLostAfterTheStoreWhoeverComesFirst(t *testing.T) {
+	const name = "openfunction.test.es.e"
+	for _, order := range []string{"source, a, b, restarted", "a, restarted, source, b", "restarted, b, a, source"} {
+		t.Run(order, func(t *testing.T) {
+			s := newBroker(t, false)
+			doors, buses, receivers := map[string]*door{}, map[string]*jetstream.Bus{}, map[string]*received{}
+			for _, who := range strings.Split(order, ", ") {
+				doors[who] = &door{broker: s}
+				doors[who].open.Store(true)
+				o := s.options()
+				o.InProcess = doors[who]
+				buses[who] = open(t, o)
+			}
+			for _, who := range []string{"a", "b"} {
+				receivers[who] = subscribe(t, buses[who], bus.Subscription{Name: who, Topics: []string{name}}, nil)
+			}
+			topic := buses["source"].Topic(bus.Topic{Name: name})
+			published := 0
+			another := func() {
+				published++
+				publish(t, topic, newEvent(t, fmt.Sprint("e", published), nil))
+			}
+			arrived := func(from int) {
+				t.Helper()
+				for who, r := range receivers {
+					for i := from; i <= published; i++ {
+						id := fmt.Sprint("e", i)
+						eventually(t, id+" at "+who, func() bool { return r.has(id) })
+					}
+				}
+			}
+			another()
+			arrived(1)
+			for _, d := range doors {
+				d.open.Store(false)
+			}
+			s.wipe(t)
+			for who, b := range buses {
+				eventually(t, who+" knows that the server went away", func() bool { return b.Ready() != nil })
+			}
+			receivers["restarted"], _ = begin(t, buses["restarted"], bus.Subscription{Name: "restarted", Topics: []string{name}}, nil)
+			for _, who := range strings.Split(order, ", ") {
+				doors[who].open.Store(true)
+				eventually(t, who+" is back", func() bool { return buses[who].Ready() == nil })
+				if doors["source"].open.Load() {
+					another()
+				}
+			}
+			another()
+			arrived(2)
+		})
+	}
+}
+
+// A source whose events nobody wants publishes them all the same. They are not kept for long.
+func TestANewStreamKeepsEventsForLatecomersOnly(t *testing.T) {
+	s := newBroker(t, false)
+	js := manager(t, s)
+	b := open(t, s.options())
+	topic := b.Topic(bus.Topic{Name: "openfunction.test.es.unwanted"})
+	publish(t, topic, newEvent(t, "e1", nil))
+	stream, err := js.Stream(t.Context(), "openfunction-events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	messages := func() uint64 {
+		info, err := stream.Info(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.State.Msgs
+	}
+	if n := messages(); n != 1 {
+		t.Errorf("the new stream keeps %d messages that nobody wants yet, want 1", n)
+	}
+	consumer, err := stream.Consumer(t.Context(), "openfunction~latecomers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := consumer.CachedInfo().Config
+	if c.InactiveThreshold != 30*time.Second {
+		t.Errorf("the server removes what keeps them after %s, want 30s", c.InactiveThreshold)
+	}
+	c.InactiveThreshold = time.Millisecond // the time is over
+	if _, err := stream.UpdateConsumer(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the stream keeps nothing that nobody wants", func() bool { return messages() == 0 })
+	publish(t, topic, newEvent(t, "e2", nil))
+	if n := messages(); n != 0 {
+		t.Errorf("the stream keeps %d messages that nobody wants, want none", n)
 	}
 }

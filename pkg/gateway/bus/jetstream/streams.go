@@ -149,9 +149,12 @@ func (b *Bus) ensure(ctx context.Context, l *link, c jetstream.StreamConfig) err
 		if done || err != nil {
 			return err
 		}
+		if attempt < 2 { // it was made, or opened
+			continue
+		}
 		// Another process changes the stream at this moment.
 		select {
-		case <-time.After(time.Duration(attempt+1) * 10 * time.Millisecond):
+		case <-time.After(time.Duration(attempt) * 10 * time.Millisecond):
 		case <-ctx.Done():
 			return fmt.Errorf("stream %s: %w", c.Name, ctx.Err())
 		}
@@ -161,15 +164,13 @@ func (b *Bus) ensure(ctx context.Context, l *link, c jetstream.StreamConfig) err
 func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) (done bool, err error) {
 	s, err := l.js.Stream(ctx, c.Name)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		done = true
-		if c.Name == eventsName && len(b.wanted()) > 0 {
-			c.MaxMsgSize, done = closedSize, false
+		if c.Name == eventsName {
+			c.MaxMsgSize = closedSize
 		}
-		_, err = l.js.CreateStream(ctx, c)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		if _, err = l.js.CreateStream(ctx, c); errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 			return false, nil
 		}
-		return done && err == nil, wrapStream("create", c.Name, err)
+		return err == nil && !isClosed(c), wrapStream("create", c.Name, err)
 	}
 	if err != nil {
 		return false, wrapStream("read", c.Name, err)
@@ -182,7 +183,7 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 	}
 	want.Subjects = slices.Clone(has.Subjects)
 	if isClosed(has) {
-		if err := b.interest(ctx, s); err != nil {
+		if err := keepForLatecomers(ctx, s); err != nil {
 			return false, wrapStream("open", c.Name, err)
 		}
 		want.MaxMsgSize = -1
@@ -203,8 +204,28 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 
 func isOfEvents(topic []string) bool { return topic[0] == "openfunction" && len(topic) == 4 }
 
-// A new stream of events is closed until it has the consumers of the subscriptions that run. A server that lost its streams has lost
-// those too, and would drop what is published before they attach again.
+// A new stream of events keeps for a while what nobody wants. A server that lost its streams has lost their consumers too, and drops what is
+// published before they attach again, which each does in a process of its own. The price: in that time, nothing makes room in the stream.
+const (
+	// latecomersName is a consumer that never acknowledges. No subscription can have the name.
+	latecomersName = "openfunction~latecomers"
+	// latecomersTime is after how long the server removes it, and what only it wants. Whoever was connected is back by then: a server that
+	// vanished is noticed within three pingIntervals, and looked for every reconnectMax.
+	latecomersTime = 30 * time.Second
+)
+
+func keepForLatecomers(ctx context.Context, stream jetstream.Stream) error {
+	_, err := stream.CreateConsumer(ctx, jetstream.ConsumerConfig{
+		Durable: latecomersName, Description: "Keeps the first events of the stream for subscriptions that are not back yet.",
+		AckPolicy: jetstream.AckExplicitPolicy, InactiveThreshold: latecomersTime,
+	})
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerExists) {
+		return fmt.Errorf("consumer %s: %w", latecomersName, err)
+	}
+	return nil
+}
+
+// Until it has that consumer, a new stream of events is closed.
 const (
 	// closedSize closes it: the headers of every event are larger. That many may open it at once, which adding a subject would not bear.
 	closedSize = 1
@@ -227,33 +248,6 @@ func (b *Bus) wasClosed(ctx context.Context, l *link, topic string) bool {
 	defer cancel()
 	s, err := l.js.Stream(ctx, name)
 	return err != nil || s.CachedInfo().Config.MaxMsgSize <= closedSize
-}
-
-// wanted returns the subscriptions that run and the topics of the stream of events that each receives.
-func (b *Bus) wanted() map[*subscription][]string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	wanted := map[*subscription][]string{}
-	for s := range b.subscriptions {
-		for _, t := range s.Topics {
-			if isOfEvents(strings.Split(t, ".")) {
-				wanted[s] = append(wanted[s], t)
-			}
-		}
-	}
-	return wanted
-}
-
-// interest gives a stream that is closed the consumers that are wanted. It has never had an event, so they get all of them.
-func (b *Bus) interest(ctx context.Context, stream jetstream.Stream) error {
-	for s, topics := range b.wanted() {
-		c := s.durable(topics)
-		c.DeliverPolicy = jetstream.DeliverAllPolicy
-		if _, err := stream.CreateConsumer(ctx, c); err != nil && !errors.Is(err, jetstream.ErrConsumerExists) {
-			return fmt.Errorf("consumer %s: %w", s.Name, err)
-		}
-	}
-	return nil
 }
 
 func wrapStream(verb, name string, err error) error {

@@ -59,6 +59,7 @@ func TestStreams(t *testing.T) {
 		}
 	}
 	wg.Wait()
+	noLatecomers(t, open(t, s.options()))
 	want := map[string]uint64{
 		"theirs":                     1, // duplicates are dropped there too: two minutes is the server's default
 		"openfunction-topic-metrics": 1, "openfunction-topic-audit=log": 1, "openfunction-deadletters": 2,
@@ -175,7 +176,7 @@ func TestLimitOfTheStreamOfEvents(t *testing.T) {
 	limit(1) // as another process makes it
 	err := topic.Handle(t.Context(), newEvent(t, "closed", nil))
 	var away *event.Unavailable
-	if !errors.As(err, &away) || away.Full || !strings.Contains(err.Error(), "waits for its subscriptions") {
+	if !errors.As(err, &away) || away.Full || !strings.Contains(err.Error(), "new and not open yet") {
 		t.Errorf("Handle while the stream is closed = %v, want *event.Unavailable that says so", err)
 	}
 	publish(t, topic, newEvent(t, "closed", nil))

@@ -29,6 +29,7 @@ const (
 type subscription struct {
 	bus.Subscription
 	b       *Bus
+	began   time.Time
 	receive func(*bus.Message)
 	queue   chan *delivery
 	slots   chan struct{} // one in it for each message handed over and not Done
@@ -77,20 +78,12 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 	}
 	s.Topics = slices.Compact(slices.Sorted(slices.Values(s.Topics)))
 	sub := &subscription{
-		Subscription: s, b: b, receive: receive,
+		Subscription: s, b: b, began: time.Now(), receive: receive,
 		queue: make(chan *delivery, s.MaxInFlight),
 		slots: make(chan struct{}, s.MaxInFlight),
 		parts: map[string]*part{},
 		idle:  make(chan struct{}, 1),
 	}
-	b.mu.Lock()
-	b.subscriptions[sub] = struct{}{}
-	b.mu.Unlock()
-	defer func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		delete(b.subscriptions, sub)
-	}()
 	sub.run(ctx)
 	return nil
 }

@@ -70,7 +70,7 @@ func (t *topic) publish(ctx context.Context, e *event.Event) error {
 	return t.b.refusal(ctx, err)
 }
 
-var errStreamClosed = errors.New("the stream of events is new and waits for its subscriptions")
+var errStreamClosed = errors.New("the stream of events is new and not open yet")
 
 // refusal says what an error of publishing means for the publisher.
 func (b *Bus) refusal(ctx context.Context, err error) error {
