@@ -36,7 +36,7 @@ type link struct {
 
 	cancel  context.CancelFunc
 	mu      sync.Mutex
-	streams map[string]string // by topic: those that exist, as far as we know
+	streams map[string]*lookup // by topic: those that exist, as far as we know, and those that are asked for
 }
 
 // run owns the connection.
@@ -221,7 +221,7 @@ func (b *Bus) open(nc *nats.Conn, js jetstream.JetStream, pub *publisher) error 
 	b.mu.Unlock()
 	ctx, cancel := context.WithTimeout(b.ctx, requestTimeout)
 	defer cancel()
-	l := &link{nc: nc, js: js, pub: pub, streams: map[string]string{}}
+	l := &link{nc: nc, js: js, pub: pub, streams: map[string]*lookup{}}
 	if err := b.ensure(ctx, l, b.eventsStream()); err != nil {
 		return b.whyDenied(err)
 	}

@@ -62,7 +62,7 @@ type Bus struct {
 
 	mu         sync.Mutex
 	closed     bool
-	running    sync.WaitGroup // Subscribes; begun under mu
+	running    sync.WaitGroup // Subscribes and lookups; begun under mu
 	err        error          // why the server is away; nil before the first attempt has ended
 	dialed     string         // the last address
 	dialErr    error

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/openfunction/events/pkg/event"
@@ -95,24 +96,57 @@ func topicStreamName(topic string) string {
 	return name.String()
 }
 
-// streamOf returns the stream that holds the topic and makes it if need be.
+// lookup is the question which stream holds a topic: the answer, once done is closed.
+type lookup struct {
+	done chan struct{}
+	name string
+	err  error
+}
+
+// streamOf returns the stream that holds the topic and makes it if need be. All who ask at once share one answer; a bad one is not kept.
 func (b *Bus) streamOf(ctx context.Context, l *link, topic string) (string, error) {
 	if err := checkTopic(topic); err != nil {
 		return "", event.Permanent(err)
 	}
-	l.mu.Lock() // while the server is asked: once is enough
+	q := b.ask(l, topic)
+	if q == nil {
+		return "", errClosed
+	}
+	select {
+	case <-q.done:
+		return q.name, q.err
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+}
+
+// ask returns nil when the bus is closed. The question goes on when who asked first does not wait any more: others do.
+func (b *Bus) ask(l *link, topic string) *lookup {
+	l.mu.Lock()
 	defer l.mu.Unlock()
-	if name, ok := l.streams[topic]; ok {
-		return name, nil
+	if q := l.streams[topic]; q != nil {
+		return q
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	name, err := b.findStream(ctx, l, topic)
-	if err != nil {
-		return "", fmt.Errorf("stream for topic %s: %w", topic, err)
+	if !b.begin() {
+		return nil
 	}
-	l.streams[topic] = name
-	return name, nil
+	q := &lookup{done: make(chan struct{})}
+	l.streams[topic] = q
+	go func() {
+		defer b.running.Done()
+		defer close(q.done)
+		ctx, cancel := context.WithTimeout(l.ctx, requestTimeout)
+		defer cancel()
+		defer context.AfterFunc(b.ctx, cancel)()
+		if q.name, q.err = b.findStream(ctx, l, topic); q.err != nil {
+			if l.ctx.Err() != nil {
+				q.err = nats.ErrDisconnected
+			}
+			q.err = fmt.Errorf("stream for topic %s: %w", topic, q.err)
+			l.forget(topic)
+		}
+	}()
+	return q
 }
 
 // forget makes the next streamOf ask the server again.

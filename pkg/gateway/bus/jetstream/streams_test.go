@@ -10,11 +10,14 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
+	"github.com/openfunction/events/pkg/plan"
 )
 
 // storedOnce publishes bytes that are no event, which the server cannot recognise as duplicates, and wants the stream to have them once.
@@ -233,4 +236,43 @@ func TestUnsubscribeAlsoWhereItWasBefore(t *testing.T) {
 			t.Errorf("after Unsubscribe, the consumer on %s: %v, want that there is none", stream, err)
 		}
 	}
+}
+
+func TestATopicThatIsNotAnsweredHoldsUpNoOther(t *testing.T) {
+	s := guarded(t, &server.Options{})
+	if err := s.GlobalAccount().AddMapping("$JS.API.STREAM.CREATE.openfunction-topic-slow", "silent"); err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	questions, err := nc.SubscribeSync("silent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{URL: s.ClientURL()}})
+	eventually(t, "the bus is ready", func() bool { return b.Ready() == nil })
+	for i := range 5 { // a machine may be so slow that the question is given up meanwhile
+		ended := make(chan error, 1)
+		go func() { ended <- b.Topic(bus.Topic{Name: "slow"}).Handle(t.Context(), newEvent(t, "e", nil)) }()
+		if _, err := questions.NextMsg(30 * time.Second); err != nil {
+			t.Fatalf("the server is not asked for the slow topic: %v", err)
+		}
+		publish(t, b.Topic(bus.Topic{Name: fmt.Sprint("other-", i)}), newEvent(t, "e", nil))
+		ctx, cancel := context.WithCancel(t.Context())
+		second := make(chan error, 1)
+		go func() { second <- b.Topic(bus.Topic{Name: "slow"}).Handle(ctx, newEvent(t, "e", nil)) }()
+		cancel()
+		if err := <-second; !errors.Is(err, context.Canceled) {
+			t.Errorf("Handle of who does not wait any more = %v, want %v", err, context.Canceled)
+		}
+		select {
+		case <-ended:
+		default:
+			return
+		}
+	}
+	t.Error("five times, a topic had to wait for another one that the server did not answer for")
 }
