@@ -60,6 +60,8 @@ type Bus struct {
 	first     sync.Once
 	attempted chan struct{} // closed when the first connection succeeded or failed
 
+	told sync.Map // what another bus on the server has set otherwise, once
+
 	mu         sync.Mutex
 	closed     bool
 	running    sync.WaitGroup // Subscribes and lookups; begun under mu

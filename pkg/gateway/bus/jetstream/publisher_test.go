@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"errors"
+	"maps"
 	"strings"
 	"testing"
 
@@ -52,5 +53,37 @@ func TestTopicStreamName(t *testing.T) {
 			t.Errorf("topicStreamName(%q) = %q, want a name of at most 255 bytes, and another one for %q", topic, got, seen[got])
 		}
 		seen[got] = topic
+	}
+}
+
+func TestReplicasOfTwoBuses(t *testing.T) {
+	type stream struct {
+		replicas int
+		from     string
+	}
+	for _, tt := range []struct {
+		name     string
+		has      stream
+		replicas int
+		want     stream
+	}{
+		{"it raises those of another", stream{1, "other"}, 3, stream{3, "me"}},
+		{"it leaves those of another", stream{3, "other"}, 1, stream{3, "other"}},
+		{"it shares those of another", stream{3, "other"}, 3, stream{3, "other"}},
+		{"it lowers its own", stream{3, "me"}, 1, stream{1, "me"}},
+		{"it takes over what an earlier version made for it", stream{3, ""}, 3, stream{3, "me"}},
+		{"it leaves what a person made", stream{3, ""}, 1, stream{3, ""}},
+	} {
+		b := &Bus{o: Options{Name: "me"}, ctx: t.Context()}
+		has := jetstream.StreamConfig{Replicas: tt.has.replicas, Metadata: map[string]string{}}
+		if tt.has.from != "" {
+			has.Metadata[replicasFrom] = tt.has.from
+		}
+		want := has
+		want.Metadata = maps.Clone(has.Metadata)
+		b.settle(jetstream.StreamConfig{Name: deadLettersName, Replicas: tt.replicas}, has, &want)
+		if got := (stream{want.Replicas, want.Metadata[replicasFrom]}); got != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
+		}
 	}
 }

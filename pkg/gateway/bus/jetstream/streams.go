@@ -5,12 +5,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
 )
@@ -43,6 +45,10 @@ func (b *Bus) stream(c jetstream.StreamConfig) jetstream.StreamConfig {
 	c.Replicas = max(1, b.o.Config.Replicas)
 	c.Discard = jetstream.DiscardNew
 	c.Duplicates = duplicatesWindow
+	c.Metadata = map[string]string{replicasFrom: b.o.Name}
+	if c.MaxBytes > 0 {
+		c.Metadata[maxBytesFrom] = b.o.Name
+	}
 	return c
 }
 
@@ -211,10 +217,8 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 	}
 	has := s.CachedInfo().Config
 	want := has
-	want.Replicas = c.Replicas
-	if c.Name == eventsName {
-		want.MaxBytes = c.MaxBytes
-	}
+	want.Metadata = maps.Clone(has.Metadata)
+	b.settle(c, has, &want)
 	want.Subjects = slices.Clone(has.Subjects)
 	if isClosed(has) {
 		if err := keepForLatecomers(ctx, s); err != nil {
@@ -228,12 +232,64 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 			want.Subjects = append(want.Subjects, subject)
 		}
 	}
-	if want.Replicas == has.Replicas && want.MaxBytes == has.MaxBytes && want.MaxMsgSize == has.MaxMsgSize && slices.Equal(want.Subjects, has.Subjects) {
+	if want.Replicas == has.Replicas && want.MaxBytes == has.MaxBytes && want.MaxMsgSize == has.MaxMsgSize &&
+		slices.Equal(want.Subjects, has.Subjects) && maps.Equal(want.Metadata, has.Metadata) {
 		return true, nil
 	}
 	// The server has no compare-and-set for this: read it again to see whether another process overwrote it.
 	_, err = l.js.UpdateStream(ctx, want)
 	return false, wrapStream("update", c.Name, err)
+}
+
+// Which bus the replicas and the bound of a stream are from, in its metadata. Buses on one server share its streams.
+const (
+	replicasFrom = "events.openfunction.io/replicas-from"
+	maxBytesFrom = "events.openfunction.io/max-bytes-from"
+)
+
+// settle gives want, which is what the stream has, the replicas and the bound of c. What another bus is served by stays: more replicas, and any
+// bound. A bus that asks for more than there is has its way, and only it may take that back.
+func (b *Bus) settle(c, has jetstream.StreamConfig, want *jetstream.StreamConfig) {
+	own := func(key string) {
+		if want.Metadata == nil {
+			want.Metadata = map[string]string{}
+		}
+		want.Metadata[key] = b.o.Name
+	}
+	owner := func(key string) string { return has.Metadata[key] }
+	switch from := owner(replicasFrom); {
+	case c.Replicas > has.Replicas, from == b.o.Name, from == "" && c.Replicas == has.Replicas:
+		want.Replicas = c.Replicas
+		own(replicasFrom)
+	case c.Replicas < has.Replicas:
+		b.tellOther(c.Name, "replicas", int64(c.Replicas), int64(has.Replicas), from)
+	}
+	if c.Name != eventsName {
+		return
+	}
+	switch from := owner(maxBytesFrom); {
+	case has.MaxBytes <= 0, from == b.o.Name, from == "" && c.MaxBytes > 0:
+		if want.MaxBytes = c.MaxBytes; c.MaxBytes > 0 {
+			own(maxBytesFrom)
+		} else {
+			delete(want.Metadata, maxBytesFrom)
+		}
+	case c.MaxBytes != has.MaxBytes:
+		b.tellOther(c.Name, "maxBytes", max(0, c.MaxBytes), has.MaxBytes, from)
+	}
+}
+
+// tellOther logs once that another bus has set what this one wants otherwise.
+func (b *Bus) tellOther(stream, field string, wanted, has int64, from string) {
+	if _, told := b.told.LoadOrStore(stream+" "+field, true); told {
+		return
+	}
+	if from == "" {
+		from = "nobody that is known"
+	}
+	logging.FromContext(b.ctx).Warnw("the stream keeps what another bus on this server has set: give both the same value, or an account of the server each; "+
+		"if that bus is gone, set the value with nats stream edit",
+		"bus", b.o.Name, "stream", stream, "field", field, "wanted", wanted, "has", has, "from", from)
 }
 
 func isOfEvents(topic []string) bool { return topic[0] == "openfunction" && len(topic) == 4 }

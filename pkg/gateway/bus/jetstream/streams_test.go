@@ -13,6 +13,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
@@ -275,4 +278,71 @@ func TestATopicThatIsNotAnsweredHoldsUpNoOther(t *testing.T) {
 		}
 	}
 	t.Error("five times, a topic had to wait for another one that the server did not answer for")
+}
+
+// An EventBus and a ClusterEventBus may lead to one server. Each of them connects again and again, in many processes.
+func TestTwoBusesOnOneServerTakeNothingFromEachOther(t *testing.T) {
+	s := newBroker(t, false)
+	js := manager(t, s)
+	core, logs := observer.New(zap.WarnLevel)
+	bound := func() int64 {
+		t.Helper()
+		stream, err := js.Stream(t.Context(), "openfunction-events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return stream.CachedInfo().Config.MaxBytes
+	}
+	connect := func(name string, maxBytes int64) *jetstream.Bus {
+		t.Helper()
+		o := s.options()
+		o.Name, o.Config.MaxBytes = name, maxBytes
+		b := jetstream.New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), o)
+		t.Cleanup(func() { _ = b.Close() })
+		eventually(t, name+" is ready", func() bool { return b.Ready() == nil })
+		return b
+	}
+	const one, other = "EventBus a/b", "ClusterEventBus c"
+	for _, step := range []struct {
+		bus            string
+		maxBytes, want int64
+	}{
+		{other, 0, -1}, {one, 1 << 20, 1 << 20}, {other, 0, 1 << 20}, {other, 2 << 20, 1 << 20}, {one, 3 << 20, 3 << 20}, {one, 0, -1}, {other, 2 << 20, 2 << 20},
+	} {
+		connect(step.bus, step.maxBytes)
+		if got := bound(); got != step.want {
+			t.Errorf("after %s with maxBytes %d connected: %d, want %d", step.bus, step.maxBytes, got, step.want)
+		}
+	}
+	var said []map[string]any
+	for _, l := range logs.FilterMessageSnippet("another bus on this server").All() {
+		said = append(said, l.ContextMap())
+	}
+	told := func(wanted int64) map[string]any {
+		return map[string]any{"bus": other, "stream": "openfunction-events", "field": "maxBytes", "wanted": wanted, "has": int64(1 << 20), "from": one}
+	}
+	if diff := cmp.Diff([]map[string]any{told(0), told(2 << 20)}, said); diff != "" {
+		t.Errorf("warnings differ (-want +got):\n%s", diff)
+	}
+}
+
+func TestAWeakerBusIsToldOnce(t *testing.T) {
+	s := newBroker(t, false)
+	o := s.options()
+	o.Name, o.Config.MaxBytes = "EventBus a/b", 1<<20
+	first := open(t, o)
+	eventually(t, "the first is ready", func() bool { return first.Ready() == nil })
+	core, logs := observer.New(zap.WarnLevel)
+	b := jetstream.New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), s.options())
+	t.Cleanup(func() { _ = b.Close() })
+	eventually(t, "the second is ready", func() bool { return b.Ready() == nil })
+	for range 2 {
+		s.stop(t)
+		eventually(t, "the server is away", func() bool { return b.Ready() != nil })
+		s.start(t)
+		eventually(t, "the server is back", func() bool { return b.Ready() == nil })
+	}
+	if n := logs.FilterMessageSnippet("another bus on this server").Len(); n != 1 {
+		t.Errorf("told %d times that another bus has set maxBytes, want once", n)
+	}
 }
