@@ -161,7 +161,7 @@ func TestARetiredSubscriptionIsRemovedWhenItsBrokerIsBack(t *testing.T) {
 
 	b.away.Store(true)
 	r := startWith(t, func(o *Options) { o.Dial = b.dial })
-	p := plan.Succeed(plain(keep, drop), plain(keep), nil)
+	p := plan.Succeed(plain(keep, drop), plain(keep))
 	if err := r.Apply(p); err != nil {
 		t.Fatal(err)
 	}

@@ -8,10 +8,10 @@ import (
 
 // Inherit returns next with the durable subscriptions that last has for the same subscribers, so that what waits in them is delivered. A
 // subscriber is the same if it leads to the same targets; failing that, if one of its owner is gone that had its condition, inputs and bus: its
-// targets were edited then. One that is only Waiting is not gone. last may be nil.
+// targets were edited then. One that is only Waiting is not gone, and inherits as the others do. last may be nil.
 func Inherit(last, next *Plan) *Plan {
 	p := *next
-	p.Subscribers = slices.Clone(next.Subscribers)
+	p.Subscribers, p.Waiting = slices.Clone(next.Subscribers), slices.Clone(next.Waiting)
 	if last != nil {
 		p.inherit(last)
 	}
@@ -22,13 +22,19 @@ func (s *Subscriber) key() string { return cmp.Or(s.Key, s.ID) }
 
 // inherit is Inherit for a plan whose subscribers nobody else has.
 func (p *Plan) inherit(last *Plan) {
+	var declared []*Subscriber
+	for _, all := range [][]Subscriber{p.Subscribers, p.Waiting} {
+		for i := range all {
+			declared = append(declared, &all[i])
+		}
+	}
+	known := slices.Concat(last.Subscribers, last.Waiting)
 	heirs := map[*Subscriber]bool{}
 	used := map[string]bool{}
-	pair := func(same func(s, old *Subscriber) bool) {
-		for i := range p.Subscribers {
-			s := &p.Subscribers[i]
-			for j := range last.Subscribers {
-				old := &last.Subscribers[j]
+	pair := func(all []Subscriber, same func(s, old *Subscriber) bool) {
+		for _, s := range declared {
+			for i := range all {
+				old := &all[i]
 				if heirs[s] || used[old.ID] || !same(s, old) {
 					continue
 				}
@@ -37,21 +43,23 @@ func (p *Plan) inherit(last *Plan) {
 			}
 		}
 	}
-	pair(func(s, old *Subscriber) bool { return s.key() == old.key() })
-	pair(func(s, old *Subscriber) bool {
-		return s.Owner() == old.Owner() && s.Condition == old.Condition && slices.Equal(s.Inputs, old.Inputs) &&
-			p.sameBus(s.Bus, last, old.Bus) && !slices.Contains(p.Waiting, old.key())
-	})
-	for _, old := range last.Subscribers { // what is not inherited is kept, or retired with what waits in it
+	pair(known, func(s, old *Subscriber) bool { return s.key() == old.key() })
+	pair(last.Subscribers, func(s, old *Subscriber) bool { return p.edited(s, last, old) })
+	for _, old := range known { // what is not inherited is kept, or retired with what waits in it
 		used[old.ID] = true
 	}
-	for i := range p.Subscribers {
-		s := &p.Subscribers[i]
+	for _, s := range declared {
 		for n := 2; !heirs[s] && used[s.ID]; n++ { // the name is another one's
 			s.become(subscriberID([]string{s.key()}, strconv.Itoa(n)))
 		}
 		used[s.ID] = true
 	}
+}
+
+// edited tells whether s may be what an edit of its targets has made of old, as far as is known of one that waits.
+func (p *Plan) edited(s *Subscriber, last *Plan, old *Subscriber) bool {
+	return s.Owner() == old.Owner() && s.Condition == old.Condition &&
+		(s.Inputs == nil || slices.Equal(s.Inputs, old.Inputs)) && (s.Bus == "" || p.sameBus(s.Bus, last, old.Bus))
 }
 
 func (s *Subscriber) become(id string) {

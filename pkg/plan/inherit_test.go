@@ -15,7 +15,8 @@ func TestInherit(t *testing.T) {
 			f := strings.Fields(line)
 			s := Subscriber{ID: "for-" + f[2], Trigger: "d/" + f[0], Bus: "bus", Condition: f[1], Topic: f[2]}
 			if len(f) > 3 && f[3] == "waits" {
-				p.Waiting = append(p.Waiting, s.ID)
+				s.Inputs, s.Topic = nil, ""
+				p.Waiting = append(p.Waiting, s)
 				continue
 			}
 			if len(f) > 3 {

@@ -15,8 +15,11 @@ type Plan struct {
 	Subscribers []Subscriber `json:"subscribers,omitempty"`
 	// Retired are subscriptions that earlier plans had and nobody will come back for: they are removed from their buses.
 	Retired []Retired `json:"retired,omitempty"`
-	// Waiting are the IDs of subscribers that are declared and cannot run just now. It is only known of a plan that was just compiled.
-	Waiting []string `json:"-"`
+	// Waiting are declared subscribers that cannot run just now: what runs for them already goes on, see Succeed. Only ID, Key, Trigger,
+	// EventSource, Condition and, if they are known, Inputs are set. A plan remembers them: those that wait together are not heirs of one another.
+	Waiting []Subscriber `json:"waiting,omitempty"`
+	// WaitingSources are the same of sources, by what tells sources apart. They are only known of a plan that was just compiled.
+	WaitingSources []Source `json:"-"`
 }
 
 // Retired is a durable subscription that is no longer wanted.
@@ -275,12 +278,12 @@ type Subscriber struct {
 	// Trigger is ns/name. It is empty for the sink of an EventSource that has a bus too; then EventSource is ns/name.
 	Trigger     string `json:"trigger,omitempty"`
 	EventSource string `json:"eventSource,omitempty"`
-	Bus         string `json:"bus"`
+	Bus         string `json:"bus,omitempty"`
 
-	Inputs    []Input        `json:"inputs"`
+	Inputs    []Input        `json:"inputs,omitempty"`
 	Condition string         `json:"condition"`
-	Window    time.Duration  `json:"window"`
-	Match     v1alpha1.Match `json:"match"`
+	Window    time.Duration  `json:"window,omitempty"`
+	Match     v1alpha1.Match `json:"match,omitempty"`
 	// All sends one event that holds all matched ones.
 	All bool `json:"all,omitempty"`
 
@@ -288,8 +291,8 @@ type Subscriber struct {
 	Topic string  `json:"topic,omitempty"`
 	// DeadLetter receives what could not be delivered; without one it goes to DeadLetterTopic of the bus, which is always set.
 	DeadLetter      *Target  `json:"deadLetter,omitempty"`
-	DeadLetterTopic string   `json:"deadLetterTopic"`
-	Delivery        Delivery `json:"delivery"`
+	DeadLetterTopic string   `json:"deadLetterTopic,omitempty"`
+	Delivery        Delivery `json:"delivery,omitzero"`
 }
 
 // Input is a name that conditions use for the events of a topic.

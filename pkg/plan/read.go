@@ -19,12 +19,15 @@ type reader struct {
 	o object
 	// failed is the first problem's path and message. A part that failed is not in the plan.
 	failed string
+	// final tells that one of the problems does not pass by itself: what ran before does not go on.
+	final bool
 }
 
 func (c *compiler) reader(o object) *reader { return &reader{c: c, o: o} }
 
 func (r *reader) problem(path, reason, format string, args ...any) {
 	r.c.problem(r.o, path, reason, format, args...)
+	r.final = r.final || reason == ReasonNotAllowed || reason == ReasonInvalid
 	if r.failed == "" {
 		p := r.c.problems[len(r.c.problems)-1]
 		r.failed = p.Path + ": " + p.Message

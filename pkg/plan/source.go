@@ -23,6 +23,7 @@ func (c *compiler) eventSource(es *v1alpha1.EventSource) {
 	case es.Spec.EventBus != "":
 		b := c.bus(o, es.Spec.EventBus)
 		if b == nil {
+			c.wait(es)
 			return
 		}
 		base.Bus = b.plan.Name
@@ -53,19 +54,27 @@ func (c *compiler) eventSource(es *v1alpha1.EventSource) {
 		for _, kind := range kinds {
 			s.Kind = kind
 			// What is wrong with every event is told once, above; what is wrong with this one is told even if it could not run anyway.
-			if c.source(&s, es) && (s.Bus != "" || reachable) {
+			its := c.source(&s, es)
+			switch {
+			case its.failed == "" && (s.Bus != "" || reachable):
 				c.plan.Sources = append(c.plan.Sources, s)
+			case !its.final:
+				c.plan.WaitingSources = append(c.plan.WaitingSources, s.waiting())
 			}
 		}
-		if s.Bus != "" && es.Spec.Sink != nil && reachable {
-			c.plan.Subscribers = append(c.plan.Subscribers, sinkSubscriber(sink, es, event))
+		switch {
+		case es.Spec.Sink == nil:
+		case !reachable: // also without a bus: what goes on may still publish on one
+			c.plan.Waiting = append(c.plan.Waiting, sinkSubscriber(sink, es, event).waiting())
+		case s.Bus != "":
+			c.plan.Subscribers = append(c.plan.Subscribers, *sinkSubscriber(sink, es, event))
 		}
 	}
 }
 
 // sinkSubscriber makes the sink of an EventSource a subscriber of one event's topic. It does not depend on whether the event's
 // sources can run: a subscription that comes and goes with them would lose what it holds.
-func sinkSubscriber(s Subscriber, es *v1alpha1.EventSource, event string) Subscriber {
+func sinkSubscriber(s Subscriber, es *v1alpha1.EventSource, event string) *Subscriber {
 	s.ID = subscriberID([]string{es.Namespace, es.Name, "sink"}, event, identity(es.Spec.Sink, es.Namespace))
 	s.EventSource = es.Namespace + "/" + es.Name
 	s.Inputs = []Input{{Name: "event", Topic: Topic(es.Namespace, es.Name, event)}}
@@ -73,7 +82,7 @@ func sinkSubscriber(s Subscriber, es *v1alpha1.EventSource, event string) Subscr
 	s.Window = sinkWindow
 	s.Match = v1alpha1.MatchOnce
 	s.DeadLetterTopic = EventSourceDeadLetterTopic(es.Namespace, es.Name)
-	return s
+	return &s
 }
 
 // events returns the kinds, sorted, of each event's name.
@@ -92,8 +101,8 @@ func events(es *v1alpha1.EventSource) map[string][]string {
 	return m
 }
 
-// source fills in what is particular to the kind of s and reports whether it can run.
-func (c *compiler) source(s *Source, es *v1alpha1.EventSource) bool {
+// source fills in what is particular to the kind of s, and returns who has read it.
+func (c *compiler) source(s *Source, es *v1alpha1.EventSource) *reader {
 	r := c.reader(object{"EventSource", es.Namespace, es.Name})
 	path := fmt.Sprintf("spec.%s[%s]", s.Kind, s.Event)
 	s.HTTP, s.Cron, s.Kafka, s.Redis, s.MQTT = nil, nil, nil, nil, nil
@@ -109,7 +118,7 @@ func (c *compiler) source(s *Source, es *v1alpha1.EventSource) bool {
 	case KindMQTT:
 		s.MQTT = mqttSource(r, path, s, es.Spec.MQTT[s.Event])
 	}
-	return r.failed == ""
+	return r
 }
 
 func httpSource(r *reader, path string, s *v1alpha1.HTTPSpec) *HTTP {

@@ -11,37 +11,42 @@ const maxRetired = 64
 // Succeed returns next as the plan that follows last: its subscribers Inherit, and what last still has to remove, and the subscriptions
 // that next drops, are retired.
 //
-// The owners for whom keep is true have a passing problem (their sink or bus is away, say): what last runs for them goes on beside what
-// next has for them, and nothing is retired. keep may be nil.
+// What is waiting in next has a passing problem (its sink or bus is away, say): what last runs for it goes on as it was. What is neither in
+// next nor waiting there is not declared any more, and ends, whatever the problems of others.
 //
 // A subscription is not retired when its bus leads elsewhere now, or its subscriber has another bus: the old broker may well be gone, and if
 // not, what waits there stays until the subscriber is back.
-func Succeed(last, next *Plan, keep func(owner string) bool) *Plan {
+func Succeed(last, next *Plan) *Plan {
 	p := &Plan{
 		Buses:       slices.Clone(next.Buses),
 		Sources:     slices.Clone(next.Sources),
 		Subscribers: slices.Clone(next.Subscribers),
-		Waiting:     next.Waiting,
+		Waiting:     slices.Clone(next.Waiting),
 	}
 	if last == nil {
 		return p
 	}
 	p.inherit(last)
 	for _, s := range last.Sources {
-		if keep != nil && keep(s.Owner()) && !slices.ContainsFunc(p.Sources, s.same) && p.keepBus(last, s.Bus) {
+		if slices.ContainsFunc(next.WaitingSources, s.same) && !slices.ContainsFunc(p.Sources, s.same) && p.keepBus(last, s.Bus) {
 			p.Sources = append(p.Sources, s)
 		}
 	}
-	var dropped []Subscriber
+	var dropped, kept []Subscriber
 	for _, s := range last.Subscribers {
+		has := func(o Subscriber) bool { return o.ID == s.ID }
 		switch {
-		case slices.ContainsFunc(p.Subscribers, func(o Subscriber) bool { return o.ID == s.ID }):
-		case keep != nil && keep(s.Owner()) && p.keepBus(last, s.Bus):
-			p.Subscribers = append(p.Subscribers, s)
+		case slices.ContainsFunc(p.Subscribers, has):
+		case slices.ContainsFunc(p.Waiting, has) && p.keepBus(last, s.Bus):
+			kept = append(kept, s)
 		default:
 			dropped = append(dropped, s)
 		}
 	}
+	p.Subscribers = append(p.Subscribers, kept...)
+	p.Waiting = slices.DeleteFunc(p.Waiting, func(s Subscriber) bool { // it need not be remembered: whoever it is told apart by runs
+		return slices.ContainsFunc(kept, func(o Subscriber) bool { return o.ID == s.ID && o.key() == s.key() })
+	})
 	for _, r := range last.Retired {
 		p.retire(last, r)
 	}
@@ -105,9 +110,13 @@ func (p *Plan) bus(name string) (*Bus, bool) {
 
 func (p *Plan) sort() {
 	slices.SortFunc(p.Buses, func(a, b Bus) int { return cmp.Compare(a.Name, b.Name) })
-	slices.SortFunc(p.Sources, func(a, b Source) int {
+	bySource := func(a, b Source) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.EventSource, b.EventSource),
 			cmp.Compare(a.Event, b.Event), cmp.Compare(a.Kind, b.Kind))
-	})
-	slices.SortFunc(p.Subscribers, func(a, b Subscriber) int { return cmp.Compare(a.ID, b.ID) })
+	}
+	slices.SortFunc(p.Sources, bySource)
+	slices.SortFunc(p.WaitingSources, bySource)
+	byID := func(a, b Subscriber) int { return cmp.Compare(a.ID, b.ID) }
+	slices.SortFunc(p.Subscribers, byID)
+	slices.SortFunc(p.Waiting, byID)
 }

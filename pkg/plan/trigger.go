@@ -22,13 +22,18 @@ func (c *compiler) trigger(t *v1alpha1.Trigger) {
 	runs := b != nil && r.failed == ""
 
 	for i, id := range subscriberIDs(t) {
-		s, ok := c.subscriber(o, fmt.Sprintf("spec.subscribers[%d]", i), &t.Spec.Subscribers[i])
-		if !ok || !runs {
-			c.plan.Waiting = append(c.plan.Waiting, id)
-			continue
+		s, its := c.subscriber(o, fmt.Sprintf("spec.subscribers[%d]", i), &t.Spec.Subscribers[i])
+		s.ID, s.Window = id, window
+		if r.failed == "" {
+			s.Inputs = inputs
 		}
-		s.ID, s.Bus, s.Inputs, s.Window = id, b.plan.Name, inputs, window
-		c.plan.Subscribers = append(c.plan.Subscribers, s)
+		switch {
+		case runs && its.failed == "":
+			s.Bus = b.plan.Name
+			c.plan.Subscribers = append(c.plan.Subscribers, s)
+		case !r.final && !its.final:
+			c.plan.Waiting = append(c.plan.Waiting, s.waiting())
+		}
 	}
 }
 
@@ -45,8 +50,8 @@ func subscriberIDs(t *v1alpha1.Trigger) []string {
 	return ids
 }
 
-// subscriber returns what is particular to one subscriber, and whether it can run.
-func (c *compiler) subscriber(o object, path string, spec *v1alpha1.Subscriber) (Subscriber, bool) {
+// subscriber returns what is particular to one subscriber, and who has read it.
+func (c *compiler) subscriber(o object, path string, spec *v1alpha1.Subscriber) (Subscriber, *reader) {
 	r := c.reader(o)
 	s := Subscriber{
 		Trigger:         o.namespace + "/" + o.name,
@@ -62,7 +67,7 @@ func (c *compiler) subscriber(o object, path string, spec *v1alpha1.Subscriber) 
 	if s.Topic == s.DeadLetterTopic {
 		r.problem(path+".deadLetterTopic", ReasonInvalid, "%q is the topic that events could not be delivered to; name another", s.Topic)
 	}
-	return s, r.failed == ""
+	return s, r
 }
 
 // inputs returns the inputs of t that are not broken, sorted by name. b may be nil.

@@ -58,8 +58,8 @@ func (r *Reconciler) apply(ctx context.Context, es *v1alpha1.EventSource, o *obj
 	workloads, shared := objects.Split(es, o.Plan)
 	r.countLeaving(es, workloads)
 	owner := "EventSource " + es.Namespace + "/" + es.Name
-	if hash, ok := shared.Hashes()[owner]; ok {
-		o.States[""] = r.workloads.Shared(ctx, owner, hash)
+	if state, ok := r.workloads.SharedPart(ctx, owner, shared); ok {
+		o.States[""] = state
 	}
 	names := slices.Sorted(maps.Keys(workloads))
 	listener := "" // runs the sink
@@ -68,6 +68,9 @@ func (r *Reconciler) apply(ctx context.Context, es *v1alpha1.EventSource, o *obj
 		names = append([]string{sink}, slices.DeleteFunc(names, func(name string) bool { return name == sink })...)
 	}
 	for _, name := range names {
+		if p := workloads[name]; len(p.Sources)+len(p.Subscribers) == 0 && !r.workloads.HasPlan(es.Namespace, name) {
+			continue // It waits, and never ran.
+		}
 		// What is published before the sink's subscriptions exist is for nobody.
 		listening := name == listener || len(o.Plan.Subscribers) == 0 || o.States[listener].Ready
 		if !listening && !r.workloads.Exists(es.Namespace, name) {
@@ -79,16 +82,12 @@ func (r *Reconciler) apply(ctx context.Context, es *v1alpha1.EventSource, o *obj
 			Name:      name,
 			Component: component,
 			Plan:      workloads[name],
-			Keep:      o.Keep,
 			LogLevel:  es.Spec.LogLevel,
 			Scaled:    scaled[name],
 		})
 		if err != nil {
 			return err
 		}
-	}
-	if o.Keep(owner) {
-		return nil
 	}
 	return r.workloads.Prune(ctx, es, names...)
 }

@@ -295,11 +295,11 @@ func TestStory(t *testing.T) {
 			Again:  "later",
 		}, "Error"},
 		{"an event goes while there is no bus", func() { edit(func(es *v1alpha1.EventSource) { es.Spec.Kafka = nil }) }, Pass{
-			Writes: []string{"update es: eventsources/status"},
+			Writes: []string{"delete eventsource-es-kafka-orders: " + deleted, "update es: eventsources/status"},
 			Again:  "later",
 		}, "Error"},
 		{"the bus is back", func() { w.Create(EventBus("shop", "b")) }, Pass{
-			Writes: []string{"delete eventsource-es-kafka-orders: " + deleted, "update es: eventsources/status"},
+			Writes: []string{"update es: eventsources/status"},
 			Events: []string{"Normal Ready events flow"},
 			Again:  "later",
 		}, "Running"},

@@ -52,11 +52,11 @@ func (r *reconciler) Reconcile(ctx context.Context, key string) error {
 	end := r.pace.begin(time.Now())
 	defer func() { end(time.Now()) }()
 	r.secrets.forget()
-	p := &pass{kept: map[string]bool{}}
+	p := &pass{}
 	if err := r.compile(ctx, p); err != nil {
 		return err
 	}
-	err := r.clients.SharedPlan(ctx, &p.plan, func(owner string) bool { return p.kept[owner] })
+	err := r.clients.SharedPlan(ctx, &p.plan)
 	large, _ := errors.AsType[*workload.TooLargeError](err)
 	r.tell(large)
 	switch {
@@ -83,8 +83,6 @@ func (r *reconciler) tell(large *workload.TooLargeError) {
 // pass is what one look at all objects finds.
 type pass struct {
 	plan plan.Plan
-	// kept are the owners whose part goes on as it was.
-	kept map[string]bool
 	// unread is what could not be read just now.
 	unread error
 	// waits is true if something may pass without being told.
@@ -114,7 +112,7 @@ func (r *reconciler) compile(ctx context.Context, p *pass) error {
 		return err
 	}
 	for _, es := range eventSources {
-		if len(es.Spec.HTTP) > 0 || es.Spec.EventBus != "" && es.Spec.Sink != nil { // otherwise it has no part here
+		if len(es.Spec.HTTP) > 0 || es.Spec.Sink != nil { // otherwise it has no part here
 			compiled, err := r.objects.EventSource(ctx, es)
 			p.addEventSource(es, compiled, err)
 		}
@@ -133,15 +131,14 @@ func (p *pass) addBus(b *plan.Bus, problems []plan.Problem, err error) {
 }
 
 func (p *pass) addEventSource(es *v1alpha1.EventSource, compiled *objects.Compiled, err error) {
-	owner := "EventSource " + es.Namespace + "/" + es.Name
 	if err != nil {
-		p.kept[owner] = true
 		p.unread = errors.Join(p.unread, err)
-		return
+		compiled = &objects.Compiled{Plan: plan.Declared(plan.Objects{EventSources: []*v1alpha1.EventSource{es}})}
 	}
-	p.kept[owner] = compiled.Keep(owner)
-	p.waits = p.waits || p.kept[owner]
+	p.waits = p.waits || compiled.Plan.Waits()
 	_, shared := objects.Split(es, compiled.Plan)
 	p.plan.Sources = append(p.plan.Sources, shared.Sources...)
 	p.plan.Subscribers = append(p.plan.Subscribers, shared.Subscribers...)
+	p.plan.WaitingSources = append(p.plan.WaitingSources, shared.WaitingSources...)
+	p.plan.Waiting = append(p.plan.Waiting, shared.Waiting...)
 }

@@ -196,6 +196,16 @@ EventBus a/default
 openfunction.a.es.e of EventBus a/default to http://sink`,
 		},
 		{
+			name:   "but not what is not declared any more",
+			before: all(EventBus("a", "default"), EventSource("a", "es", WithHTTP("e"), WithHTTP("f"), WithBus("default"), sink)),
+			after:  all(EventBus("a", "default"), EventSource("a", "es", WithHTTP("e"), WithBus("default"), WithSink(Service("", "missing")))),
+			want: `
+EventBus a/default
+/a/es/e to EventBus a/default
+openfunction.a.es.e of EventBus a/default to http://sink
+retired openfunction.a.es.f of EventBus a/default`,
+		},
+		{
 			name:   "a bus whose Secret is missing goes on as it was, if it is used",
 			before: all(EventBus("a", "used"), EventBus("a", "unused"), EventSource("a", "es", WithHTTP("e"), WithBus("used"))),
 			after:  all(EventBus("a", "used", WithToken("missing")), EventBus("a", "unused", WithToken("missing")), EventSource("a", "es", WithHTTP("e"), WithBus("used"))),
@@ -215,16 +225,17 @@ EventBus a/used
 			name:  "what cannot be read just now goes on as it was, and the others do not wait for it",
 			there: all(Secret("a", "s")),
 			before: all(EventBus("a", "default", WithToken("s")), ClusterEventBus("default"),
-				EventSource("a", "es", WithHTTP("e"), WithBus("default"), sink), EventSource("b", "es", WithHTTP("e"))),
+				EventSource("a", "es", WithHTTP("e"), WithHTTP("g"), WithBus("default"), sink), EventSource("b", "es", WithHTTP("e"))),
 			after: all(EventBus("a", "default", WithToken("s")), ClusterEventBus("default"),
-				EventSource("a", "es", WithHTTP("f"), WithBus("default"), sink), EventSource("b", "es", WithHTTP("f"))),
+				EventSource("a", "es", WithHTTP("e"), WithHTTP("f"), WithBus("default"), sink), EventSource("b", "es", WithHTTP("f"))),
 			fails: true,
 			want: `
 ClusterEventBus default
 EventBus a/default t0ken
 /a/es/e to EventBus a/default
 /b/es/f to ClusterEventBus default
-openfunction.a.es.e of EventBus a/default to http://sink`,
+openfunction.a.es.e of EventBus a/default to http://sink
+retired openfunction.a.es.g of EventBus a/default`,
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

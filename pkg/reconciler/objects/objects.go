@@ -53,7 +53,7 @@ func NewReader(ctx context.Context, tracker tracker.Interface) *Reader {
 
 // Compiled is what one object asks for.
 type Compiled struct {
-	// Plan is only what this object asks for, and its bus. It is never nil.
+	// Plan is only what this object asks for, and its bus, and what of it waits. It is never nil.
 	Plan *plan.Plan
 	// Problems are those of this object, sorted.
 	Problems []plan.Problem
@@ -63,7 +63,7 @@ type Compiled struct {
 	BusReady *apis.Condition
 	// BusSpec is what that bus declares, with its defaults, nil when it can be used by nobody.
 	BusSpec *v1alpha1.EventBusSpec
-	// Invalid tells that the object is not valid by today's rules. Nothing of it is compiled, and what runs for it goes on.
+	// Invalid tells that the object is not valid by today's rules. Nothing of it is compiled, and what runs for it and is declared goes on.
 	Invalid bool
 
 	owner     string
@@ -89,34 +89,15 @@ func (c *Compiled) URL(d *duckv1.Destination) string {
 	return u.String()
 }
 
-// Keep tells whether owner is this object and what runs for it goes on beside its plan, since it has a problem that may pass. See
-// plan.Succeed.
-func (c *Compiled) Keep(owner string) bool {
-	if owner != c.owner {
-		return false
-	}
-	keep := c.Invalid
-	for _, p := range c.Problems {
-		switch p.Reason {
-		case plan.ReasonNotAllowed:
-			return false // Whoever takes a permission away wants it to have an effect at once.
-		case plan.ReasonBusNotFound, plan.ReasonBusNotReady, plan.ReasonBusMismatch, plan.ReasonEventSourceNotFound,
-			plan.ReasonEventNotFound, plan.ReasonSinkNotResolved, plan.ReasonSecretNotFound:
-			keep = true
-		}
-	}
-	return keep
-}
-
 // EventSource compiles es, which it does not change. An error means that the API server could not be asked; it will pass.
 func (r *Reader) EventSource(ctx context.Context, es *v1alpha1.EventSource) (*Compiled, error) {
 	es = es.DeepCopy()
 	es.SetDefaults(ctx)
 	s := r.newScope(ctx, "EventSource", es)
+	s.objects.EventSources = []*v1alpha1.EventSource{es}
 	if s.invalid(es.Validate(ctx)) {
 		return s.compiled, nil
 	}
-	s.objects.EventSources = []*v1alpha1.EventSource{es}
 	if es.Spec.EventBus != "" {
 		s.use(es.Spec.EventBus)
 	}
@@ -132,10 +113,10 @@ func (r *Reader) Trigger(ctx context.Context, t *v1alpha1.Trigger) (*Compiled, e
 	t = t.DeepCopy()
 	t.SetDefaults(ctx)
 	s := r.newScope(ctx, "Trigger", t)
+	s.objects.Triggers = []*v1alpha1.Trigger{t}
 	if s.invalid(t.Validate(ctx)) {
 		return s.compiled, nil
 	}
-	s.objects.Triggers = []*v1alpha1.Trigger{t}
 	s.use(t.Spec.EventBus)
 	s.addInputs(t)
 	s.compile()
@@ -202,11 +183,14 @@ func names[T any](events map[string]*T) map[string]*T {
 	return m
 }
 
-// invalid reports whether err has errors, which are problems then.
+// invalid reports whether err has errors, which are problems then; all that the object declares waits then.
 func (s *scope) invalid(err *apis.FieldError) bool {
 	for _, p := range v1alpha1.Flatten(err.Filter(apis.ErrorLevel)) {
 		s.problem(p.Path, plan.ReasonInvalid, p.Message)
 		s.compiled.Invalid = true
+	}
+	if s.compiled.Invalid {
+		s.compiled.Plan = plan.Declared(s.objects)
 	}
 	return s.compiled.Invalid
 }
@@ -227,21 +211,20 @@ func (s *scope) compile() {
 	}
 	if s.unusable != "" {
 		s.problem("spec.eventBus", plan.ReasonBusNotReady, s.compiled.BusName+" cannot be used: "+s.unusable)
-		return
+		p = plan.Postpone(p, func(string) bool { return true })
 	}
-	own := s.compiled.Plan
-	for _, source := range p.Sources {
-		if source.Owner() == s.compiled.owner {
-			own.Sources = append(own.Sources, source)
-		}
-	}
-	for _, subscriber := range p.Subscribers {
-		if subscriber.Owner() == s.compiled.owner {
-			own.Subscribers = append(own.Subscribers, subscriber)
-		}
-	}
-	own.Waiting = p.Waiting // only the object itself has subscribers
+	own, owner := s.compiled.Plan, s.compiled.owner
+	own.Sources, own.WaitingSources = sourcesOf(p.Sources, owner), sourcesOf(p.WaitingSources, owner)
+	own.Subscribers, own.Waiting = subscribersOf(p.Subscribers, owner), subscribersOf(p.Waiting, owner)
 	addBuses(own, p)
+}
+
+func sourcesOf(all []plan.Source, owner string) []plan.Source {
+	return slices.DeleteFunc(all, func(s plan.Source) bool { return s.Owner() != owner })
+}
+
+func subscribersOf(all []plan.Subscriber, owner string) []plan.Subscriber {
+	return slices.DeleteFunc(all, func(s plan.Subscriber) bool { return s.Owner() != owner })
 }
 
 // sink resolves the sink of es, also when there is no bus to bring events there.

@@ -17,8 +17,8 @@ import (
 	. "github.com/openfunction/events/pkg/reconciler/testing"
 )
 
-// summary is what the tests look at: the plan in a few words, the problems, the bus and its condition, and whether the last plan goes on.
-func summary(c *objects.Compiled, owner string) string {
+// summary is what the tests look at: the plan in a few words, what waits, the problems, the bus and its condition.
+func summary(c *objects.Compiled) string {
 	var b strings.Builder
 	for _, s := range c.Plan.Sources {
 		fmt.Fprintf(&b, "source %s %s to %s%s\n", s.Kind, s.Event, s.Bus, url(s.Sink))
@@ -34,8 +34,11 @@ func summary(c *objects.Compiled, owner string) string {
 	}
 	v := c.Bus()
 	fmt.Fprintf(&b, "bus %q %s %s\n", c.BusName, v.Status, v.Reason)
-	if c.Keep(owner) {
-		b.WriteString("keep\n")
+	for _, s := range c.Plan.WaitingSources {
+		fmt.Fprintf(&b, "waiting %s %s\n", s.Kind, s.Event)
+	}
+	for _, s := range c.Plan.Waiting {
+		fmt.Fprintf(&b, "waiting %s of %s\n", s.Condition, s.Owner())
 	}
 	return b.String()
 }
@@ -82,30 +85,31 @@ bus "" True NotUsed
 			[]runtime.Object{EventBus("shop", "c", WithToken("missing")), EventBus("other", "b")}, `
 BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are: EventBus shop/c); add an EventBus named b, for example with spec.embedded: {}
 bus "" False BusNotFound
-keep
+waiting cron tick
 `},
 		{"the sink is looked at even without its bus", EventSource("shop", "es", WithBus("b"), WithCron("tick"), WithSink(Service("shop", "display"))), nil, `
 BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are no others either); add an EventBus named b, for example with spec.embedded: {}
 SinkNotResolved: spec.sink: Service shop/display (serving.knative.dev/v1) does not exist: create it, or correct the ref
 bus "" False BusNotFound
-keep
+waiting cron tick
+waiting event of EventSource shop/es
 `},
 		{"an embedded bus has no servers yet", EventSource("shop", "es", WithBus("b"), WithCron("tick")), []runtime.Object{EventBus("shop", "b", Embedded)}, `
 BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.embedded: its servers are not made yet
 bus "EventBus shop/b" False BusNotReady
-keep
+waiting cron tick
 `},
 		{"a bus that is invalid by today's rules is none", EventSource("shop", "es", WithBus("b"), WithCron("tick")),
 			[]runtime.Object{EventBus("shop", "b", WithURL("ftp://x"))}, `
 BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.jetStream.url: "ftp://x" does not begin with a scheme that can be used (nats, tls, ws, wss): write for example nats://nats.default:4222
 bus "EventBus shop/b" False BusNotReady
-keep
+waiting cron tick
 `},
 		{"a Secret of the bus is missing", EventSource("shop", "es", WithBus("b"), WithCron("tick")),
 			[]runtime.Object{EventBus("shop", "b", WithToken("nats"))}, `
 BusNotReady: spec.eventBus: EventBus shop/b cannot be used: spec.jetStream.tokenFrom: key "token" of Secret shop/nats: there is no such Secret: create it, or correct the name
 bus "EventBus shop/b" False BusNotReady
-keep
+waiting cron tick
 `},
 		{"a Secret of one event stops only that one", EventSource("shop", "es", WithBus("b"), WithCron("tick"), WithKafka("orders", "kafka")),
 			[]runtime.Object{EventBus("shop", "b")}, `
@@ -113,7 +117,7 @@ source cron tick to EventBus shop/b
 EventBus shop/b
 SecretNotFound: spec.kafka[orders].saslPasswordFrom: key "password" of Secret shop/kafka: there is no such Secret: create it, or correct the name
 bus "EventBus shop/b" True 
-keep
+waiting kafka orders
 `},
 		{"a Secret is read", EventSource("shop", "es", WithBus("b"), WithKafka("orders", "kafka")),
 			[]runtime.Object{EventBus("shop", "b"), Secret("shop", "kafka")}, `
@@ -125,13 +129,13 @@ bus "EventBus shop/b" True
 			[]runtime.Object{EventBus("shop", "b"), &corev1.Secret{ObjectMeta: Secret("shop", "kafka").ObjectMeta}}, `
 SecretNotFound: spec.kafka[orders].saslPasswordFrom: key "password" of Secret shop/kafka: the Secret has no such key: add it, or correct the key
 bus "EventBus shop/b" True 
-keep
+waiting kafka orders
 `},
 		{"what was valid once is left as it is", EventSource("shop", "es", WithBus("b"), WithCron("tick"), func(es *v1alpha1.EventSource) { es.Spec.Cron["tick"].Schedule = "soon" }),
 			[]runtime.Object{EventBus("shop", "b")}, `
 Invalid: spec.cron[tick].schedule: "soon" has 1 fields, but a schedule has five (minute, hour, day-of-month, month, day-of-week), or six with seconds first: write for example "*/5 * * * *"
 bus "" Unknown Invalid
-keep
+waiting cron tick
 `},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -141,7 +145,7 @@ keep
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want[1:], summary(got, "EventSource shop/es")); diff != "" {
+			if diff := cmp.Diff(tt.want[1:], summary(got)); diff != "" {
 				t.Errorf("EventSource (-want, +got):\n%s", diff)
 			}
 			if diff := cmp.Diff(before, tt.es); diff != "" {
@@ -170,13 +174,13 @@ bus "EventBus shop/b" True
 			[]runtime.Object{EventBus("shop", "b"), orders}, `
 EventSourceNotFound: spec.inputs[a].eventSource: no EventSource shop/order; there are: orders
 bus "EventBus shop/b" True 
-keep
+waiting a of Trigger shop/t
 `},
 		{"an event that is missing passes", Trigger("shop", "t", OnBus("b"), WithInput("a", "", "orders", "x"), WithSubscriber("a", sink)),
 			[]runtime.Object{EventBus("shop", "b"), orders}, `
 EventNotFound: spec.inputs[a].event: EventSource shop/orders has no event "x"; there are: order, record
 bus "EventBus shop/b" True 
-keep
+waiting a of Trigger shop/t
 `},
 		{"what is not allowed does not run, whatever else is wrong", Trigger("crm", "t", OnBus("b"), WithInput("a", "shop", "orders", "order"), WithSubscriber("a", Service("crm", "missing"))),
 			[]runtime.Object{ClusterEventBus("b"), orders}, `
@@ -194,7 +198,7 @@ bus "ClusterEventBus b" True
 			[]runtime.Object{ClusterEventBus("b"), EventBus("shop", "b"), EventSource("shop", "orders", WithBus("b"), WithHTTP("order"), WithAllowed("crm"))}, `
 BusMismatch: spec.inputs[a].eventSource: EventSource shop/orders publishes on EventBus shop/b, the Trigger listens on ClusterEventBus b; across namespaces both must use one ClusterEventBus
 bus "ClusterEventBus b" True 
-keep
+waiting a of Trigger crm/t
 `},
 		{"one subscriber without its sink leaves the other", Trigger("shop", "t", OnBus("b"), WithInput("a", "", "orders", "order"), WithSubscriber("a", sink), WithSubscriber("a", Service("shop", "missing"))),
 			[]runtime.Object{EventBus("shop", "b"), orders}, `
@@ -202,13 +206,13 @@ subscriber a on EventBus shop/b to http://sink.example.com
 EventBus shop/b
 SinkNotResolved: spec.subscribers[1].sink: Service shop/missing (serving.knative.dev/v1) does not exist: create it, or correct the ref
 bus "EventBus shop/b" True 
-keep
+waiting a of Trigger shop/t
 `},
 		{"what was valid once is left as it is", Trigger("shop", "t", OnBus("b"), WithInput("a", "", "orders", "order"), WithSubscriber("a && b", sink)),
 			[]runtime.Object{EventBus("shop", "b"), orders}, `
 Invalid: spec.subscribers[0].condition: column 6: unknown input "b" (inputs are a)
 bus "" Unknown Invalid
-keep
+waiting a && b of Trigger shop/t
 `},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -217,11 +221,8 @@ keep
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.want[1:], summary(got, "Trigger "+tt.trigger.Namespace+"/t")); diff != "" {
+			if diff := cmp.Diff(tt.want[1:], summary(got)); diff != "" {
 				t.Errorf("Trigger (-want, +got):\n%s", diff)
-			}
-			if got.Keep("Trigger other/t") {
-				t.Error("it keeps what another object runs")
 			}
 		})
 	}
@@ -239,7 +240,7 @@ func TestASubscriberThatCannotRunWaits(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Plan.Subscribers) != 1 || len(got.Plan.Waiting) != 1 || got.Plan.Waiting[0] == got.Plan.Subscribers[0].ID {
+	if len(got.Plan.Subscribers) != 1 || len(got.Plan.Waiting) != 1 || got.Plan.Waiting[0].ID == got.Plan.Subscribers[0].ID {
 		t.Errorf("subscribers = %v, waiting = %v; want one of each", got.Plan.Subscribers, got.Plan.Waiting)
 	}
 }

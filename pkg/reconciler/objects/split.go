@@ -58,7 +58,7 @@ func SinkWorkload(es *v1alpha1.EventSource) string { return workload.Name("event
 // Split divides the plan of es by who runs its parts: its workloads, by name, and the shared gateway, whose part may be empty. The sink of
 // an EventSource with a bus is never run by those who receive its events: its subscriptions must not move when an event gets another
 // kind, since whoever gives one up removes it from the bus. It is the gateway's, unless a subscription can only belong to one process: the
-// gateway has several, and each would deliver.
+// gateway has several, and each would deliver. While it waits, whoever of the two runs it goes on.
 func Split(es *v1alpha1.EventSource, p *plan.Plan) (workloads map[string]*plan.Plan, shared *plan.Plan) {
 	workloads, shared = map[string]*plan.Plan{}, &plan.Plan{}
 	part := func(name string) *plan.Plan {
@@ -92,6 +92,15 @@ func Split(es *v1alpha1.EventSource, p *plan.Plan) (workloads map[string]*plan.P
 		part(SinkWorkload(es)).Subscribers = p.Subscribers
 	default:
 		shared.Subscribers = p.Subscribers
+	}
+	for _, s := range p.WaitingSources {
+		for _, name := range receive[[2]string{s.Event, s.Kind}] {
+			w := part(name)
+			w.WaitingSources = append(w.WaitingSources, s)
+		}
+	}
+	if len(p.Waiting) > 0 {
+		part(SinkWorkload(es)).Waiting, shared.Waiting = p.Waiting, p.Waiting
 	}
 	for _, w := range workloads {
 		addBuses(w, p)

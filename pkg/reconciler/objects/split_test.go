@@ -62,6 +62,14 @@ func TestSplit(t *testing.T) {
 			"eventsource-long-long-long-long47ca2223b89195604c463bc1a9ee3f30": "mqtt m member 0 of 2; EventBus shop/b",
 			"eventsource-long-long-long-long11dc85b19a93a24781389803878eb230": "mqtt m member 1 of 2; EventBus shop/b",
 			"": "",
+		{"a sink that waits is whose it was", EventSource("shop", "es", WithBus("b"), WithSink(Service("shop", "missing")), WithCron("tick")), map[string]string{
+			"eventsource-es-cron-tick": "cron tick; EventBus shop/b",
+			"eventsource-sink-es":      "waiting sink of openfunction.shop.es.tick",
+			"":                         "waiting sink of openfunction.shop.es.tick",
+		}},
+		{"an event that waits is, too", EventSource("shop", "es", WithBus("missing"), WithCron("tick"), WithHTTP("in")), map[string]string{
+			"eventsource-es-cron-tick": "waiting cron tick",
+			"":                         "waiting http in",
 		}},
 		{"long names are shortened, and told apart", EventSource("shop", long, WithBus("b"), WithCron("tick"), WithCron("tock")), map[string]string{
 			"eventsource-long-long-long-longe33df2a8d97936355570bbc4702fca80": "cron tick; EventBus shop/b",
@@ -109,6 +117,12 @@ func text(p *plan.Plan) string {
 	}
 	for _, s := range p.Subscribers {
 		parts = append(parts, fmt.Sprintf("sink of %s", s.Inputs[0].Topic))
+	}
+	for _, s := range p.WaitingSources {
+		parts = append(parts, "waiting "+s.Kind+" "+s.Event)
+	}
+	for _, s := range p.Waiting {
+		parts = append(parts, "waiting sink of "+s.Inputs[0].Topic)
 	}
 	for _, b := range p.Buses {
 		parts = append(parts, b.Name)

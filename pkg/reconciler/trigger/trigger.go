@@ -46,17 +46,17 @@ func (r *Reconciler) ReconcileKind(ctx context.Context, t *v1alpha1.Trigger) pkg
 	return r.told.Finish(ctx, t, before, o)
 }
 
-// apply runs what was compiled. If that is nothing, what runs goes on only as long as the reason for it may pass.
+// apply runs what was compiled, and what runs already and waits.
 func (r *Reconciler) apply(ctx context.Context, t *v1alpha1.Trigger, o *objects.Outcome) error {
 	components := dapr.Trigger(t, o.BusSpec, o.URL)
 	if err := o.Optional(r.optional.Apply(ctx, t, dapr.Resource, components)); err != nil {
 		return err
 	}
 	name := workload.Name("trigger", t.Name)
-	if len(o.Plan.Subscribers) > 0 {
+	switch {
+	case len(o.Plan.Subscribers) > 0, o.Plan.Waits() && r.workloads.HasPlan(t.Namespace, name):
 		return r.run(ctx, t, o, name)
-	}
-	if o.Keep("Trigger " + t.Namespace + "/" + t.Name) {
+	case o.Plan.Waits(): // It never ran.
 		return nil
 	}
 	return errors.Join(r.optional.Apply(ctx, t, keda.Resource, nil), r.workloads.Prune(ctx, t))
@@ -65,7 +65,7 @@ func (r *Reconciler) apply(ctx context.Context, t *v1alpha1.Trigger, o *objects.
 // run applies the workload and what KEDA scales it by.
 func (r *Reconciler) run(ctx context.Context, t *v1alpha1.Trigger, o *objects.Outcome, name string) error {
 	var scales []*unstructured.Unstructured
-	scale, note := keda.Trigger(t, o.BusSpec, r.workloads.Inherit(t.Namespace, name, o.Plan), name)
+	scale, note := keda.Trigger(t, o.BusSpec, r.workloads.Succeed(t.Namespace, name, o.Plan), name)
 	if scale != nil {
 		scales = append(scales, scale)
 	}
@@ -85,7 +85,6 @@ func (r *Reconciler) run(ctx context.Context, t *v1alpha1.Trigger, o *objects.Ou
 		Name:      name,
 		Component: component,
 		Plan:      o.Plan,
-		Keep:      o.Keep,
 		LogLevel:  level,
 		// Just after a start it is not known yet whether KEDA is there; but what it left at zero must not stay there without it.
 		Scaled: scale != nil && (r.optional.Installed(keda.Resource) || !r.workloads.Idle(t.Namespace, name)),

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
 	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
 	"knative.dev/pkg/controller"
 	"knative.dev/pkg/logging"
@@ -19,6 +20,7 @@ import (
 	"github.com/openfunction/events/pkg/client/injection/client"
 	informer "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/trigger"
 	"github.com/openfunction/events/pkg/client/injection/reconciler/events/v1alpha1/trigger"
+	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/pkg/reconciler/dapr"
 	"github.com/openfunction/events/pkg/reconciler/objects"
 	"github.com/openfunction/events/pkg/reconciler/optional"
@@ -297,6 +299,56 @@ func TestASinkThatIsNotThereYet(t *testing.T) {
 	}
 	if env := d.Spec.Template.Spec.Containers[0].Env; !slices.Contains(env, corev1.EnvVar{Name: "LOG_LEVEL", Value: level}) {
 		t.Errorf("environment %v, want the log level %s", env, level)
+	}
+}
+
+// TestARemovedSubscriberEnds although another one cannot run, be it new or not, and although there is no bus.
+func TestARemovedSubscriberEnds(t *testing.T) {
+	display := Addressable("shop", "display", "http://display.shop.example.com")
+	there, missing := Service("shop", "display"), Service("shop", "missing")
+	with := func(sinks ...*duckv1.Destination) *v1alpha1.Trigger {
+		options := []func(*v1alpha1.Trigger){OnBus("b"), onOrders}
+		for _, s := range sinks {
+			options = append(options, WithSubscriber("a", s))
+		}
+		return Trigger("shop", "t", options...)
+	}
+	w := NewWorld(t, bus, orders, with(sink, there), display)
+	events := client.Get(w.Ctx).EventsV1alpha1()
+	for _, step := range []struct {
+		name    string
+		next    *v1alpha1.Trigger
+		runs    []string
+		retired int
+	}{
+		{"all run", with(sink, there), []string{"http://display.shop.example.com", "http://sink.example.com"}, 0},
+		{"a new one waits", with(sink, there, missing), []string{"http://display.shop.example.com", "http://sink.example.com"}, 0},
+		{"one is removed meanwhile", with(sink, missing), []string{"http://sink.example.com"}, 1},
+		{"the other one is led to where nobody is", with(Service("shop", "nobody"), missing), []string{"http://sink.example.com"}, 1},
+		{"it is removed too, and leaves nothing", with(missing), nil, 0},
+	} {
+		o := get(t, w)
+		o.Spec = step.next.Spec
+		if _, err := events.Triggers("shop").Update(w.Ctx, o, metav1.UpdateOptions{}); err != nil {
+			t.Fatal(err)
+		}
+		w.Sync()
+		if p := reconcile(w, key); p.Err != nil {
+			t.Fatal(p.Err)
+		}
+		w.Sync()
+		var got []string
+		var p plan.Plan
+		if _, err := kubeclient.Get(w.Ctx).CoreV1().Secrets("shop").Get(w.Ctx, "trigger-t", metav1.GetOptions{}); err == nil {
+			p = *w.Plan("shop", "trigger-t")
+		}
+		for _, s := range p.Subscribers {
+			got = append(got, s.Sink.URL)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, step.runs) || len(p.Retired) != step.retired {
+			t.Errorf("%s: events go to %q, and %d are retired, want %q and %d", step.name, got, len(p.Retired), step.runs, step.retired)
+		}
 	}
 }
 

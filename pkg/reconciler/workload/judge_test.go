@@ -196,7 +196,7 @@ func TestStateOfWhatIsKept(t *testing.T) {
 	l := load("1")
 	w := applied(t, l)
 	w.pod("d", l.labels(), reportOf(l.Plan))
-	l.Plan, l.Keep = &plan.Plan{}, kept
+	l.Plan = postponed("1")
 	if got, _ := w.apply(l); !got.Ready {
 		t.Errorf("state = %+v, want ready", got)
 	}
@@ -218,12 +218,12 @@ func TestStateWithRetired(t *testing.T) {
 func TestSharedPlanTooLarge(t *testing.T) {
 	w := newWorld(t)
 	l := load("1")
-	if err := w.clients.SharedPlan(t.Context(), l.Plan, nil); err != nil {
+	if err := w.clients.SharedPlan(t.Context(), l.Plan); err != nil {
 		t.Fatal(err)
 	}
 	w.sync()
 	large := tooLarge()
-	err := w.clients.SharedPlan(t.Context(), large.Plan, nil)
+	err := w.clients.SharedPlan(t.Context(), large.Plan)
 	if _, ok := errors.AsType[*TooLargeError](err); !ok {
 		t.Fatalf("SharedPlan = %v, want a TooLargeError", err)
 	}
@@ -240,10 +240,10 @@ func TestSharedPlanTooLarge(t *testing.T) {
 	if got := w.clients.Shared(t.Context(), "Trigger d/t", large.Plan.Hashes()["Trigger d/t"]); got != want {
 		t.Errorf("state of what does not = %+v, want %+v", got, want)
 	}
-	if _ = w.clients.SharedPlan(t.Context(), large.Plan, nil); len(w.writes()) > 0 {
+	if _ = w.clients.SharedPlan(t.Context(), large.Plan); len(w.writes()) > 0 {
 		t.Error("the same once more is written again")
 	}
-	if err := w.clients.SharedPlan(t.Context(), load("2").Plan, nil); err != nil {
+	if err := w.clients.SharedPlan(t.Context(), load("2").Plan); err != nil {
 		t.Fatal(err)
 	}
 	w.sync()

@@ -14,7 +14,6 @@ import (
 // succession is what the plan of a Secret becomes.
 type succession struct {
 	next *plan.Plan
-	keep func(owner string) bool
 	// removed asks the gateways for the IDs of the retired subscriptions that are removed. It is only called if there are some to remove.
 	removed func() []string
 }
@@ -27,7 +26,7 @@ func (s succession) follow(last *plan.Plan) *plan.Plan {
 		copied.Retired = slices.DeleteFunc(slices.Clone(last.Retired), func(r plan.Retired) bool { return slices.Contains(removed, r.ID) })
 		last = &copied
 	}
-	return plan.Succeed(last, s.next, s.keep)
+	return plan.Succeed(last, s.next)
 }
 
 // storedPlan returns the plan in s. It is nil when there is none that can be read: what it was cannot be continued.

@@ -38,6 +38,20 @@ func (c *Clients) Shared(ctx context.Context, object, hash string) State {
 	return s
 }
 
+// SharedPart is what the shared gateway says of an object of whose plan it runs a part. It is false if there is nothing that it should run.
+func (c *Clients) SharedPart(ctx context.Context, owner string, part *plan.Plan) (State, bool) {
+	hash := part.Hashes()[owner]
+	if part.Waits() { // what the gateway has of that goes on
+		if s, err := c.Secrets.Secrets(system.Namespace()).Get(SharedSecret); err == nil {
+			hash = plan.Succeed(storedPlan(s), part).Hashes()[owner]
+		}
+	}
+	if hash == "" {
+		return State{}, false
+	}
+	return c.Shared(ctx, owner, hash), true
+}
+
 // leftOut says why the plan of the shared gateway does not have an object as it should be, "" if it has, or will.
 func (c *Clients) leftOut(object, hash string) string {
 	s, err := c.Secrets.Secrets(system.Namespace()).Get(SharedSecret)
@@ -52,9 +66,9 @@ func (c *Clients) leftOut(object, hash string) string {
 
 // SharedPlan writes the plan of the shared gateway: next, after the one that is there, see plan.Succeed. It writes nothing when nothing
 // changed. A *TooLargeError means that the one that is there goes on.
-func (c *Clients) SharedPlan(ctx context.Context, next *plan.Plan, keep func(owner string) bool) error {
+func (c *Clients) SharedPlan(ctx context.Context, next *plan.Plan) error {
 	ns := system.Namespace()
-	follow := succession{next: next, keep: keep, removed: func() []string {
+	follow := succession{next: next, removed: func() []string {
 		pods, err := c.pods(ns, sharedPods)
 		if err != nil {
 			return nil

@@ -13,7 +13,16 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 )
 
-func kept(string) bool { return true }
+// postponed is a plan in which these subscribers of load wait.
+func postponed(ids ...string) *plan.Plan {
+	return plan.Postpone(&plan.Plan{Subscribers: load(ids...).Plan.Subscribers}, func(string) bool { return true })
+}
+
+// beside returns p with what waits in another.
+func beside(p, other *plan.Plan) *plan.Plan {
+	p.Waiting = other.Waiting
+	return p
+}
 
 // ids are those of the subscribers and of the retired subscriptions.
 func ids(p *plan.Plan) [2][]string {
@@ -40,7 +49,7 @@ func TestPlansFollowOneAnother(t *testing.T) {
 		{"as long as no gateway says that it is removed", load("1", "3"), &plan.Report{}, [2][]string{{"1", "3"}, {"2"}}},
 		{"together with others", load("3"), nil, [2][]string{{"3"}, {"2", "1"}}},
 		{"or not all that are ready say so", load("3"), &plan.Report{Retired: []string{"2"}}, [2][]string{{"3"}, {"2", "1"}}},
-		{"what is kept goes on", Workload{Owner: l.Owner, Name: l.Name, Component: l.Component, Keep: kept}, nil, [2][]string{{"3"}, {"2", "1"}}},
+		{"what waits goes on", Workload{Owner: l.Owner, Name: l.Name, Component: l.Component, Plan: postponed("3")}, nil, [2][]string{{"3"}, {"2", "1"}}},
 	}
 	for _, tt := range steps {
 		if tt.pod != nil {
@@ -63,8 +72,8 @@ func TestASubscriberThatLeadsElsewhereKeepsItsSubscription(t *testing.T) {
 	if diff := gocmp.Diff([2][]string{{"before"}, nil}, ids(w.stored("d", "trigger-t"))); diff != "" {
 		t.Errorf("subscribers and retired (-want +got):\n%s", diff)
 	}
-	if got := w.clients.Inherit("d", "trigger-t", next.Plan).Subscribers[0].ID; got != "before" {
-		t.Errorf("Inherit() has subscription %q, want before", got)
+	if got := w.clients.Succeed("d", "trigger-t", next.Plan).Subscribers[0].ID; got != "before" {
+		t.Errorf("Succeed() has subscription %q, want before", got)
 	}
 }
 
@@ -118,8 +127,12 @@ func TestApplyOfNothing(t *testing.T) {
 		{"an empty plan removes the workload", load(), removed},
 		{"no plan removes the workload", Workload{Owner: owner(), Name: "trigger-t", Component: "trigger"}, removed},
 		{"another workload stays", Workload{Owner: owner(), Name: "trigger-other", Component: "trigger"}, nil},
-		{"the one of another owner stays", Workload{Owner: &v1alpha1.Trigger{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "t", UID: "9"}}, Name: "trigger-t", Keep: kept}, nil},
-		{"what is kept stays", Workload{Owner: owner(), Name: "trigger-t", Component: "trigger", LogLevel: "debug", Keep: kept}, nil},
+		{"the one of another owner stays", Workload{Owner: &v1alpha1.Trigger{ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "t", UID: "9"}}, Name: "trigger-t", Plan: postponed("1")}, nil},
+		{"what waits and has not run brings nothing", Workload{Owner: owner(), Name: "trigger-other", Component: "trigger", Plan: postponed("1")}, nil},
+		{"what waits is not what ran", Workload{Owner: owner(), Name: "trigger-t", Component: "trigger", Plan: plan.Declared(plan.Objects{Triggers: []*v1alpha1.Trigger{{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "d", Name: "t"}, Spec: v1alpha1.TriggerSpec{Subscribers: []v1alpha1.Subscriber{{Condition: "other"}}},
+		}}})}, removed},
+		{"what waits stays", Workload{Owner: owner(), Name: "trigger-t", Component: "trigger", LogLevel: "debug", Plan: postponed("1")}, nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -128,10 +141,26 @@ func TestApplyOfNothing(t *testing.T) {
 			if diff := gocmp.Diff(got, tt.want); diff != "" {
 				t.Errorf("writes (-got +want):\n%s", diff)
 			}
-			if want := tt.name != "what is kept stays"; state.Ready != want {
-				t.Errorf("state = %+v, want ready %t", state, want)
+			want := State{}
+			if tt.name == "what waits stays" {
+				want = State{Reason: ReasonStarting, Message: "no pod yet"}
+			}
+			if state != want {
+				t.Errorf("state = %+v, want %+v", state, want)
 			}
 		})
+	}
+}
+
+// TestASecretThatIsGoneWhileItsPlanWaits ends nothing: what runs goes on with what it knows.
+func TestASecretThatIsGoneWhileItsPlanWaits(t *testing.T) {
+	w := applied(t, load("1"))
+	if err := w.kube.CoreV1().Secrets("d").Delete(t.Context(), "trigger-t", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.sync()
+	if state, got := w.apply(Workload{Owner: owner(), Name: "trigger-t", Component: "trigger", Plan: postponed("1")}); got != nil || state != (State{}) {
+		t.Errorf("state = %+v, want none; writes %q, want none", state, got)
 	}
 }
 
@@ -178,24 +207,23 @@ func TestSharedPlan(t *testing.T) {
 	steps := []struct {
 		name string
 		plan *plan.Plan
-		keep func(string) bool
 		pod  *plan.Report
 		want []string
 		ids  [2][]string
 	}{
-		{"even an empty plan is written", &plan.Plan{}, nil, nil, verbs("create", "secrets"), [2][]string{}},
-		{"once", &plan.Plan{}, nil, nil, nil, [2][]string{}},
-		{"a plan is written", load("1", "2").Plan, nil, nil, verbs("update", "secrets"), [2][]string{{"1", "2"}}},
-		{"and nothing when it stays", load("1", "2").Plan, nil, nil, nil, [2][]string{{"1", "2"}}},
-		{"or is kept", load("1").Plan, kept, nil, nil, [2][]string{{"1", "2"}}},
-		{"what is dropped is retired", load("1").Plan, nil, nil, verbs("update", "secrets"), [2][]string{{"1"}, {"2"}}},
-		{"until it is removed", load("1").Plan, nil, &plan.Report{Retired: []string{"2"}}, verbs("update", "secrets"), [2][]string{{"1"}}},
+		{"even an empty plan is written", &plan.Plan{}, nil, verbs("create", "secrets"), [2][]string{}},
+		{"once", &plan.Plan{}, nil, nil, [2][]string{}},
+		{"a plan is written", load("1", "2").Plan, nil, verbs("update", "secrets"), [2][]string{{"1", "2"}}},
+		{"and nothing when it stays", load("1", "2").Plan, nil, nil, [2][]string{{"1", "2"}}},
+		{"or waits", beside(load("1").Plan, postponed("2")), nil, nil, [2][]string{{"1", "2"}}},
+		{"what is dropped is retired", load("1").Plan, nil, verbs("update", "secrets"), [2][]string{{"1"}, {"2"}}},
+		{"until it is removed", load("1").Plan, &plan.Report{Retired: []string{"2"}}, verbs("update", "secrets"), [2][]string{{"1"}}},
 	}
 	for _, tt := range steps {
 		if tt.pod != nil {
 			w.pod(systemNamespace, sharedPods, tt.pod)
 		}
-		if err := w.clients.SharedPlan(t.Context(), tt.plan, tt.keep); err != nil {
+		if err := w.clients.SharedPlan(t.Context(), tt.plan); err != nil {
 			t.Fatal(err)
 		}
 		if diff := gocmp.Diff(w.writes(), tt.want); diff != "" {
@@ -211,7 +239,7 @@ func TestSharedPlan(t *testing.T) {
 // What somebody else put there by that name is taken over: nothing but the controller writes it.
 func TestSharedPlanTakesOver(t *testing.T) {
 	w := newWorld(t, &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: systemNamespace, Name: SharedSecret}, Data: map[string][]byte{"other": nil}})
-	if err := w.clients.SharedPlan(t.Context(), load("1").Plan, nil); err != nil {
+	if err := w.clients.SharedPlan(t.Context(), load("1").Plan); err != nil {
 		t.Fatal(err)
 	}
 	if diff := gocmp.Diff(ids(w.stored(systemNamespace, SharedSecret)), [2][]string{{"1"}}); diff != "" {

@@ -35,10 +35,8 @@ type Workload struct {
 	Name string
 	// Component is "eventsource" or "trigger".
 	Component string
-	// Plan is what to run; nil is an empty one.
+	// Plan is what to run, and what of the last one goes on, see plan.Succeed; nil is an empty one.
 	Plan *plan.Plan
-	// Keep tells whose parts go on as they are, see plan.Succeed; nil means nobody's.
-	Keep func(owner string) bool
 	// LogLevel of the gateway; empty means info.
 	LogLevel string
 	// Scaled says that something else decides on the number of replicas, unless there may be only one.
@@ -91,8 +89,8 @@ type BusState struct {
 	Problem string
 }
 
-// Apply makes the children as w says, writing only what differs from what is there, and returns what its gateways say. An empty plan with
-// nothing kept removes the workload; then there is nothing to wait for, and the State is Ready.
+// Apply makes the children as w says, writing only what differs from what is there, and returns what its gateways say. A plan of which
+// nothing runs, and nothing goes on, removes the workload; one that only waits for what never ran does nothing. Then the State is empty.
 //
 // An error will pass, and is worth trying again. Everything that a person has to cure is in the State.
 func (c *Clients) Apply(ctx context.Context, w Workload) (State, error) {
@@ -102,11 +100,13 @@ func (c *Clients) Apply(ctx context.Context, w Workload) (State, error) {
 	}
 	if isEmpty(w.Plan) {
 		last, err := c.lastPlan(ctx, w)
-		if err != nil {
+		switch {
+		case err != nil:
 			return State{}, err
-		}
-		if isEmpty(c.succeed(ctx, w, last)) {
-			return State{Ready: true}, c.remove(ctx, w.Owner, func(name string) bool { return name == w.Name })
+		case last == nil && w.Plan.Waits(): // a Deployment whose Secret is gone goes on with what it knows
+			return State{}, nil
+		case isEmpty(c.succeed(ctx, w, last)):
+			return State{}, c.remove(ctx, w.Owner, func(name string) bool { return name == w.Name })
 		}
 	}
 	state, err := c.apply(ctx, w)
@@ -168,7 +168,7 @@ func (c *Clients) apply(ctx context.Context, w Workload) (State, error) {
 
 // succeed returns the plan that follows last, which may be nil.
 func (c *Clients) succeed(ctx context.Context, w Workload, last *plan.Plan) *plan.Plan {
-	return succession{next: w.Plan, keep: w.Keep, removed: func() []string {
+	return succession{next: w.Plan, removed: func() []string {
 		pods, err := c.pods(w.namespace(), w.selector())
 		if err != nil {
 			return nil
@@ -191,13 +191,19 @@ func (c *Clients) lastPlan(ctx context.Context, w Workload) (*plan.Plan, error) 
 	return storedPlan(s), nil
 }
 
-// Inherit returns next with the durable subscriptions that the workload of that name has already: see plan.Inherit.
-func (c *Clients) Inherit(namespace, name string, next *plan.Plan) *plan.Plan {
+// Succeed returns what the workload of that name is to run if next is to be its plan: see plan.Succeed.
+func (c *Clients) Succeed(namespace, name string, next *plan.Plan) *plan.Plan {
 	s, err := c.Secrets.Secrets(namespace).Get(Name(name))
 	if err != nil {
 		return next
 	}
-	return plan.Inherit(storedPlan(s), next)
+	return plan.Succeed(storedPlan(s), next)
+}
+
+// HasPlan tells whether there is a Secret of that name.
+func (c *Clients) HasPlan(namespace, name string) bool {
+	_, err := c.Secrets.Secrets(namespace).Get(Name(name))
+	return err == nil
 }
 
 // Exists tells whether there is a Deployment of that name.
