@@ -58,7 +58,7 @@ func TestSucceed(t *testing.T) {
 			&Plan{Buses: []Bus{moved}, Subscribers: []Subscriber{sub("2", busA.Name)}},
 			&Plan{Buses: []Bus{moved}, Subscribers: []Subscriber{sub("2", busA.Name)}}},
 		{"nor from one that its subscriber has left for another bus", &Plan{Buses: []Bus{other}, Subscribers: []Subscriber{sub("1", other.Name)}},
-			&Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}}, nil,
+			&Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}},
 			&Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}}},
 		{"a subscriber whose target is edited keeps its subscription", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}},
 			&Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("2", busA.Name)}},

@@ -2,7 +2,6 @@ package eventsource
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 
@@ -36,29 +35,26 @@ var _ eventsource.Interface = (*Reconciler)(nil)
 func (r *Reconciler) ReconcileKind(ctx context.Context, es *v1alpha1.EventSource) pkgreconciler.Event {
 	before := objects.Status(es)
 	compiled, err := r.objects.EventSource(ctx, es)
+	o := objects.NewOutcome(compiled)
+	if err == nil {
+		err = r.apply(ctx, es, o)
+	}
 	if err != nil {
+		objects.Interrupted(es, &es.Status.WorkloadStatus)
 		return err
 	}
-	o := objects.NewOutcome(compiled)
 	if !compiled.Invalid {
-		if err := r.apply(ctx, es, o); err != nil {
-			return err
-		}
+		r.applyOptional(ctx, es, o)
 	}
 	mark(es, o)
 	return r.told.Finish(ctx, es, before, o)
 }
 
-// apply runs what was compiled, and removes the workloads of events that are gone.
+// apply runs what was compiled, and what runs already and waits, and removes the workloads of events that are gone.
 func (r *Reconciler) apply(ctx context.Context, es *v1alpha1.EventSource, o *objects.Outcome) error {
-	scaled, err := r.applyOptional(ctx, es, o)
-	if err != nil {
-		return err
-	}
 	workloads, shared := objects.Split(es, o.Plan)
 	r.countLeaving(es, workloads)
-	owner := "EventSource " + es.Namespace + "/" + es.Name
-	if state, ok := r.workloads.SharedPart(ctx, owner, shared); ok {
+	if state, ok := r.workloads.SharedPart(ctx, "EventSource "+es.Namespace+"/"+es.Name, shared); ok {
 		o.States[""] = state
 	}
 	names := slices.Sorted(maps.Keys(workloads))
@@ -77,13 +73,18 @@ func (r *Reconciler) apply(ctx context.Context, es *v1alpha1.EventSource, o *obj
 			o.States[name] = workload.State{Reason: workload.ReasonStarting, Message: "it begins when the subscriptions of spec.sink exist"}
 			continue
 		}
+		level := es.Spec.LogLevel
+		if o.Invalid {
+			level = r.workloads.LogLevel(es.Namespace, name)
+		}
+		var err error
 		o.States[name], err = r.workloads.Apply(ctx, workload.Workload{
 			Owner:     es,
 			Name:      name,
 			Component: component,
 			Plan:      workloads[name],
-			LogLevel:  es.Spec.LogLevel,
-			Scaled:    scaled[name],
+			LogLevel:  level,
+			Scaled:    r.scaled(es, name, o.Invalid),
 		})
 		if err != nil {
 			return err
@@ -109,28 +110,33 @@ func (r *Reconciler) countLeaving(es *v1alpha1.EventSource, workloads map[string
 	}
 }
 
-// applyOptional applies what others need: Dapr Components for producers and functions, and what KEDA scales by. It returns the names of
-// the workloads that KEDA scales.
-func (r *Reconciler) applyOptional(ctx context.Context, es *v1alpha1.EventSource, o *objects.Outcome) (map[string]bool, error) {
-	var sinkURL string
-	if es.Spec.Sink != nil {
-		sinkURL = o.URL(es.Spec.Sink)
-	}
-	var scales []*unstructured.Unstructured
-	scaled := map[string]bool{}
+// scaled tells whether the replicas of a workload are KEDA's. Just after a start it is not known yet whether KEDA is there; but what it left
+// at zero must not stay there without it. What is not valid may say nothing of it.
+func (r *Reconciler) scaled(es *v1alpha1.EventSource, name string, invalid bool) bool {
+	keeps := r.optional.Installed(keda.Resource) || !r.workloads.Idle(es.Namespace, name)
+	return keeps && (invalid || slices.ContainsFunc(scales(es), func(s *unstructured.Unstructured) bool { return s.GetName() == name }))
+}
+
+// scales are what KEDA scales workloads of es by, each of which has its name.
+func scales(es *v1alpha1.EventSource) []*unstructured.Unstructured {
+	var all []*unstructured.Unstructured
 	for _, e := range objects.Events(es) {
 		if e.Kind != plan.KindKafka {
 			continue
 		}
-		name := e.Workloads[0]
-		if s := keda.EventSource(es, e.Name, name); s != nil {
-			scales = append(scales, s)
-			// Just after a start it is not known yet whether KEDA is there; but what it left at zero must not stay there without it.
-			scaled[name] = r.optional.Installed(keda.Resource) || !r.workloads.Idle(es.Namespace, name)
+		if s := keda.EventSource(es, e.Name, e.Workloads[0]); s != nil {
+			all = append(all, s)
 		}
 	}
-	return scaled, errors.Join(
-		o.Optional(r.optional.Apply(ctx, es, dapr.Resource, dapr.EventSource(es, o.BusSpec, sinkURL))),
-		o.Optional(r.optional.Apply(ctx, es, keda.Resource, scales)),
-	)
+	return all
+}
+
+// applyOptional applies what others need: Dapr Components for producers and functions, and what KEDA scales by.
+func (r *Reconciler) applyOptional(ctx context.Context, es *v1alpha1.EventSource, o *objects.Outcome) {
+	var sinkURL string
+	if es.Spec.Sink != nil {
+		sinkURL = o.URL(es.Spec.Sink)
+	}
+	o.Optional(r.optional.Apply(ctx, es, dapr.Resource, dapr.EventSource(es, o.BusSpec, sinkURL)))
+	o.Optional(r.optional.Apply(ctx, es, keda.Resource, scales(es)))
 }

@@ -423,6 +423,100 @@ func TestAnInvalidOneKeepsItsChildren(t *testing.T) {
 	}
 }
 
+// TestWhatGoesOnIsLookedAfter: what runs for an EventSource whose bus is gone, or that is not valid any more, is counted, mended and upgraded.
+func TestWhatGoesOnIsLookedAfter(t *testing.T) {
+	w := NewWorld(t, EventBus("shop", "b"), EventSource("shop", "es", WithBus("b"), WithCron("tick"), WithHTTP("in"), func(es *v1alpha1.EventSource) { es.Spec.LogLevel = "debug" }))
+	w.StartShared()
+	reconcile(w, key)
+	w.Start()
+	kube, events := kubeclient.Get(w.Ctx), client.Get(w.Ctx).EventsV1alpha1()
+	for _, step := range []struct {
+		name, image string
+		do          func() error
+	}{
+		{"the bus goes", "gateway:v2", func() error { return events.EventBuses("shop").Delete(w.Ctx, "b", metav1.DeleteOptions{}) }},
+		{"it is not valid any more", "gateway:v3", func() error {
+			es := get(t, w)
+			es.Spec.LogLevel = "loud"
+			_, err := events.EventSources("shop").Update(w.Ctx, es, metav1.UpdateOptions{})
+			return err
+		}},
+	} {
+		t.Setenv("GATEWAY_IMAGE", step.image)
+		if err := errors.Join(step.do(), kube.RbacV1().Roles("shop").Delete(w.Ctx, "eventsource-es-cron-tick", metav1.DeleteOptions{})); err != nil {
+			t.Fatal(err)
+		}
+		w.Sync()
+		p := reconcile(w, key)
+		if diff := cmp.Diff([]string{"create eventsource-es-cron-tick: roles", "update eventsource-es-cron-tick: deployments", "update es: eventsources/status"}, p.Writes); diff != "" {
+			t.Errorf("%s: writes (-want, +got):\n%s", step.name, diff)
+		}
+		if s := get(t, w).Status; s.State != "Error" || s.WorkloadStatistics != "2/2" {
+			t.Errorf("%s: state %s, workloads %s, want Error and 2/2", step.name, s.State, s.WorkloadStatistics)
+		}
+		d, err := kube.AppsV1().Deployments("shop").Get(w.Ctx, "eventsource-es-cron-tick", metav1.GetOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := d.Spec.Template.Spec.Containers[0]
+		if c.Image != step.image || !slices.Contains(c.Env, corev1.EnvVar{Name: "LOG_LEVEL", Value: "debug"}) {
+			t.Errorf("%s: image %s, environment %v; want %s and the log level debug", step.name, c.Image, c.Env, step.image)
+		}
+		w.Sync()
+		if p := reconcile(w, key); p.Writes != nil {
+			t.Errorf("%s: the next pass writes %q", step.name, p.Writes)
+		}
+	}
+}
+
+// TestOptionalChildrenThatFail keep nothing from running, and are tried again.
+func TestOptionalChildrenThatFail(t *testing.T) {
+	es := EventSource("shop", "es", WithBus("b"), WithKafka("orders", ""))
+	w := NewWorld(t, EventBus("shop", "b"), es, DaprDefinition())
+	fails := apierrors.NewInternalError(errors.New("conversion webhook failed"))
+	broken := true
+	dynamicclient.Get(w.Ctx).PrependReactor("create", "components", func(clientgotesting.Action) (bool, runtime.Object, error) { return broken, nil, fails })
+	children := Optional(w, component, 1)
+	if p := reconcileWith(w, key, children); !errors.Is(p.Err, fails) {
+		t.Errorf("error %v, want one, so that it is tried again", p.Err)
+	}
+	w.Start()
+	reconcileWith(w, key, children)
+	const want = "Limited: create Component shop/eventbus-eventsource-es: Internal error occurred: conversion webhook failed; "
+	if got := Text(&get(t, w).Status.WorkloadStatus, &get(t, w).Status.Status); !strings.HasPrefix(got, "Running") || !strings.Contains(got, want) {
+		t.Errorf("status is\n%s, want Running with %s", got, want)
+	}
+	broken = false
+	if p := reconcileWith(w, key, children); p.Err != nil {
+		t.Error(p.Err)
+	}
+	if got := get(t, w).Status.GetCondition(v1alpha1.EventSourceSourcesReady).Message; got != "" {
+		t.Errorf("message %q once it works, want none", got)
+	}
+}
+
+// TestRunningMeansReady, also of an edit that cannot be looked at yet.
+func TestRunningMeansReady(t *testing.T) {
+	w := NewWorld(t, EventBus("shop", "b"), EventSource("shop", "es", WithBus("b"), WithCron("tick")))
+	reconcile(w, key)
+	w.Start()
+	reconcile(w, key)
+	es := get(t, w)
+	es.Generation++
+	es.Spec.LogLevel = "debug"
+	if _, err := client.Get(w.Ctx).EventsV1alpha1().EventSources("shop").Update(w.Ctx, es, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.Sync()
+	kubeclient.Get(w.Ctx).PrependReactor("update", "deployments", InduceFailure)
+	if p := reconcile(w, key); p.Err == nil {
+		t.Error("no error, so it is not tried again")
+	}
+	if s := get(t, w).Status; s.State != "Pending" || s.GetCondition("Ready").IsTrue() {
+		t.Errorf("state %s and Ready %v, want Pending and Unknown", s.State, s.GetCondition("Ready"))
+	}
+}
+
 func TestASourceWaitsForTheSubscriptionsOfItsSink(t *testing.T) {
 	es := EventSource("shop", "es", WithBus("b"), WithCron("tick"), WithSink(Service("shop", "display")))
 	w := NewWorld(t, EventBus("shop", "b"), es, Addressable("shop", "display", "http://display.shop.example.com"))

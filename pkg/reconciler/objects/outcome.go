@@ -23,6 +23,8 @@ type Outcome struct {
 	States map[string]workload.State
 	// Notes are worth telling of an object that works.
 	Notes []string
+	// Again is what failed, and is worth trying again, although the object works.
+	Again error
 }
 
 // NewOutcome returns the outcome before anything is done.
@@ -30,25 +32,22 @@ func NewOutcome(c *Compiled) *Outcome {
 	return &Outcome{Compiled: c, States: map[string]workload.State{}}
 }
 
-// Optional returns what is left of the error of applying optional children when those are noted that somebody else has the name of, or that
-// the API server refuses: events flow without those children.
-func (o *Outcome) Optional(err error) error {
+// Optional notes the errors of applying optional children: events flow without them. Unless somebody else has a child's name, or the API
+// server refuses it, it is worth trying again.
+func (o *Outcome) Optional(err error) {
 	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		var left []error
 		for _, err := range joined.Unwrap() {
-			left = append(left, o.Optional(err))
+			o.Optional(err)
 		}
-		return errors.Join(left...)
+		return
 	}
-	if taken, ok := err.(*optional.TakenError); ok {
-		o.Notes = append(o.Notes, taken.Error())
-		return nil
+	if err == nil {
+		return
 	}
-	if apierrors.IsForbidden(err) || apierrors.IsInvalid(err) || apierrors.IsBadRequest(err) {
-		o.Notes = append(o.Notes, err.Error())
-		return nil
+	o.Notes = append(o.Notes, err.Error())
+	if _, taken := err.(*optional.TakenError); !taken && !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) && !apierrors.IsBadRequest(err) {
+		o.Again = errors.Join(o.Again, err)
 	}
-	return err
 }
 
 // Bus says whether the bus of the object can be used. Its own workloads know best; what the shared gateway sees, which is the status of the

@@ -14,6 +14,7 @@ import (
 	"knative.dev/pkg/controller"
 	pkgreconciler "knative.dev/pkg/reconciler"
 
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -41,12 +42,22 @@ func Status(o duckv1.KRShaped) corev1.ConditionStatus {
 	return status
 }
 
+// Interrupted ends a pass over o, whose state is in s, before it could be marked: what was said of another generation does not count.
+func Interrupted(o duckv1.KRShaped, s *v1alpha1.WorkloadStatus) {
+	if ready := o.GetStatus().GetCondition(apis.ConditionReady); s.State == v1alpha1.StateRunning && !ready.IsTrue() {
+		s.State = v1alpha1.StatePending
+	}
+}
+
 // Finish ends a pass over o, which was marked with found: it tells in a Kubernetes Event when the status of Ready is not before, and returns
 // when to look again.
 func (t *Told) Finish(ctx context.Context, o duckv1.KRShaped, before corev1.ConditionStatus, found *Outcome) pkgreconciler.Event {
 	ready := o.GetStatus().GetCondition(apis.ConditionReady)
 	if t.News(o.(metav1.Object).GetUID(), ready.Status) && ready.Status != before {
 		tell(ctx, o.(runtime.Object), ready)
+	}
+	if found.Again != nil {
+		return found.Again
 	}
 	return controller.NewRequeueAfter(found.wait(ready, time.Now()))
 }

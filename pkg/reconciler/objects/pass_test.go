@@ -126,13 +126,14 @@ func TestOptionalErrors(t *testing.T) {
 	away := errors.New("etcd is away")
 	taken := &optional.TakenError{Kind: "Component", Namespace: "shop", Name: "c"}
 	o := objects.NewOutcome(&objects.Compiled{})
-	if err := o.Optional(errors.Join(taken, nil, away, taken)); !errors.Is(err, away) {
-		t.Errorf("Optional = %v, want what may pass", err)
+	o.Optional(errors.Join(taken, nil, taken))
+	if o.Optional(nil); o.Again != nil {
+		t.Errorf("of a name that is taken %v is tried again", o.Again)
 	}
-	if err := o.Optional(taken); err != nil {
-		t.Errorf("Optional of a name that is taken = %v, want nil", err)
+	if o.Optional(errors.Join(taken, away)); !errors.Is(o.Again, away) || errors.Is(o.Again, taken) {
+		t.Errorf("%v is tried again, want what may pass", o.Again)
 	}
-	if got, want := len(o.Notes), 3; got != want {
+	if got, want := len(o.Notes), 4; got != want {
 		t.Errorf("%d notes, want %d", got, want)
 	}
 }

@@ -62,6 +62,7 @@ func TestSplit(t *testing.T) {
 			"eventsource-long-long-long-long47ca2223b89195604c463bc1a9ee3f30": "mqtt m member 0 of 2; EventBus shop/b",
 			"eventsource-long-long-long-long11dc85b19a93a24781389803878eb230": "mqtt m member 1 of 2; EventBus shop/b",
 			"": "",
+		}},
 		{"a sink that waits is whose it was", EventSource("shop", "es", WithBus("b"), WithSink(Service("shop", "missing")), WithCron("tick")), map[string]string{
 			"eventsource-es-cron-tick": "cron tick; EventBus shop/b",
 			"eventsource-sink-es":      "waiting sink of openfunction.shop.es.tick",

@@ -2,7 +2,6 @@ package trigger
 
 import (
 	"context"
-	"errors"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	pkgreconciler "knative.dev/pkg/reconciler"
@@ -33,14 +32,16 @@ var _ trigger.Interface = (*Reconciler)(nil)
 func (r *Reconciler) ReconcileKind(ctx context.Context, t *v1alpha1.Trigger) pkgreconciler.Event {
 	before := objects.Status(t)
 	compiled, err := r.objects.Trigger(ctx, t)
+	o := objects.NewOutcome(compiled)
+	if err == nil {
+		err = r.apply(ctx, t, o)
+	}
 	if err != nil {
+		objects.Interrupted(t, &t.Status.WorkloadStatus)
 		return err
 	}
-	o := objects.NewOutcome(compiled)
 	if !compiled.Invalid {
-		if err := r.apply(ctx, t, o); err != nil {
-			return err
-		}
+		o.Optional(r.optional.Apply(ctx, t, dapr.Resource, dapr.Trigger(t, o.BusSpec, o.URL)))
 	}
 	mark(t, o)
 	return r.told.Finish(ctx, t, before, o)
@@ -48,10 +49,6 @@ func (r *Reconciler) ReconcileKind(ctx context.Context, t *v1alpha1.Trigger) pkg
 
 // apply runs what was compiled, and what runs already and waits.
 func (r *Reconciler) apply(ctx context.Context, t *v1alpha1.Trigger, o *objects.Outcome) error {
-	components := dapr.Trigger(t, o.BusSpec, o.URL)
-	if err := o.Optional(r.optional.Apply(ctx, t, dapr.Resource, components)); err != nil {
-		return err
-	}
 	name := workload.Name("trigger", t.Name)
 	switch {
 	case len(o.Plan.Subscribers) > 0, o.Plan.Waits() && r.workloads.HasPlan(t.Namespace, name):
@@ -59,26 +56,32 @@ func (r *Reconciler) apply(ctx context.Context, t *v1alpha1.Trigger, o *objects.
 	case o.Plan.Waits(): // It never ran.
 		return nil
 	}
-	return errors.Join(r.optional.Apply(ctx, t, keda.Resource, nil), r.workloads.Prune(ctx, t))
+	o.Optional(r.optional.Apply(ctx, t, keda.Resource, nil))
+	return r.workloads.Prune(ctx, t)
 }
 
-// run applies the workload and what KEDA scales it by.
+// run applies the workload and what KEDA scales it by. What is not valid, or has no bus, says nothing of that, so it stays as it is.
 func (r *Reconciler) run(ctx context.Context, t *v1alpha1.Trigger, o *objects.Outcome, name string) error {
 	var scales []*unstructured.Unstructured
-	scale, note := keda.Trigger(t, o.BusSpec, r.workloads.Succeed(t.Namespace, name, o.Plan), name)
-	if scale != nil {
-		scales = append(scales, scale)
+	known := !o.Invalid && o.BusSpec != nil
+	if known {
+		scale, note := keda.Trigger(t, o.BusSpec, r.workloads.Succeed(t.Namespace, name, o.Plan), name)
+		if scale != nil {
+			scales = append(scales, scale)
+		}
+		if note != "" && r.optional.Installed(keda.Resource) {
+			o.Notes = append(o.Notes, note)
+		}
 	}
-	if note != "" && r.optional.Installed(keda.Resource) {
-		o.Notes = append(o.Notes, note)
+	level := r.workloads.LogLevel(t.Namespace, name)
+	if !o.Invalid {
+		level = ""
+		if t.Spec.LogLevel != nil {
+			level = *t.Spec.LogLevel
+		}
 	}
-	if err := o.Optional(r.optional.Apply(ctx, t, keda.Resource, scales)); err != nil {
-		return err
-	}
-	var level string
-	if t.Spec.LogLevel != nil {
-		level = *t.Spec.LogLevel
-	}
+	// Just after a start it is not known yet whether KEDA is there; but what it left at zero must not stay there without it.
+	keeps := r.optional.Installed(keda.Resource) || !r.workloads.Idle(t.Namespace, name)
 	var err error
 	o.States[name], err = r.workloads.Apply(ctx, workload.Workload{
 		Owner:     t,
@@ -86,9 +89,11 @@ func (r *Reconciler) run(ctx context.Context, t *v1alpha1.Trigger, o *objects.Ou
 		Component: component,
 		Plan:      o.Plan,
 		LogLevel:  level,
-		// Just after a start it is not known yet whether KEDA is there; but what it left at zero must not stay there without it.
-		Scaled: scale != nil && (r.optional.Installed(keda.Resource) || !r.workloads.Idle(t.Namespace, name)),
+		Scaled:    keeps && (!known || scales != nil),
 	})
+	if err == nil && known {
+		o.Optional(r.optional.Apply(ctx, t, keda.Resource, scales))
+	}
 	return err
 }
 

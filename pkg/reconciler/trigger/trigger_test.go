@@ -1,18 +1,22 @@
 package trigger
 
 import (
+	"errors"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	clientgotesting "k8s.io/client-go/testing"
 	duckv1 "knative.dev/pkg/apis/duck/v1"
 	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
 	"knative.dev/pkg/controller"
+	dynamicclient "knative.dev/pkg/injection/clients/dynamicclient/fake"
 	"knative.dev/pkg/logging"
 	"knative.dev/pkg/tracker"
 
@@ -349,6 +353,63 @@ func TestARemovedSubscriberEnds(t *testing.T) {
 		if !slices.Equal(got, step.runs) || len(p.Retired) != step.retired {
 			t.Errorf("%s: events go to %q, and %d are retired, want %q and %d", step.name, got, len(p.Retired), step.runs, step.retired)
 		}
+	}
+}
+
+// TestWhatGoesOnIsLookedAfter: what runs for a Trigger whose bus is gone, or that is not valid any more, is counted, mended and upgraded.
+func TestWhatGoesOnIsLookedAfter(t *testing.T) {
+	w := NewWorld(t, bus, orders, Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", sink)))
+	reconcile(w, key)
+	w.Start()
+	kube, events := kubeclient.Get(w.Ctx), client.Get(w.Ctx).EventsV1alpha1()
+	for _, step := range []struct {
+		name, image string
+		do          func() error
+	}{
+		{"the bus goes", "gateway:v2", func() error { return events.EventBuses("shop").Delete(w.Ctx, "b", metav1.DeleteOptions{}) }},
+		{"it is not valid any more", "gateway:v3", func() error {
+			tr, level := get(t, w), "loud"
+			tr.Spec.LogLevel = &level
+			_, err := events.Triggers("shop").Update(w.Ctx, tr, metav1.UpdateOptions{})
+			return err
+		}},
+	} {
+		t.Setenv("GATEWAY_IMAGE", step.image)
+		if err := errors.Join(step.do(), kube.RbacV1().Roles("shop").Delete(w.Ctx, "trigger-t", metav1.DeleteOptions{})); err != nil {
+			t.Fatal(err)
+		}
+		w.Sync()
+		p := reconcile(w, key)
+		if diff := cmp.Diff([]string{"create trigger-t: roles", "update trigger-t: deployments", "update t: triggers/status"}, p.Writes); diff != "" {
+			t.Errorf("%s: writes (-want, +got):\n%s", step.name, diff)
+		}
+		if s := get(t, w).Status; s.State != "Error" || s.WorkloadStatistics != "1/1" {
+			t.Errorf("%s: state %s, workloads %s, want Error and 1/1", step.name, s.State, s.WorkloadStatistics)
+		}
+		w.Sync()
+		if p := reconcile(w, key); p.Writes != nil {
+			t.Errorf("%s: the next pass writes %q", step.name, p.Writes)
+		}
+	}
+	if got, want := len(w.Plan("shop", "trigger-t").Subscribers), 1; got != want {
+		t.Errorf("%d subscribers run, want %d", got, want)
+	}
+}
+
+// TestOptionalChildrenThatFail keep nothing from running, and are tried again.
+func TestOptionalChildrenThatFail(t *testing.T) {
+	w := NewWorld(t, bus, orders, Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", sink)), DaprDefinition())
+	fails := apierrors.NewInternalError(errors.New("conversion webhook failed"))
+	dynamicclient.Get(w.Ctx).PrependReactor("create", "components", func(clientgotesting.Action) (bool, runtime.Object, error) { return true, nil, fails })
+	children := Optional(w, component, 1)
+	if p := reconcileWith(w, key, children); !errors.Is(p.Err, fails) {
+		t.Errorf("error %v, want one, so that it is tried again", p.Err)
+	}
+	w.Start()
+	reconcileWith(w, key, children)
+	const want = "Limited: create Component shop/eventbus-trigger-t: Internal error occurred: conversion webhook failed; "
+	if got := Text(&get(t, w).Status.WorkloadStatus, &get(t, w).Status.Status); !strings.HasPrefix(got, "Running") || !strings.Contains(got, want) {
+		t.Errorf("status is\n%s, want Running with %s", got, want)
 	}
 }
 

@@ -20,6 +20,8 @@ const (
 	mountPath = "/etc/openfunction/plan"
 	adminPort = 8081
 
+	envLogLevel = "LOG_LEVEL"
+
 	// annotationAccount of a pod is the UID of its ServiceAccount. When that is deleted the pod's token is void, also once there is another
 	// one of that name, and the gateway could not read its plan: so the pod is replaced.
 	annotationAccount = "events.openfunction.io/service-account"
@@ -101,7 +103,7 @@ func (w Workload) container(image string) corev1.Container {
 			{Name: "ADMIN_LISTEN", Value: ":8081"},
 			{Name: "READY", Value: "flowing"},
 			{Name: "RETIRE", Value: "true"},
-			{Name: "LOG_LEVEL", Value: cmp.Or(w.LogLevel, "info")},
+			{Name: envLogLevel, Value: cmp.Or(w.LogLevel, "info")},
 			{Name: "GOMEMLIMIT", Value: "220MiB"}, // of the limit below; what the gateway holds of events is a part of it
 		},
 		Ports: []corev1.ContainerPort{{Name: "admin", ContainerPort: adminPort, Protocol: corev1.ProtocolTCP}},

@@ -226,6 +226,22 @@ func (c *Clients) Runs(owner kmeta.OwnerRefable, name string) bool {
 	})
 }
 
+// LogLevel is that of the Deployment of that name, "" without one.
+func (c *Clients) LogLevel(namespace, name string) string {
+	d, err := c.Deployments.Deployments(namespace).Get(Name(name))
+	if err != nil {
+		return ""
+	}
+	for _, o := range d.Spec.Template.Spec.Containers {
+		for _, e := range o.Env {
+			if o.Name == container && e.Name == envLogLevel {
+				return e.Value
+			}
+		}
+	}
+	return ""
+}
+
 // Idle tells whether there is a Deployment of that name, and it is scaled to zero.
 func (c *Clients) Idle(namespace, name string) bool {
 	d, err := c.Deployments.Deployments(namespace).Get(name)
