@@ -34,8 +34,19 @@ func Encode(p *Plan) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Decode is the opposite of Encode. A field that this version does not know is an error: it would not do what it should.
-func Decode(data []byte) (*Plan, error) {
+// Decode is the opposite of Encode, for who runs the plan. A field that this version does not know is an error: it would not do what it
+// should, a route would not ask for what its callers have to show, say.
+func Decode(data []byte) (*Plan, error) { return decode(data, true) }
+
+// Recall is Decode for who only follows on the plan: what another version has added is left out. It is no error that there is no plan.
+func Recall(data []byte) (*Plan, error) {
+	if len(data) == 0 {
+		return nil, nil
+	}
+	return decode(data, false)
+}
+
+func decode(data []byte, strict bool) (*Plan, error) {
 	z, err := gzip.NewReader(bytes.NewReader(data))
 	if err != nil {
 		return nil, fmt.Errorf("decode plan: %w", err)
@@ -48,7 +59,9 @@ func Decode(data []byte) (*Plan, error) {
 		return nil, fmt.Errorf("decode plan: larger than %d bytes", maxDecoded)
 	}
 	d := json.NewDecoder(bytes.NewReader(text))
-	d.DisallowUnknownFields()
+	if strict {
+		d.DisallowUnknownFields()
+	}
 	p := &Plan{}
 	if err := d.Decode(p); err != nil {
 		return nil, fmt.Errorf("decode plan: %w", err)

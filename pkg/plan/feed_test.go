@@ -38,14 +38,40 @@ func TestDecodeIsTheOppositeOfEncode(t *testing.T) {
 	}
 }
 
-func TestDecodeRefuses(t *testing.T) {
-	zipped := func(s string) []byte {
-		var b bytes.Buffer
-		z := gzip.NewWriter(&b)
-		_, _ = z.Write([]byte(s))
-		_ = z.Close()
-		return b.Bytes()
+func zipped(s string) []byte {
+	var b bytes.Buffer
+	z := gzip.NewWriter(&b)
+	_, _ = z.Write([]byte(s))
+	_ = z.Close()
+	return b.Bytes()
+}
+
+func TestRecall(t *testing.T) {
+	for name, tt := range map[string]struct {
+		data []byte
+		want string // the subscribers, or an error
+	}{
+		"nothing":                       {nil, ""},
+		"a plan":                        {zipped(`{"subscribers": [{"id": "a"}]}`), "a"},
+		"a plan of a version with more": {zipped(`{"future": {"x": 1}, "subscribers": [{"id": "a", "colour": "red"}]}`), "a"},
+		"a plan of a version with something else": {zipped(`{"subscribers": "a"}`), "cannot unmarshal"},
+		"half of a plan": {zipped(`{"subscribers": [`), "unexpected EOF"},
+	} {
+		p, err := Recall(tt.data)
+		got := ""
+		if p != nil {
+			got = p.Subscribers[0].ID
+		}
+		if err != nil {
+			got = err.Error()
+		}
+		if !strings.Contains(got, tt.want) || got != "" && tt.want == "" {
+			t.Errorf("%s: %q, want %q", name, got, tt.want)
+		}
 	}
+}
+
+func TestDecodeRefuses(t *testing.T) {
 	for name, tt := range map[string]struct {
 		data []byte
 		want string

@@ -65,7 +65,7 @@ func (r *Reconciler) run(ctx context.Context, t *v1alpha1.Trigger, o *objects.Ou
 	var scales []*unstructured.Unstructured
 	known := !o.Invalid && o.BusSpec != nil
 	if known {
-		scale, note := keda.Trigger(t, o.BusSpec, r.workloads.Succeed(t.Namespace, name, o.Plan), name)
+		scale, note := keda.Trigger(t, o.BusSpec, r.workloads.Succeed(ctx, t.Namespace, name, o.Plan), name)
 		if scale != nil {
 			scales = append(scales, scale)
 		}

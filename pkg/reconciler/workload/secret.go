@@ -2,11 +2,13 @@ package workload
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -29,10 +31,13 @@ func (s succession) follow(last *plan.Plan) *plan.Plan {
 	return plan.Succeed(last, s.next)
 }
 
-// storedPlan returns the plan in s. It is nil when there is none that can be read: what it was cannot be continued.
-func storedPlan(s *corev1.Secret) *plan.Plan {
-	p, err := plan.Decode(s.Data[plan.SecretKey])
+// storedPlan returns the plan in s, as far as this version knows what it says. It is nil when there is none, and when it cannot be read, which
+// is logged: what it was cannot be continued.
+func storedPlan(ctx context.Context, s *corev1.Secret) *plan.Plan {
+	p, err := plan.Recall(s.Data[plan.SecretKey])
 	if err != nil {
+		logging.FromContext(ctx).Errorw("the plan of a Secret is not read, so subscriptions get names of their own and nothing of it goes on",
+			"secret", s.Namespace+"/"+s.Name, "error", err)
 		return nil
 	}
 	return p
@@ -63,7 +68,9 @@ func fillSecret(s *corev1.Secret, last, p *plan.Plan) error {
 		return fmt.Errorf("encode plan: %w", err)
 	}
 	if last != nil && bytes.Equal(before, after) {
-		return nil
+		if _, err := plan.Decode(s.Data[plan.SecretKey]); err == nil { // otherwise it says more than a gateway of this version understands
+			return nil
+		}
 	}
 	data, err := plan.Encode(p)
 	if err != nil {

@@ -31,7 +31,7 @@ func (c *Clients) Shared(ctx context.Context, object, hash string) State {
 		return State{Reason: ReasonGatewayNotReady, Message: cmp.Or(why, "the shared gateway has no pod: look at Deployment "+system.Namespace()+"/events-gateway")}
 	})
 	if s.Reason == ReasonApplying {
-		if why := c.leftOut(object, hash); why != "" {
+		if why := c.leftOut(ctx, object, hash); why != "" {
 			return State{Reason: ReasonTooLarge, Message: why}
 		}
 	}
@@ -43,7 +43,7 @@ func (c *Clients) SharedPart(ctx context.Context, owner string, part *plan.Plan)
 	hash := part.Hashes()[owner]
 	if part.Waits() { // what the gateway has of that goes on
 		if s, err := c.Secrets.Secrets(system.Namespace()).Get(SharedSecret); err == nil {
-			hash = plan.Succeed(storedPlan(s), part).Hashes()[owner]
+			hash = plan.Succeed(storedPlan(ctx, s), part).Hashes()[owner]
 		}
 	}
 	if hash == "" {
@@ -53,12 +53,12 @@ func (c *Clients) SharedPart(ctx context.Context, owner string, part *plan.Plan)
 }
 
 // leftOut says why the plan of the shared gateway does not have an object as it should be, "" if it has, or will.
-func (c *Clients) leftOut(object, hash string) string {
+func (c *Clients) leftOut(ctx context.Context, object, hash string) string {
 	s, err := c.Secrets.Secrets(system.Namespace()).Get(SharedSecret)
 	if err != nil || s.Annotations[annotationTooLarge] == "" {
 		return ""
 	}
-	if p := storedPlan(s); p != nil && p.Hashes()[object] == hash {
+	if p := storedPlan(ctx, s); p != nil && p.Hashes()[object] == hash {
 		return ""
 	}
 	return s.Annotations[annotationTooLarge]
@@ -80,7 +80,7 @@ func (c *Clients) SharedPlan(ctx context.Context, next *plan.Plan) error {
 	_, err := child.Ensure(ctx, id, c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
 		s.Labels = merged(s.Labels, map[string]string{labelName: product, labelManagedBy: managedBy, labelComponent: "gateway"})
 		delete(s.Annotations, annotationTooLarge)
-		last := storedPlan(s)
+		last := storedPlan(ctx, s)
 		err := fillSecret(s, last, follow(last))
 		if large, _ = errors.AsType[*TooLargeError](err); large != nil {
 			s.Annotations = merged(s.Annotations, map[string]string{annotationTooLarge: large.Error()})

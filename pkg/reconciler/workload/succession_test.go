@@ -1,6 +1,9 @@
 package workload
 
 import (
+	"bytes"
+	"compress/gzip"
+	"io"
 	"slices"
 	"testing"
 	"time"
@@ -72,8 +75,50 @@ func TestASubscriberThatLeadsElsewhereKeepsItsSubscription(t *testing.T) {
 	if diff := gocmp.Diff([2][]string{{"before"}, nil}, ids(w.stored("d", "trigger-t"))); diff != "" {
 		t.Errorf("subscribers and retired (-want +got):\n%s", diff)
 	}
-	if got := w.clients.Succeed("d", "trigger-t", next.Plan).Subscribers[0].ID; got != "before" {
+	if got := w.clients.Succeed(t.Context(), "d", "trigger-t", next.Plan).Subscribers[0].ID; got != "before" {
 		t.Errorf("Succeed() has subscription %q, want before", got)
+	}
+}
+
+// TestAPlanOfAnotherVersion is what remains when that is rolled back: what it has added is left out, the rest goes on.
+func TestAPlanOfAnotherVersion(t *testing.T) {
+	for _, tt := range []struct {
+		name, change string
+		want         [2][]string
+	}{
+		{"it has added a field", `"id":"before","colour":"red"`, [2][]string{{"before"}, {"gone"}}},
+		{"it has another type for one", `"id":["before"]`, [2][]string{{"after"}, nil}},
+	} {
+		w := applied(t, load("before", "gone"))
+		next := load("before")
+		w.apply(next)
+		w.change([]string{"secrets"}, func(o metav1.Object) {
+			data := o.(*corev1.Secret).Data
+			z, err := gzip.NewReader(bytes.NewReader(data[plan.SecretKey]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(z)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var b bytes.Buffer
+			to := gzip.NewWriter(&b)
+			_, _ = to.Write(bytes.Replace(text, []byte(`"id":"before"`), []byte(tt.change), 1))
+			_ = to.Close()
+			data[plan.SecretKey] = b.Bytes()
+		})
+		if tt.want[0][0] == "before" { // nothing else changes, and a gateway of this version has to understand it
+			w.apply(next)
+			w.sync()
+			if _, err := plan.Decode(w.all()["secrets"][0].(*corev1.Secret).Data[plan.SecretKey]); err != nil {
+				t.Errorf("%s: %v", tt.name, err)
+			}
+		}
+		w.apply(load("after"))
+		if diff := gocmp.Diff(tt.want, ids(w.stored("d", "trigger-t"))); diff != "" {
+			t.Errorf("%s: subscribers and retired (-want +got):\n%s", tt.name, diff)
+		}
 	}
 }
 

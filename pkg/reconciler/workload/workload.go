@@ -147,7 +147,7 @@ func (c *Clients) apply(ctx context.Context, w Workload) (State, error) {
 	}
 	var running *plan.Plan
 	_, err = child.Ensure(ctx, w.owned("Secret"), c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
-		last := storedPlan(s)
+		last := storedPlan(ctx, s)
 		running = c.succeed(ctx, w, last)
 		w.fillMeta(s)
 		return fillSecret(s, last, running)
@@ -188,16 +188,16 @@ func (c *Clients) lastPlan(ctx context.Context, w Workload) (*plan.Plan, error) 
 	case !metav1.IsControlledBy(s, w.Owner.GetObjectMeta()):
 		return nil, nil
 	}
-	return storedPlan(s), nil
+	return storedPlan(ctx, s), nil
 }
 
 // Succeed returns what the workload of that name is to run if next is to be its plan: see plan.Succeed.
-func (c *Clients) Succeed(namespace, name string, next *plan.Plan) *plan.Plan {
+func (c *Clients) Succeed(ctx context.Context, namespace, name string, next *plan.Plan) *plan.Plan {
 	s, err := c.Secrets.Secrets(namespace).Get(Name(name))
 	if err != nil {
 		return next
 	}
-	return plan.Succeed(storedPlan(s), next)
+	return plan.Succeed(storedPlan(ctx, s), next)
 }
 
 // HasPlan tells whether there is a Secret of that name.

@@ -159,7 +159,7 @@ func (w *world) stored(namespace, name string) *plan.Plan {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return storedPlan(s)
+	return storedPlan(w.t.Context(), s)
 }
 
 // pod adds a pod with these labels, in which a gateway says this, if that is not nil. It is ready unless an option says otherwise.
