@@ -59,10 +59,10 @@ func (r *reconciler) Reconcile(ctx context.Context, key string) error {
 	err := r.clients.SharedPlan(ctx, &p.plan)
 	large, _ := errors.AsType[*workload.TooLargeError](err)
 	r.tell(large)
+	if large != nil { // Trying again cures nothing: the next change does.
+		err = nil
+	}
 	switch {
-	case large != nil:
-		// Trying again cures nothing: the next change of an object does.
-		return controller.NewPermanentError(err)
 	case err != nil || p.unread != nil:
 		return errors.Join(err, p.unread)
 	case p.waits:

@@ -300,31 +300,47 @@ func TestADeletedSecretComesBack(t *testing.T) {
 	}
 }
 
+// TestAPlanThatDoesNotFit leaves out whoever has grown most, and nobody else.
 func TestAPlanThatDoesNotFit(t *testing.T) {
-	w := newWorld(t)
-	w.reconcile()
-	noise := make([]byte, 2*corev1.MaxSecretSize) // which gzip does not make smaller
+	noise := make([]byte, corev1.MaxSecretSize) // which gzip does not make smaller
 	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
-	large := EventBus("a", "default", WithURL("nats://"+hex.EncodeToString(noise)+":4222"))
-	w.become(nil, []runtime.Object{large})
+	filled := func(n int) *duckv1.Destination { return URI("http://" + hex.EncodeToString(noise[:n])) }
+	huge := EventSource("a", "huge", WithHTTP("e"), WithHTTP("f"), WithSink(filled(len(noise)/2)))
+	large := EventSource("b", "large", WithHTTP("e"), WithSink(filled(len(noise)/4)))
+	small, smaller := EventSource("c", "small", WithHTTP("e"), WithHTTP("f"), WithSink(URI("http://sink"))), EventSource("c", "small", WithHTTP("e"), WithSink(URI("http://sink")))
+	before := EventSource("a", "huge", WithHTTP("e"), WithHTTP("g"), WithSink(URI("http://sink")))
+	bus, hugeBus := EventBus("d", "b"), EventBus("d", "c", WithURL("nats://"+hex.EncodeToString(noise)+":4222"))
+	onHuge := EventSource("d", "es", WithHTTP("e"), WithBus("c"))
+
+	w := newWorld(t, before, small, bus)
+	w.reconcile()
+	w.become([]runtime.Object{before, small}, []runtime.Object{huge, large, smaller, hugeBus, onHuge})
 	for i, events := range []int{1, 0} { // it is told once
 		pass := w.reconcile()
-		if !controller.IsPermanentError(pass.Err) || !strings.Contains(pass.Err.Error(), "more than the 1048576 bytes that a Secret can hold") {
-			t.Errorf("Reconcile = %v, want a permanent error that says so", pass.Err)
+		if pass.Err != nil || pass.Again != "later" {
+			t.Errorf("Reconcile = %v, again %s; want it to look again later", pass.Err, pass.Again)
 		}
-		if len(pass.Events) != events || events > 0 && !strings.HasPrefix(pass.Events[0], "Warning PlanTooLarge ") {
+		if len(pass.Events) != events || events > 0 && (!strings.HasPrefix(pass.Events[0], "Warning PlanTooLarge ") ||
+			!strings.Contains(pass.Events[0], "of EventBus d/c, EventSource a/huge, EventSource d/es goes on")) {
 			t.Errorf("pass %d tells %q, want %d events of the reason PlanTooLarge", i, pass.Events, events)
 		}
+		if i > 0 && pass.Writes != nil {
+			t.Errorf("pass %d writes %q", i, pass.Writes)
+		}
 	}
-	if got := w.plan(); got != "" {
-		t.Errorf("plan = %s, want the one before", got)
+	const want = `EventBus d/b
+/a/huge/e to http://sink
+/b/large/e to http://
+/c/small/e to http://sink`
+	if diff := cmp.Diff(want, strings.ReplaceAll(w.plan(), hex.EncodeToString(noise[:len(noise)/4]), "")); diff != "" {
+		t.Errorf("plan (-want, +got):\n%s", diff)
 	}
-	w.become([]runtime.Object{large}, []runtime.Object{EventBus("a", "default")})
+	w.become([]runtime.Object{hugeBus, huge}, []runtime.Object{EventBus("d", "c"), before})
 	if pass := w.reconcile(); pass.Err != nil {
 		t.Fatal(pass.Err)
 	}
-	if got, want := w.plan(), "EventBus a/default"; got != want {
-		t.Errorf("plan = %s, want %s once it fits", got, want)
+	if got := w.plan(); !strings.Contains(got, "/d/es/e to EventBus d/c") || !strings.Contains(got, "/a/huge/g") {
+		t.Errorf("plan = %s, want all once it fits", got)
 	}
 }
 

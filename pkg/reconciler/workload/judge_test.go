@@ -236,7 +236,7 @@ func TestSharedPlanTooLarge(t *testing.T) {
 	if got := w.clients.Shared(t.Context(), "Trigger d/t", hashes["Trigger d/t"]); !got.Ready {
 		t.Errorf("state of what runs = %+v, want ready", got)
 	}
-	want := State{Reason: ReasonTooLarge, Message: err.Error()}
+	want := State{Reason: ReasonTooLarge, Message: (&TooLargeError{Namespace: systemNamespace, Name: SharedSecret}).Error()}
 	if got := w.clients.Shared(t.Context(), "Trigger d/t", large.Plan.Hashes()["Trigger d/t"]); got != want {
 		t.Errorf("state of what does not = %+v, want %+v", got, want)
 	}

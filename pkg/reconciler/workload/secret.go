@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"knative.dev/pkg/logging"
@@ -47,11 +48,19 @@ func storedPlan(ctx context.Context, s *corev1.Secret) *plan.Plan {
 type TooLargeError struct {
 	// Namespace and Name are the Secret's.
 	Namespace, Name string
+	// Objects are those that it has no room for, if it is only some.
+	Objects []string
 }
 
 func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("the plan of Secret %s/%s takes more than the %d bytes that a Secret can hold, so the one before goes on: "+
-		"use fewer or shorter CACerts, conditions and events", e.Namespace, e.Name, corev1.MaxSecretSize)
+	of := ""
+	if n := len(e.Objects); n > 3 {
+		of = fmt.Sprintf(" of %s and %d more", strings.Join(e.Objects[:3], ", "), n-3)
+	} else if n > 0 {
+		of = " of " + strings.Join(e.Objects, ", ")
+	}
+	return fmt.Sprintf("the plan of Secret %s/%s takes more than the %d bytes that a Secret can hold, so the one before%s goes on: "+
+		"use fewer or shorter CACerts, conditions and events", e.Namespace, e.Name, corev1.MaxSecretSize, of)
 }
 
 // fillSecret stores p unless it is what is stored, which is last: another version of gzip is no reason to write.

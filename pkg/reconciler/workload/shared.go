@@ -3,7 +3,9 @@ package workload
 import (
 	"cmp"
 	"context"
-	"errors"
+	"slices"
+	"strings"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	"knative.dev/pkg/system"
@@ -15,7 +17,7 @@ import (
 // SharedSecret has the plan of the shared gateway. It is in the system namespace.
 const SharedSecret = "events-gateway-plan"
 
-// annotationTooLarge of that Secret is why it holds an earlier plan.
+// annotationTooLarge of that Secret has the names of the objects and buses, a line each, that it holds as they were, since it is full.
 const annotationTooLarge = "events.openfunction.io/plan-too-large"
 
 var sharedPods = map[string]string{labelName: product, labelComponent: "gateway"}
@@ -31,8 +33,8 @@ func (c *Clients) Shared(ctx context.Context, object, hash string) State {
 		return State{Reason: ReasonGatewayNotReady, Message: cmp.Or(why, "the shared gateway has no pod: look at Deployment "+system.Namespace()+"/events-gateway")}
 	})
 	if s.Reason == ReasonApplying {
-		if why := c.leftOut(ctx, object, hash); why != "" {
-			return State{Reason: ReasonTooLarge, Message: why}
+		if err := c.leftOut(ctx, object, hash); err != nil {
+			return State{Reason: ReasonTooLarge, Message: err.Error()}
 		}
 	}
 	return s
@@ -52,41 +54,45 @@ func (c *Clients) SharedPart(ctx context.Context, owner string, part *plan.Plan)
 	return c.Shared(ctx, owner, hash), true
 }
 
-// leftOut says why the plan of the shared gateway does not have an object as it should be, "" if it has, or will.
-func (c *Clients) leftOut(ctx context.Context, object, hash string) string {
+// leftOut says why the plan of the shared gateway does not have an object as it should be, nil if it has, or will.
+func (c *Clients) leftOut(ctx context.Context, object, hash string) error {
 	s, err := c.Secrets.Secrets(system.Namespace()).Get(SharedSecret)
-	if err != nil || s.Annotations[annotationTooLarge] == "" {
-		return ""
+	if err != nil || !slices.Contains(strings.Split(s.Annotations[annotationTooLarge], "\n"), object) {
+		return nil
 	}
 	if p := storedPlan(ctx, s); p != nil && p.Hashes()[object] == hash {
-		return ""
+		return nil
 	}
-	return s.Annotations[annotationTooLarge]
+	return &TooLargeError{Namespace: s.Namespace, Name: s.Name}
 }
 
 // SharedPlan writes the plan of the shared gateway: next, after the one that is there, see plan.Succeed. It writes nothing when nothing
-// changed. A *TooLargeError means that the one that is there goes on.
+// changed. A *TooLargeError means that some objects stay there as they were, or do not begin, those that have grown most, since the Secret is full.
 func (c *Clients) SharedPlan(ctx context.Context, next *plan.Plan) error {
 	ns := system.Namespace()
-	follow := succession{next: next, removed: func() []string {
+	follow := succession{next: next, removed: sync.OnceValue(func() []string {
 		pods, err := c.pods(ns, sharedPods)
 		if err != nil {
 			return nil
 		}
 		return c.removed(ctx, pods)
-	}}.follow
+	})}
 	id := child.ID{Kind: "Secret", Namespace: ns, Name: SharedSecret}
 	var large *TooLargeError
 	_, err := child.Ensure(ctx, id, c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
 		s.Labels = merged(s.Labels, map[string]string{labelName: product, labelManagedBy: managedBy, labelComponent: "gateway"})
 		delete(s.Annotations, annotationTooLarge)
+		large = nil
 		last := storedPlan(ctx, s)
-		err := fillSecret(s, last, follow(last))
-		if large, _ = errors.AsType[*TooLargeError](err); large != nil {
-			s.Annotations = merged(s.Annotations, map[string]string{annotationTooLarge: large.Error()})
+		p, left := follow.fit(last)
+		if left != nil {
+			large = &TooLargeError{Namespace: ns, Name: SharedSecret, Objects: left}
+			s.Annotations = merged(s.Annotations, map[string]string{annotationTooLarge: strings.Join(left, "\n")})
+		}
+		if p == nil {
 			return nil
 		}
-		return err
+		return fillSecret(s, last, p)
 	})
 	if err == nil && large != nil {
 		return large
