@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	"knative.dev/pkg/logging"
 
+	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/plan"
@@ -232,4 +234,35 @@ func TestPermissionsThatAreTooFew(t *testing.T) {
 		err := b.Ready()
 		return err != nil && strings.Contains(err.Error(), `"$JS.API.STREAM.INFO.openfunction-events"): permit to publish`)
 	})
+}
+
+// A server never answers what it does not permit. That is said at once, of that topic only, and passes when it permits.
+func TestATopicThatIsNotPermittedSaysSo(t *testing.T) {
+	allowed := &server.SubjectPermission{Allow: []string{"$JS.>", "openfunction.ns.es.permitted"}, Deny: []string{"$JS.API.STREAM.CREATE.openfunction-topic-forbidden"}}
+	o := &server.Options{Users: []*server.User{{Username: "events", Password: "p", Permissions: &server.Permissions{Publish: allowed}}}}
+	s := guarded(t, o)
+	b := open(t, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{
+		URL: s.ClientURL(), NATSAccess: plan.NATSAccess{Username: "events", Password: "p"},
+	}})
+	topic := func(name string) event.Handler { return b.Topic(bus.Topic{Name: name}) }
+	publish(t, topic("openfunction.ns.es.permitted"), newEvent(t, "e", nil))
+	for name, subject := range map[string]string{
+		"openfunction.ns.es.forbidden": "openfunction.ns.es.forbidden", "forbidden": "$JS.API.STREAM.CREATE.openfunction-topic-forbidden",
+	} {
+		for range 2 {
+			err := topic(name).Handle(t.Context(), newEvent(t, "e", nil))
+			var away *event.Unavailable
+			if want := `"` + subject + `"): permit to publish`; !errors.As(err, &away) || !strings.Contains(err.Error(), want) {
+				t.Errorf("Handle on %s = %v, want *event.Unavailable with %q", name, err, want)
+			}
+		}
+	}
+	publish(t, topic("openfunction.ns.es.permitted"), newEvent(t, "e2", nil))
+	changed := o.Clone()
+	changed.Users = []*server.User{{Username: "events", Password: "p"}}
+	if err := s.ReloadOptions(changed); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, topic("openfunction.ns.es.forbidden"), newEvent(t, "e", nil))
+	publish(t, topic("forbidden"), newEvent(t, "e", nil))
 }

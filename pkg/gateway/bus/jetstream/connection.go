@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -140,8 +141,12 @@ func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 		b.mu.Lock()
 		b.denied = err
 		b.mu.Unlock()
-		if b.current.Load() == nil {
+		l := b.current.Load()
+		if l == nil {
 			return // open tells
+		}
+		if subject := natsaccess.DeniedSubject(err); subject != "" {
+			l.deny(subject, b.whyDenied(err))
 		}
 	}
 	subject := ""
@@ -243,6 +248,21 @@ func (b *Bus) open(nc *nats.Conn, js jetstream.JetStream, pub *publisher) error 
 		logging.FromContext(b.ctx).Infow("the bus is back", "bus", b.o.Name)
 	}
 	return nil
+}
+
+// deny ends what waits for an answer to what was published on the subject, which the server did not take.
+func (l *link) deny(subject string, err error) {
+	l.pub.deny(subject, err)
+	if !strings.HasPrefix(subject, "$JS.API.") {
+		return
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, q := range l.streams {
+		if q.concerns(subject) {
+			q.cancel(err)
+		}
+	}
 }
 
 // whyDenied returns err, of a request, or that the server refused to take it: then err says only that no answer came.

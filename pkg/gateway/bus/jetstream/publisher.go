@@ -36,8 +36,9 @@ type publisher struct {
 
 // publication waits for one acknowledgement. It is used again only after its answer was received.
 type publication struct {
-	answer chan error // has room for one
-	timer  *time.Timer
+	subject string     // under the publisher's lock
+	answer  chan error // has room for one
+	timer   *time.Timer
 }
 
 var publications = sync.Pool{New: func() any {
@@ -85,6 +86,7 @@ func (p *publisher) try(ctx context.Context, lost, stopped <-chan struct{}, m *n
 	p.mu.Lock()
 	p.last++
 	id := p.last
+	w.subject = m.Subject
 	p.waiting[id] = w
 	p.mu.Unlock()
 	m.Reply = p.prefix + strconv.FormatUint(id, 36)
@@ -124,6 +126,18 @@ func (p *publisher) receive(m *nats.Msg) {
 	p.mu.Unlock()
 	if w != nil {
 		w.answer <- outcome(m)
+	}
+}
+
+// deny answers what waits on the subject: a server that does not permit to publish there says so once, besides, and acknowledges nothing.
+func (p *publisher) deny(subject string, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, w := range p.waiting {
+		if w.subject == subject {
+			delete(p.waiting, id)
+			w.answer <- err
+		}
 	}
 }
 

@@ -104,9 +104,19 @@ func topicStreamName(topic string) string {
 
 // lookup is the question which stream holds a topic: the answer, once done is closed.
 type lookup struct {
-	done chan struct{}
-	name string
-	err  error
+	topic  string
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+	name   string
+	err    error
+}
+
+// concerns tells whether the question needs an answer to what is published on subject, which is one of the server's own.
+func (q *lookup) concerns(subject string) bool {
+	if subject == "$JS.API.STREAM.NAMES" {
+		return true
+	}
+	return slices.Contains(strings.Split(subject, "."), streamName(q.topic))
 }
 
 // streamOf returns the stream that holds the topic and makes it if need be. All who ask at once share one answer; a bad one is not kept.
@@ -136,15 +146,20 @@ func (b *Bus) ask(l *link, topic string) *lookup {
 	if !b.begin() {
 		return nil
 	}
-	q := &lookup{done: make(chan struct{})}
+	ctx, stop := context.WithCancelCause(l.ctx)
+	q := &lookup{topic: topic, cancel: stop, done: make(chan struct{})}
 	l.streams[topic] = q
 	go func() {
 		defer b.running.Done()
 		defer close(q.done)
-		ctx, cancel := context.WithTimeout(l.ctx, requestTimeout)
+		defer stop(nil)
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 		defer cancel()
 		defer context.AfterFunc(b.ctx, cancel)()
 		if q.name, q.err = b.findStream(ctx, l, topic); q.err != nil {
+			if denied := context.Cause(ctx); errors.Is(denied, nats.ErrPermissionViolation) {
+				q.err = denied
+			}
 			if l.ctx.Err() != nil {
 				q.err = nats.ErrDisconnected
 			}
@@ -162,12 +177,23 @@ func (l *link) forget(topic string) {
 	delete(l.streams, topic)
 }
 
-func (b *Bus) findStream(ctx context.Context, l *link, topic string) (string, error) {
-	var c jetstream.StreamConfig
+// streamName returns the name of the stream of ours that a topic is for.
+func streamName(topic string) string {
 	switch tokens := strings.Split(topic, "."); {
 	case isOfEvents(tokens):
-		c = b.eventsStream()
+		return eventsName
 	case tokens[0] == "openfunction" && len(tokens) == 5 && tokens[4] == "deadletter" && (tokens[2] == "trigger" || tokens[2] == "eventsource"):
+		return deadLettersName
+	}
+	return topicStreamName(topic)
+}
+
+func (b *Bus) findStream(ctx context.Context, l *link, topic string) (string, error) {
+	var c jetstream.StreamConfig
+	switch streamName(topic) {
+	case eventsName:
+		c = b.eventsStream()
+	case deadLettersName:
 		c = b.deadLettersStream()
 	default:
 		if name, err := l.js.StreamNameBySubject(ctx, topic); !errors.Is(err, jetstream.ErrStreamNotFound) {
