@@ -5,6 +5,7 @@ import (
 	"cmp"
 	_ "time/tzdata" // Time zones of cron schedules are checked here, and the image has none.
 
+	"k8s.io/client-go/metadata"
 	"knative.dev/pkg/controller"
 	"knative.dev/pkg/injection"
 	"knative.dev/pkg/injection/sharedmain"
@@ -14,6 +15,7 @@ import (
 	"github.com/openfunction/events/pkg/reconciler/eventbus"
 	"github.com/openfunction/events/pkg/reconciler/eventsource"
 	"github.com/openfunction/events/pkg/reconciler/gateway"
+	"github.com/openfunction/events/pkg/reconciler/objects"
 	"github.com/openfunction/events/pkg/reconciler/trigger"
 	"github.com/openfunction/events/pkg/reconciler/workload"
 )
@@ -25,7 +27,10 @@ func main() {
 	config := injection.ParseAndGetRESTConfigOrDie()
 	config.QPS, config.Burst = cmp.Or(config.QPS, 100), cmp.Or(config.Burst, 200)
 
-	sharedmain.MainWithConfig(workload.WithSelectors(signals.NewContext()), "controller", config,
+	ctx, secrets := objects.WithSecrets(workload.WithSelectors(signals.NewContext()), metadata.NewForConfigOrDie(config))
+	go secrets.Run(ctx.Done())
+
+	sharedmain.MainWithConfig(ctx, "controller", config,
 		eventbus.NewController,
 		clustereventbus.NewController,
 		eventsource.NewController,

@@ -24,6 +24,7 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 	r.observer = eventbus.NewObserver(ctx, impl.Tracker)
 
 	_, _ = clustereventbus.Get(ctx).Informer().AddEventHandler(controller.HandleAll(impl.Enqueue))
+	_, _ = clustereventbus.Get(ctx).Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: impl.Tracker.OnDeletedObserver})
 	broker.Watch(ctx, "ClusterEventBus", impl)
 	changed := func(_, bus string) { impl.EnqueueKeyAfter(types.NamespacedName{Name: bus}, eventbus.UsePause) }
 	eventbus.OnUse(ctx, changed)

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/cache"
 	"knative.dev/pkg/configmap"
 	"knative.dev/pkg/controller"
 
@@ -20,6 +21,7 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 	r.observer = NewObserver(ctx, impl.Tracker)
 
 	_, _ = eventbus.Get(ctx).Informer().AddEventHandler(controller.HandleAll(impl.Enqueue))
+	_, _ = eventbus.Get(ctx).Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{DeleteFunc: impl.Tracker.OnDeletedObserver})
 	broker.Watch(ctx, "EventBus", impl)
 	OnUse(ctx, func(namespace, bus string) {
 		impl.EnqueueKeyAfter(types.NamespacedName{Namespace: namespace, Name: bus}, UsePause)

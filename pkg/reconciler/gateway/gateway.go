@@ -43,8 +43,7 @@ var (
 	_ pkgreconciler.LeaderAware = (*reconciler)(nil)
 )
 
-// Reconcile writes the plan that all objects together ask for. It looks again after a while even if no informer tells of a change, since
-// Secrets are not watched.
+// Reconcile writes the plan that all objects together ask for. It looks again after a while even if no informer tells of a change.
 func (r *reconciler) Reconcile(ctx context.Context, key string) error {
 	if !r.IsLeaderFor(r.key) {
 		return controller.NewSkipKey(key)

@@ -94,7 +94,7 @@ func (r *Reader) compileBus(ctx context.Context, d *declared) (*plan.Bus, []plan
 	if problems != nil {
 		return nil, problems, nil
 	}
-	s := &scope{r: r, ctx: ctx}
+	s := &scope{r: r, ctx: ctx, parent: &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: d.namespace, Name: d.name}}}
 	b, problems := plan.CompileBus(d.kind(), d.namespace, d.name, &spec, s.options())
 	if s.failure != nil {
 		return nil, nil, s.failure

@@ -25,8 +25,8 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 )
 
-// Reader reads from listers, and Secrets from the API server. It tracks where the sinks of an object lead, so that a change there
-// reconciles the object again. It is safe for concurrent use.
+// Reader reads from listers, and Secrets from the API server. It tracks where the sinks of an object lead and the Secrets that it names, so
+// that a change there reconciles the object again. It is safe for concurrent use.
 type Reader struct {
 	eventSources      listers.EventSourceLister
 	triggers          listers.TriggerLister
@@ -38,8 +38,9 @@ type Reader struct {
 	resolver *resolver.URIResolver
 }
 
-// NewReader returns a Reader with the listers and clients of ctx.
+// NewReader returns a Reader with the listers and clients of ctx, which is one of WithSecrets.
 func NewReader(ctx context.Context, tracker tracker.Interface) *Reader {
+	onSecret(ctx, tracker)
 	return &Reader{
 		eventSources:      eventsource.Get(ctx).Lister(),
 		triggers:          trigger.Get(ctx).Lister(),

@@ -22,8 +22,8 @@ const (
 	// waitMin and waitMax bound how soon an object that is not ready is looked at again: the longer nothing changes, the later.
 	waitMin = 300 * time.Millisecond
 	waitMax = 4 * time.Second
-	// settled is how soon, at the earliest, others are: those that are ready, since a gateway or a Secret may change without a word, and
-	// those that an informer will tell of. At the latest it is twice that.
+	// settled is how soon, at the earliest, others are: those that are ready, since a gateway may change without a word, and those that an
+	// informer will tell of. At the latest it is twice that.
 	settled = 30 * time.Second
 )
 
@@ -92,7 +92,7 @@ func (o *Outcome) wait(ready *apis.Condition, now time.Time) time.Duration {
 // untold tells whether p may pass without any informer of ours noticing.
 func untold(p plan.Problem) bool {
 	switch p.Reason {
-	case plan.ReasonSinkNotResolved, plan.ReasonSecretNotFound, plan.ReasonBusNotReady:
+	case plan.ReasonSinkNotResolved, plan.ReasonBusNotReady:
 		return true
 	}
 	return false

@@ -41,7 +41,7 @@ func TestFinish(t *testing.T) {
 		{"what waits since some seconds", v1alpha1.Pending("Starting", "m"), 8 * time.Second, corev1.ConditionUnknown, nil, false, 2 * time.Second, 3 * time.Second, nil},
 		{"what waits since long", v1alpha1.Pending("Starting", "m"), time.Hour, corev1.ConditionUnknown, nil, false, 4 * time.Second, 4 * time.Second, nil},
 		{"a sink that no informer tells of", v1alpha1.Bad("SinkNotResolved", "m"), time.Hour, corev1.ConditionFalse, problem(plan.ReasonSinkNotResolved), false, 4 * time.Second, 4 * time.Second, nil},
-		{"a Secret that no informer tells of", v1alpha1.Bad("SecretNotFound", "m"), time.Hour, corev1.ConditionFalse, problem(plan.ReasonSecretNotFound), false, 4 * time.Second, 4 * time.Second, nil},
+		{"a Secret that an informer tells of", v1alpha1.Bad("SecretNotFound", "m"), time.Hour, corev1.ConditionFalse, problem(plan.ReasonSecretNotFound), false, 30 * time.Second, time.Minute, nil},
 		{"a bus that an informer tells of", v1alpha1.Bad("BusNotFound", "m"), 0, corev1.ConditionTrue, problem(plan.ReasonBusNotFound), false, 30 * time.Second, time.Minute,
 			[]string{"Warning BusNotFound m"}},
 	} {

@@ -77,12 +77,13 @@ func (s *scope) embedded(kind, namespace, name string, spec *v1alpha1.EmbeddedSp
 	return place.Connect(spec, data)
 }
 
-// secret reads from the API server: a controller that watched Secrets would hold all those of the cluster in memory. It is nil when there
-// is none.
+// secret reads from the API server: a controller that watched the values of Secrets would hold all those of the cluster in memory. It is nil
+// when there is none.
 func (s *scope) secret(namespace, name string) *corev1.Secret {
 	at := types.NamespacedName{Namespace: namespace, Name: name}
 	secret, ok := s.secrets[at]
 	if !ok {
+		s.trackSecret(namespace, name)
 		var err error
 		secret, err = s.r.kube.CoreV1().Secrets(namespace).Get(s.ctx, name, metav1.GetOptions{})
 		if err != nil {

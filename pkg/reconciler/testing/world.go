@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -19,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/watch"
+	metadataclient "k8s.io/client-go/metadata/fake"
 	clientgotesting "k8s.io/client-go/testing"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
@@ -48,6 +52,7 @@ import (
 	eventbuses "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus/fake"
 	eventsources "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventsource/fake"
 	triggers "github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/trigger/fake"
+	"github.com/openfunction/events/pkg/reconciler/objects"
 	"github.com/openfunction/events/pkg/reconciler/workload"
 )
 
@@ -75,6 +80,8 @@ type World struct {
 	recorder  *record.FakeRecorder
 	logs      *observer.ObservedLogs
 	informers []controller.Informer
+	metadata  *metadataclient.FakeMetadataClient // has the Secrets that Create added
+	followed  chan struct{}                      // closed when what is added to it is told
 }
 
 // NewWorld returns one with the objects: those of this API, those of Kubernetes, and unstructured ones for the dynamic client. It sets
@@ -99,12 +106,12 @@ func NewWorld(t *testing.T, objects ...runtime.Object) *World {
 		return true, nil, apierrors.NewGenericServerResponse(http.StatusNotFound, "list", schema.GroupResource{}, "", "", 0, true)
 	})
 	w := &World{
-		Ctx:       addressable.WithDuck(ctx),
 		t:         t,
 		informers: informers,
 		logs:      logs,
 		recorder:  controller.GetEventRecorder(ctx).(*record.FakeRecorder),
 	}
+	w.Ctx = w.withSecrets(addressable.WithDuck(ctx))
 	w.Gateways = newGateways(t, w)
 	w.Sync()
 	return w
@@ -120,6 +127,22 @@ func scheme() *runtime.Scheme {
 	return s
 }
 
+// withSecrets returns a context whose Readers are told of the Secrets that Create adds while the informers run.
+func (w *World) withSecrets(ctx context.Context) context.Context {
+	s := metadataclient.NewTestScheme()
+	_ = metav1.AddMetaToScheme(s) // which it is made for
+	w.metadata, w.followed = metadataclient.NewSimpleMetadataClient(s), make(chan struct{})
+	begun := sync.OnceFunc(func() { close(w.followed) })
+	w.metadata.PrependWatchReactor("*", func(a clientgotesting.Action) (bool, watch.Interface, error) {
+		defer begun()
+		all, err := w.metadata.Tracker().Watch(a.GetResource(), a.GetNamespace())
+		return true, all, err
+	})
+	ctx, informer := objects.WithSecrets(ctx, w.metadata)
+	w.informers = append(w.informers, informer)
+	return ctx
+}
+
 // Run runs the informers until the test ends.
 func (w *World) Run() {
 	w.t.Helper()
@@ -129,6 +152,7 @@ func (w *World) Run() {
 		w.t.Fatal(err)
 	}
 	w.t.Cleanup(func() { cancel(); wait() })
+	<-w.followed
 }
 
 // Next is the next key that impl is to look at.
@@ -291,6 +315,12 @@ func (w *World) Create(o runtime.Object) {
 	w.t.Helper()
 	if err := add(w.Ctx, o.DeepCopyObject()); err != nil {
 		w.t.Fatal(err)
+	}
+	if secret, ok := o.(*corev1.Secret); ok {
+		m := &metav1.PartialObjectMetadata{TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Secret"}, ObjectMeta: *secret.ObjectMeta.DeepCopy()}
+		if err := w.metadata.Tracker().Add(m); err != nil {
+			w.t.Fatal(err)
+		}
 	}
 }
 

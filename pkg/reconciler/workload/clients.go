@@ -48,7 +48,7 @@ type environment struct {
 }
 
 // WithSelectors returns a context that lets injection make the informers of NewClients. They see nothing but what has our labels: the
-// controller neither holds nor follows the Secrets of a cluster.
+// controller does not hold the Secrets of a cluster.
 func WithSelectors(ctx context.Context) context.Context {
 	return filteredfactory.WithSelectors(ctx, Selector)
 }
