@@ -10,7 +10,6 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -89,33 +88,6 @@ func NewClients(ctx context.Context) *Clients {
 		Image:        env.BusImage,
 		Now:          time.Now,
 	}
-}
-
-// IsPart tells whether o is something that the servers of a bus are made of.
-func IsPart(o any) bool {
-	part, err := kmeta.DeletionHandlingAccessor(o)
-	return err == nil && part.GetLabels()[labelBus] != ""
-}
-
-// OnAccess calls changed with the bus, which has no namespace if it is a ClusterEventBus, when how to connect to its servers changes.
-func OnAccess(ctx context.Context, changed func(namespace, name string)) {
-	tell := func(o any) {
-		if part, err := kmeta.DeletionHandlingAccessor(o); err == nil && IsPart(o) {
-			b := busOf(part)
-			changed(b.Namespace, b.Name)
-		}
-	}
-	_, _ = secretinformer.Get(ctx, workload.Selector).Informer().AddEventHandler(cache.ResourceEventHandlerFuncs{
-		AddFunc: tell, DeleteFunc: tell, UpdateFunc: func(before, after any) {
-			was, is := before.(*corev1.Secret).Data, after.(*corev1.Secret).Data
-			for _, key := range []string{keyUsername, keyPassword, keyCA} {
-				if !bytes.Equal(was[key], is[key]) {
-					tell(after)
-					return
-				}
-			}
-		},
-	})
 }
 
 // busOf is the key of the bus that something is part of.

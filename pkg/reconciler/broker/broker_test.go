@@ -386,8 +386,6 @@ func TestWatch(t *testing.T) {
 			w := NewWorld(t)
 			impl := controller.NewContext(w.Ctx, nothing{}, controller.ControllerOptions{WorkQueueName: "test", Logger: logging.FromContext(w.Ctx)})
 			broker.Watch(w.Ctx, kind, impl)
-			accesses := make(chan string, 100)
-			broker.OnAccess(w.Ctx, func(namespace, name string) { accesses <- namespace + "/" + name })
 			w.Run()
 			eb, ceb := EventBus("shop", "b", Embedded), ClusterEventBus("c", Embedded)
 			clients := broker.NewClients(w.Ctx)
@@ -410,16 +408,6 @@ func TestWatch(t *testing.T) {
 			}
 			if got := w.Next(impl); got != want {
 				t.Errorf("after a Secret went, queued is %s, want %s", got, want)
-			}
-			for n := 0; n < 2; { // it came, and it went
-				select {
-				case got := <-accesses:
-					if got == want {
-						n++
-					}
-				case <-time.After(10 * time.Second):
-					t.Fatalf("the access of %s changed %d times, want 2", want, n)
-				}
 			}
 		})
 	}

@@ -13,8 +13,6 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
-	"knative.dev/pkg/apis"
-	duckv1 "knative.dev/pkg/apis/duck/v1"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	secret "knative.dev/pkg/client/injection/kube/informers/core/v1/secret/filtered"
 	filtered "knative.dev/pkg/client/injection/kube/informers/factory/filtered"
@@ -28,7 +26,6 @@ import (
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventsource"
-	"github.com/openfunction/events/pkg/reconciler/broker"
 	"github.com/openfunction/events/pkg/reconciler/objects"
 	"github.com/openfunction/events/pkg/reconciler/workload"
 )
@@ -43,7 +40,7 @@ const (
 	// backoffMin and backoffMax bound how soon what failed is tried again.
 	backoffMin = 200 * time.Millisecond
 	backoffMax = 10 * time.Second
-	// retry is when to look again for what is missing, or not known yet, and refresh when nothing is expected.
+	// retry is when to look again for what is missing, and refresh when nothing is expected.
 	retry   = 3 * time.Second
 	refresh = 30 * time.Second
 )
@@ -79,15 +76,9 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 	r.objects = objects.NewReader(context.WithValue(ctx, kubeclient.Key{}, kubernetes.Interface(r.secrets)), impl.Tracker)
 
 	_, _ = eventSources.Informer().AddEventHandler(specChanged(soon))
-	for _, informer := range []cache.SharedIndexInformer{eventBuses.Informer(), clusterEventBuses.Informer()} {
-		_, _ = informer.AddEventHandler(specChanged(soon))
-		_, _ = informer.AddEventHandler(fails(soon))
-	}
+	_, _ = eventBuses.Informer().AddEventHandler(specChanged(soon))
+	_, _ = clusterEventBuses.Informer().AddEventHandler(specChanged(soon))
 	for _, selector := range ctx.Value(filtered.LabelKey{}).([]string) {
-		_, _ = secret.Get(ctx, selector).Informer().AddEventHandler(cache.FilteringResourceEventHandler{
-			FilterFunc: broker.IsPart, // of a bus, which says how to connect
-			Handler:    controller.HandleAll(soon),
-		})
 		_, _ = secret.Get(ctx, selector).Informer().AddEventHandler(cache.FilteringResourceEventHandler{
 			FilterFunc: controller.FilterWithNameAndNamespace(key.Namespace, key.Name),
 			Handler:    controller.HandleAll(soon),
@@ -113,29 +104,4 @@ func specChanged(do func(any)) cache.ResourceEventHandler {
 			do(after)
 		}
 	}}
-}
-
-// fails calls do for a bus that is not ready, when that or the reason is news: its reconciler, which looks often, may have seen that a Secret
-// has changed.
-func fails(do func(any)) cache.ResourceEventHandler {
-	return cache.ResourceEventHandlerFuncs{UpdateFunc: func(before, after any) {
-		was, is := ready(before.(duckv1.KRShaped)), ready(after.(duckv1.KRShaped))
-		if !is.IsTrue() && (is.Status != was.Status || is.Reason != was.Reason) {
-			do(after)
-		}
-	}}
-}
-
-// ready is the Ready condition of a bus, empty if it has none.
-func ready(bus duckv1.KRShaped) apis.Condition {
-	if c := bus.GetStatus().GetCondition(apis.ConditionReady); c != nil {
-		return *c
-	}
-	return apis.Condition{}
-}
-
-// waits tells whether it will soon be known if a bus is ready.
-func waits(bus duckv1.KRShaped) bool {
-	c := ready(bus)
-	return !c.IsTrue() && !c.IsFalse()
 }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -95,7 +94,6 @@ func (r *reconciler) compile(ctx context.Context, p *pass) error {
 		return err
 	}
 	for _, o := range eventBuses {
-		p.waits = p.waits || waits(o)
 		p.addBus(r.objects.EventBus(ctx, o))
 	}
 	clusterEventBuses, err := r.clusterEventBuses.List(labels.Everything())
@@ -103,7 +101,6 @@ func (r *reconciler) compile(ctx context.Context, p *pass) error {
 		return err
 	}
 	for _, o := range clusterEventBuses {
-		p.waits = p.waits || waits(o)
 		p.addBus(r.objects.ClusterEventBus(ctx, o))
 	}
 	eventSources, err := r.eventSources.List(labels.Everything())
@@ -119,13 +116,11 @@ func (r *reconciler) compile(ctx context.Context, p *pass) error {
 	return nil
 }
 
-func (p *pass) addBus(b *plan.Bus, problems []plan.Problem, err error) {
+// addBus leaves out a bus with problems: an informer tells of whatever ends them.
+func (p *pass) addBus(b *plan.Bus, _ []plan.Problem, err error) {
 	if b != nil {
 		p.plan.Buses = append(p.plan.Buses, *b)
 	}
-	p.waits = p.waits || slices.ContainsFunc(problems, func(problem plan.Problem) bool {
-		return problem.Reason == plan.ReasonSecretNotFound || problem.Reason == plan.ReasonBusNotReady
-	})
 	p.unread = errors.Join(p.unread, err)
 }
 

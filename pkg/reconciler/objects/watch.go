@@ -10,23 +10,20 @@ import (
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
-	"github.com/openfunction/events/pkg/reconciler/broker"
 )
 
-// OnBus calls changed with who uses a bus that comes, goes, has another spec, another Ready condition or servers with another access.
+// OnBus calls changed with who uses a bus that comes, goes, has another spec or another Ready condition.
 func (r *Reader) OnBus(ctx context.Context, changed func(eventSources []*v1alpha1.EventSource, triggers []*v1alpha1.Trigger)) {
-	users := func(namespace, name string) {
-		d := declared{namespace: namespace, name: name}
+	tell := func(o any) {
+		bus, err := kmeta.DeletionHandlingAccessor(o)
+		if err != nil {
+			return
+		}
+		d := declared{namespace: bus.GetNamespace(), name: bus.GetName()}
 		if eventSources, triggers, err := r.Users(d.String()); err == nil { // a lister of an informer has no errors
 			changed(eventSources, triggers)
 		}
 	}
-	tell := func(o any) {
-		if bus, err := kmeta.DeletionHandlingAccessor(o); err == nil {
-			users(bus.GetNamespace(), bus.GetName())
-		}
-	}
-	broker.OnAccess(ctx, users)
 	handler := cache.ResourceEventHandlerFuncs{AddFunc: tell, DeleteFunc: tell, UpdateFunc: func(before, after any) {
 		if SpecChanged(before, after) || *ready(before) != *ready(after) {
 			tell(after)
