@@ -242,10 +242,9 @@ func (i *installation) leader() string {
 	return found[1]
 }
 
-// load posts events, each of them again and again until it is taken. The connections are kept.
+// load sends events, each of them again and again until it is taken.
 type load struct {
-	url     string
-	client  http.Client
+	send    func(ctx context.Context, id string) (refusal string) // once
 	cancel  context.CancelFunc
 	posting sync.WaitGroup
 
@@ -262,9 +261,15 @@ func (i *installation) load(path string) *load { return i.loadOf(200, path) }
 
 // loadOf starts a load of so many events in a second.
 func (i *installation) loadOf(rate int, path string) *load {
-	const workers = 20
-	l := &load{url: i.ingress() + path}
-	l.client = http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: workers}}
+	return i.loadBy(rate, "", poster(i.ingress()+path, func() string { return "" }))
+}
+
+// senders is how many events of a load may be under way at once.
+const senders = 20
+
+// loadBy is loadOf for events that come in another way; prefix begins their ids.
+func (i *installation) loadBy(rate int, prefix string, send func(ctx context.Context, id string) (refusal string)) *load {
+	l := &load{send: send}
 	ctx, cancel := context.WithCancel(i.t.Context())
 	l.cancel = cancel
 	ids := make(chan string)
@@ -273,11 +278,11 @@ func (i *installation) loadOf(rate int, path string) *load {
 		tick := time.NewTicker(time.Second / time.Duration(rate))
 		defer tick.Stop()
 		for n := 0; ctx.Err() == nil; n++ {
-			ids <- strconv.Itoa(n)
+			ids <- prefix + strconv.Itoa(n)
 			<-tick.C
 		}
 	})
-	for range workers {
+	for range senders {
 		l.posting.Go(func() {
 			for id := range ids {
 				l.post(i.t.Context(), id)
@@ -297,7 +302,7 @@ func (l *load) stop() {
 // post returns when the event is taken.
 func (l *load) post(ctx context.Context, id string) {
 	for ctx.Err() == nil {
-		refusal := l.try(ctx, id)
+		refusal := l.send(ctx, id)
 		l.mu.Lock()
 		if refusal == "" {
 			l.taken = append(l.taken, id)
@@ -312,27 +317,32 @@ func (l *load) post(ctx context.Context, id string) {
 	}
 }
 
-// try posts once and returns why the event was not taken. That the gateway closed a connection which it had promised to keep is a reason.
-func (l *load) try(ctx context.Context, id string) (refusal string) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, l.url, strings.NewReader(id))
-	if err != nil {
-		return err.Error()
+// poster posts an event to url once and returns why it was not taken. That the gateway closed a connection which it had promised to keep is a
+// reason. authorization is what the header of that name has. The connections are kept.
+func poster(url string, authorization func() string) func(ctx context.Context, id string) (refusal string) {
+	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{MaxIdleConnsPerHost: senders}}
+	return func(ctx context.Context, id string) (refusal string) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(id))
+		if err != nil {
+			return err.Error()
+		}
+		for name, value := range map[string]string{
+			"Ce-Specversion": "1.0", "Ce-Id": id, "Ce-Source": "/test", "Ce-Type": "test", "Content-Type": "application/json",
+			"Authorization": authorization(),
+		} {
+			r.Header.Set(name, value)
+		}
+		answer, err := client.Do(r)
+		if err != nil {
+			return err.Error()
+		}
+		defer answer.Body.Close()
+		text, err := io.ReadAll(answer.Body)
+		if answer.StatusCode == http.StatusAccepted {
+			return ""
+		}
+		return fmt.Sprintf("%s (%v): %s", answer.Status, err, text)
 	}
-	for name, value := range map[string]string{
-		"Ce-Specversion": "1.0", "Ce-Id": id, "Ce-Source": "/test", "Ce-Type": "test", "Content-Type": "application/json",
-	} {
-		r.Header.Set(name, value)
-	}
-	answer, err := l.client.Do(r)
-	if err != nil {
-		return err.Error()
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if answer.StatusCode == http.StatusAccepted {
-		return ""
-	}
-	return fmt.Sprintf("%s (%v): %s", answer.Status, err, text)
 }
 
 // begin starts to count anew.
