@@ -340,10 +340,10 @@ func (e *edited) deleteRights() {
 func (i *installation) relabels(namespace string, children ...string) {
 	i.t.Helper()
 	in := []string{"-n", namespace}
-	i.Kubectl(slices.Concat(in, []string{"label"}, children, []string{"app.kubernetes.io/managed-by-"})...)
+	i.Kubectl(slices.Concat(in, []string{"label"}, children, []string{"app.kubernetes.io/name-"})...)
 	i.eventually(20*time.Second, "labels", func() error {
 		out, err := i.Try(slices.Concat(in, []string{"get"}, children, []string{"--show-labels", "--no-headers"})...)
-		if err == nil && strings.Count(out, "app.kubernetes.io/managed-by=events-controller") != len(children) {
+		if err == nil && strings.Count(out, "app.kubernetes.io/name=openfunction-events") != len(children) {
 			err = fmt.Errorf("there are only\n%s", out)
 		}
 		return err
