@@ -18,7 +18,8 @@ import (
 )
 
 func TestNamesAndColumns(t *testing.T) {
-	work, bus := []string{"Status", "Components", "Workloads", "Age"}, []string{"Status", "Users", "Age", "Reason (wide)", "Message (wide)"}
+	work := []string{"Status", "Components", "Workloads", "Age", "Reason (wide)", "Message (wide)"}
+	bus := []string{"Status", "Users", "Age", "Reason (wide)", "Message (wide)"}
 	for _, tt := range []struct {
 		kind, plural, singular, short string
 		scope                         apiextensionsv1.ResourceScope
