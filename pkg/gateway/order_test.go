@@ -35,7 +35,7 @@ func TestE2EOrderOfKeys(t *testing.T) {
 	}}}
 	var gateways []*running
 	for n := range 2 {
-		r := startWith(t, func(o *Options) { o.Observe, o.Instance = nil, fmt.Sprint("test-", n) })
+		r := startWith(t, func(o *Options) { o.Observe, o.Instance, o.Grace = nil, fmt.Sprint("test-", n), 20*time.Second })
 		r.apply(t, p)
 		gateways = append(gateways, r)
 	}

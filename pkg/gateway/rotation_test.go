@@ -92,7 +92,7 @@ func rotate(t *testing.T, change func(password string), spec func(password strin
 		return len(received)
 	}
 	r := startWith(t, func(o *Options) {
-		o.Observe = nil
+		o.Observe, o.Grace = nil, 20*time.Second // a connection that a client made and did not use counts for five
 		o.Display = event.HandlerFunc(func(_ context.Context, e *event.Event) error {
 			mu.Lock()
 			defer mu.Unlock()

@@ -158,7 +158,8 @@ func (e *edited) produce(n int) []string {
 func (e *edited) arrive(bodies []string) {
 	e.t.Helper()
 	for _, name := range []string{e.Sink, e.Topic} {
-		e.eventually(30*time.Second, "orders at "+name, func() error { return e.at[name].missing(bodies...) })
+		// What a NATS Streaming server has sent to a pod that ends it sends to another one after its ackWaitTime, which is 30 s.
+		e.eventually(90*time.Second, "orders at "+name, func() error { return e.at[name].missing(bodies...) })
 	}
 }
 
