@@ -90,9 +90,17 @@ func connect(t testing.TB, instance string, c plan.NATSStreaming) *Bus {
 // client returns a connection of the plain library, as other programs have.
 func client(t testing.TB, url string) stan.Conn {
 	t.Helper()
-	sc, err := stan.Connect("stan", fmt.Sprintf("plain-%d", instances.Add(1)), stan.NatsURL(url))
-	if err != nil {
-		t.Fatal(err)
+	var sc stan.Conn
+	var err error
+	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		// The server within the server comes up a moment after its port does.
+		sc, err = stan.Connect("stan", fmt.Sprintf("plain-%d", instances.Add(1)), stan.NatsURL(url))
+		if err == nil {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 	t.Cleanup(func() { _ = sc.Close() })
 	return sc
