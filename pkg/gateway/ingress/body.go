@@ -56,36 +56,12 @@ func bodyLimit(m mode, maxBodyBytes int64) int64 {
 	return limit
 }
 
-// holding is the room that the body of a request takes.
-type holding struct {
-	share *room.Share
-	sizes []int64
-	one   [1]int64 // of sizes, for most
-}
-
 var errNoRoom = &refusal{status: http.StatusServiceUnavailable, after: time.Second, says: "the bodies of requests to this event that are inside take all the room: try again later"}
-
-func (h *holding) take(size int64) error {
-	if !h.share.Try(size) {
-		return errNoRoom
-	}
-	if h.sizes == nil {
-		h.sizes = h.one[:0]
-	}
-	h.sizes = append(h.sizes, size)
-	return nil
-}
-
-func (h *holding) leave() {
-	for _, size := range h.sizes {
-		h.share.Leave(size)
-	}
-}
 
 // charged is a body that takes room as it arrives.
 type charged struct {
 	io.Reader
-	held       *holding
+	share      *room.Share
 	read, paid int64
 }
 
@@ -95,9 +71,12 @@ const step = 64 << 10
 // Read implements io.Reader.
 func (c *charged) Read(p []byte) (int, error) {
 	if c.read == c.paid {
-		more := max(step, c.paid)
-		if err := c.held.take(more); err != nil {
-			return 0, err
+		more, take := max(step, c.paid), c.share.Try
+		if c.paid > 0 {
+			take = c.share.Grow
+		}
+		if !take(more) {
+			return 0, errNoRoom
 		}
 		c.paid += more
 	}
@@ -106,24 +85,24 @@ func (c *charged) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// readBody returns the body in memory of its own, for which it takes room, or a *refusal.
-func readBody(r *http.Request, limit int64, held *holding) ([]byte, error) {
+// readBody returns the body in memory of its own, or a *refusal, and in either case how much room of share it takes.
+func readBody(r *http.Request, limit int64, share *room.Share) (body []byte, held int64, err error) {
 	n := r.ContentLength
 	if n > limit {
-		return nil, tooLarge(limit)
+		return nil, 0, tooLarge(limit)
 	}
 	if n == 0 || r.Body == nil {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if n > 0 && n <= exact {
-		if err := held.take(n); err != nil {
-			return nil, err
+		if !share.Try(n) {
+			return nil, 0, errNoRoom
 		}
 		body := make([]byte, n)
 		if _, err := io.ReadFull(r.Body, body); err != nil {
-			return nil, brokenBody(err)
+			return nil, n, brokenBody(err)
 		}
-		return body, nil
+		return body, n, nil
 	}
 	buffer := buffers.Get().(*bytes.Buffer)
 	defer func() {
@@ -132,13 +111,14 @@ func readBody(r *http.Request, limit int64, held *holding) ([]byte, error) {
 			buffers.Put(buffer)
 		}
 	}()
-	if _, err := buffer.ReadFrom(&charged{Reader: io.LimitReader(r.Body, limit+1), held: held}); err != nil {
-		return nil, brokenBody(err)
+	c := &charged{Reader: io.LimitReader(r.Body, limit+1), share: share}
+	if _, err := buffer.ReadFrom(c); err != nil {
+		return nil, c.paid, brokenBody(err)
 	}
 	if int64(buffer.Len()) > limit {
-		return nil, tooLarge(limit)
+		return nil, c.paid, tooLarge(limit)
 	}
-	return bytes.Clone(buffer.Bytes()), nil
+	return bytes.Clone(buffer.Bytes()), c.paid, nil
 }
 
 func tooLarge(limit int64) error {

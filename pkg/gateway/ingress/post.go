@@ -55,9 +55,10 @@ func (i *Ingress) post(w http.ResponseWriter, r *http.Request) {
 // handle returns once the events of r are safe, with the sink's reply if there is one.
 func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error) {
 	defer recovered(r.Context(), &err)
-	held := holding{share: route.bytes}
-	defer held.leave()
-	m, body, err := i.open(r, route, &held)
+	m, body, held, err := i.open(r, route)
+	if held > 0 {
+		defer route.bytes.Leave(held)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -91,29 +92,29 @@ func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error
 	return handOver(ctx, route, e)
 }
 
-// open returns the body of a request that may post. Who posts is asked first, and with the least that it takes: a flood of strangers is
+// open returns the body of a request that may post, and in any case how much room of the route it takes. Who posts is asked first, and with the least that it takes: a flood of strangers is
 // turned away before it costs a body, and uses nothing of the limit of those who may.
-func (i *Ingress) open(r *http.Request, route *Route, held *holding) (m mode, body []byte, err error) {
+func (i *Ingress) open(r *http.Request, route *Route) (m mode, body []byte, held int64, err error) {
 	if route.auth.head != nil {
 		if err := route.auth.head(r); err != nil {
-			return 0, nil, err
+			return 0, nil, 0, err
 		}
 	}
 	if m, err = modeOf(r, route); err != nil {
-		return 0, nil, err
+		return 0, nil, 0, err
 	}
 	if route.limit != nil {
 		if err := exhausted(route.limit, i.o.Now()); err != nil {
-			return 0, nil, err
+			return 0, nil, 0, err
 		}
 	}
-	if body, err = readBody(r, bodyLimit(m, route.HTTP.MaxBodyBytes), held); err != nil {
-		return 0, nil, err
+	if body, held, err = readBody(r, bodyLimit(m, route.HTTP.MaxBodyBytes), route.bytes); err != nil {
+		return 0, nil, held, err
 	}
 	if route.auth.body != nil {
 		err = route.auth.body(r.Header, body)
 	}
-	return m, body, err
+	return m, body, held, err
 }
 
 func (i *Ingress) admit(route *Route, events int) error {

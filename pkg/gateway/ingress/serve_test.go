@@ -362,6 +362,28 @@ func TestBodiesInsideAreBounded(t *testing.T) {
 	}
 }
 
+// A body as large as its event may have is taken whatever room there is for all, as long as it is the only one of its event.
+func TestALargeBodyHasRoom(t *testing.T) {
+	const size = 4 << 20
+	i := New(Options{MaxBytes: size})
+	r, err := i.NewRoute(RouteOptions{Namespace: "ns", EventSource: "es", Event: "e", HTTP: plan.HTTP{MaxBodyBytes: size},
+		Next: event.HandlerFunc(func(context.Context, *event.Event) error { return nil })})
+	if err != nil {
+		t.Fatal(err)
+	}
+	i.SetRoutes([]*Route{r})
+	address, _ := start(t, i, 5*time.Second, nil)
+	for range 2 {
+		conn := dial(t, address, post+fmt.Sprintf("Content-Length: %d\r\n\r\n", size)+strings.Repeat("x", size))
+		if got := status(t, conn); got != accepted {
+			t.Errorf("status = %d, want %d", got, accepted)
+		}
+	}
+	if !r.bytes.Try(size) {
+		t.Error("with nothing inside there is no room")
+	}
+}
+
 func TestRoutesAreSwappedUnderLoad(t *testing.T) {
 	var taken [2]atomic.Int64
 	tables := [2][]*Route{}

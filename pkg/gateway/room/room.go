@@ -56,12 +56,30 @@ func (s *Share) Try(size int64) bool {
 }
 
 func (s *Share) try(size int64) bool {
-	used := s.used + size
-	if s.count >= s.least && used > s.floor && used > s.room.size-s.room.used-size {
+	if s.count >= s.least && !s.fits(size) {
 		return false
 	}
-	s.used, s.room.used = used, s.room.used+size
+	s.used, s.room.used = s.used+size, s.room.used+size
 	s.count++
+	return true
+}
+
+func (s *Share) fits(size int64) bool {
+	used := s.used + size
+	return used <= s.floor || used <= s.room.size-s.room.used-size
+}
+
+// Grow takes more room for a thing that has some already, if there is any, or if the share has no more things than it may have of any size.
+func (s *Share) Grow(size int64) bool {
+	if s == nil || s.room == nil {
+		return true
+	}
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	if s.count > s.least && !s.fits(size) {
+		return false
+	}
+	s.used, s.room.used = s.used+size, s.room.used+size
 	return true
 }
 
@@ -97,7 +115,7 @@ func (s *Share) TryOr(size int64) <-chan struct{} {
 	return r.waiting
 }
 
-// Leave gives back what Try or Wait took for a thing of a size.
+// Leave gives back all that was taken for a thing.
 func (s *Share) Leave(size int64) {
 	if s == nil || s.room == nil {
 		return

@@ -57,6 +57,28 @@ func TestWhatIsAlwaysGiven(t *testing.T) {
 	}
 }
 
+func TestAThingGrows(t *testing.T) {
+	r := New(100)
+	s := r.Share(0, 1)
+	if !s.Try(40) || !s.Grow(1000) {
+		t.Error("the only thing of a share does not grow as it likes")
+	}
+	s.Leave(1040)
+	for range 2 {
+		if !s.Try(20) {
+			t.Fatal("there is no room")
+		}
+	}
+	if !s.Grow(5) || s.Grow(40) {
+		t.Error("one of several does not grow to what is free, or beyond")
+	}
+	s.Leave(25)
+	s.Leave(20)
+	if r.used != 0 || s.count != 0 {
+		t.Errorf("%d are used by %d, want nothing", r.used, s.count)
+	}
+}
+
 // TestWait has many users with things of all sizes: none waits for ever, and in the end all is free.
 func TestWait(t *testing.T) {
 	r := New(1000)
@@ -97,7 +119,7 @@ func TestWait(t *testing.T) {
 func TestWithoutARoomThereAreNoBounds(t *testing.T) {
 	var none *Share
 	for _, s := range []*Share{none, (*Room)(nil).Share(0, 0)} {
-		if !s.Try(1<<60) || !s.Wait(1<<60, nil) {
+		if !s.Try(1<<60) || !s.Wait(1<<60, nil) || !s.Grow(1<<60) {
 			t.Error("there is no room, want it without bounds")
 		}
 		s.Leave(1 << 60)
