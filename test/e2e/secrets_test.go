@@ -31,7 +31,7 @@ const secretive = `
 {apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: stan}, spec: {natsStreaming: {natsURL: %[2]q, natsStreamingClusterID: stan, tokenFrom: {name: s, key: value}}}}
 ---
 {apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: kafka}, spec: {kafka: {
-  brokers: "127.0.0.1:1", authRequired: true, saslMechanism: OAUTHBEARER, saslOAuth: {tokenURL: "http://127.0.0.1:1/token", clientID: c, clientSecretFrom: {name: s, key: value}}}}}
+  brokers: "127.0.0.1:1", authRequired: true, saslMechanism: OAUTHBEARER, saslOAuth: {tokenURL: "https://127.0.0.1:1/token", clientID: c, clientSecretFrom: {name: s, key: value}}}}}
 ---
 {apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: works}, spec: {embedded: {}}}
 ---

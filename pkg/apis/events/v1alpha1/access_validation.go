@@ -45,14 +45,6 @@ func (r report) requiredSecret(name string, from *SecretKeyRef, what string) {
 	}
 }
 
-// httpURL checks the address of a server that is asked over HTTP.
-func (r report) httpURL(address, example string) {
-	u, err := url.Parse(address)
-	if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "" {
-		r.errorf("%q is not an http or https URL: write for example %s", withoutSecrets(address), example)
-	}
-}
-
 // httpsURL checks the address of a server that is asked over TLS only.
 func (r report) httpsURL(address, example string) {
 	if u, err := url.Parse(address); err != nil || u.Scheme != "https" || u.Hostname() == "" {
@@ -123,7 +115,7 @@ func (s *OAuthSpec) validate(r report) {
 		r.errorf("is empty, but saslMechanism is %s: say where its tokens come from, with tokenURL, clientID and clientSecretFrom", MechanismOAuth)
 		return
 	}
-	r.field("tokenURL").httpURL(s.TokenURL, "https://login.example.com/oauth/token")
+	r.field("tokenURL").httpsURL(s.TokenURL, "https://login.example.com/oauth/token")
 	if s.ClientID == "" {
 		r.field("clientID").errorf("is empty: write the id that the authorization server knows")
 	}
