@@ -14,6 +14,9 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"knative.dev/pkg/logging"
 )
 
 // output is a writer whose text can be waited for.
@@ -62,7 +65,8 @@ func start(t *testing.T, o Options) *process {
 	if o.Addresses == nil {
 		o.Addresses = &Addresses{}
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(&p.stderr), zap.InfoLevel)
+	ctx, cancel := context.WithCancel(logging.WithLogger(t.Context(), zap.New(core).Sugar()))
 	ended := make(chan error, 1)
 	go func() { ended <- Run(ctx, o) }()
 	t.Cleanup(func() {

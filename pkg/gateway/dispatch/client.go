@@ -257,7 +257,7 @@ func (s *Sink) post(ctx context.Context, e *event.Event) (*http.Response, error)
 		resp, err = s.transport.RoundTrip(s.request(ctx, e, data))
 	}
 	if err != nil {
-		return nil, fmt.Errorf("post %s: %w", s.name, err)
+		return nil, fmt.Errorf("post %s: %w", s.name, s.explain(err))
 	}
 	if resp.StatusCode == http.StatusSwitchingProtocols {
 		// The connection is no longer HTTP's: nothing but Close would end a read from it.

@@ -1,0 +1,27 @@
+package dispatch
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+)
+
+// explain returns err, of a request to s, as a sentence that says why the sink's certificate is not trusted and what to do. It returns err as
+// it is if that is not the reason.
+func (s *Sink) explain(err error) error {
+	var (
+		authority x509.UnknownAuthorityError
+		host      x509.HostnameError
+	)
+	switch {
+	case errors.As(err, &authority):
+		cure := "set CACerts, beside the sink's uri or ref, to the certificate of that authority"
+		if s.transport.TLSClientConfig.RootCAs != nil {
+			cure = "correct CACerts, beside the sink's uri or ref or in the address of what ref names: they do not hold the certificate of that authority"
+		}
+		return fmt.Errorf("the sink's certificate was signed by an authority that is not trusted: %s", cure)
+	case errors.As(err, &host):
+		return fmt.Errorf("the sink's certificate is for another host (%w): correct the URL, or give the sink a certificate for this one", host)
+	}
+	return err
+}
