@@ -7,6 +7,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/openfunction/events/pkg/reconciler/objects"
 	. "github.com/openfunction/events/pkg/reconciler/testing"
+	"github.com/openfunction/events/test/servers"
 )
 
 func TestSink(t *testing.T) {
@@ -90,6 +92,43 @@ func TestSink(t *testing.T) {
 			}
 			if diff := cmp.Diff(tt.err, message); diff != "" {
 				t.Errorf("problems (-want, +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestWhoSinksAreTrustedBy(t *testing.T) {
+	own, theirs := servers.NewAuthority(t).Cert, servers.NewAuthority(t).Cert
+	with := func(d *duckv1.Destination) *duckv1.Destination {
+		d.CACerts = &own
+		return d
+	}
+	plain := func() *duckv1.Destination {
+		return &duckv1.Destination{Ref: &duckv1.KReference{APIVersion: "v1", Kind: "Service", Namespace: "shop", Name: "plain"}}
+	}
+	secure := Addressable("shop", "secure", "https://secure.shop.example.com")
+	if err := unstructured.SetNestedField(secure.Object, theirs, "status", "address", "CACerts"); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		name, url, certs string
+		sink             *duckv1.Destination
+	}{
+		{"the address's", "https://secure.shop.example.com", theirs, Service("shop", "secure")},
+		{"the sink's own come before the address's", "https://secure.shop.example.com", own, with(Service("shop", "secure"))},
+		{"a URL's", "https://example.com", own, with(URI("https://example.com"))},
+		{"a Kubernetes Service's", "https://plain.shop.svc.cluster.local", own, with(plain())},
+		{"a Kubernetes Service without", "http://plain.shop.svc.cluster.local", "", plain()},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			es := EventSource("shop", "es", WithHTTP("order"), WithSink(tt.sink))
+			ctx := NewWorld(t, secure, KubernetesService("shop", "plain"), es).Ctx
+			got, err := objects.NewReader(ctx, noTracker()).EventSource(ctx, es)
+			if err != nil || len(got.Problems) > 0 {
+				t.Fatal(err, got.Problems)
+			}
+			if sink := got.Plan.Sources[0].Sink; sink.URL != tt.url || sink.CACerts != tt.certs {
+				t.Errorf("sink = %s trusted by %q, want %s trusted by %q", sink.URL, sink.CACerts, tt.url, tt.certs)
 			}
 		})
 	}
