@@ -157,35 +157,35 @@ func text[T any](p *T) string {
 
 // redacted returns a copy of what p points at whose secrets are hidden.
 func redacted[T any](p *T) *T {
-	c := hide(reflect.ValueOf(*p), "").Interface().(T)
+	c := replace(reflect.ValueOf(*p), "", hideText).Interface().(T)
 	return &c
 }
 
-// hide returns a copy of v, all of which is secret if kind says so.
-func hide(v reflect.Value, kind string) reflect.Value {
+// replace returns a copy of v with what text makes of its strings. Kind is that of v as a secret, if it is one.
+func replace(v reflect.Value, kind string, text func(s, kind string) string) reflect.Value {
 	c := reflect.New(v.Type()).Elem()
 	switch v.Kind() {
 	case reflect.Struct:
 		c.Set(v) // the unexported fields of time.Time
 		for i := range v.NumField() {
 			if f := v.Type().Field(i); f.IsExported() {
-				c.Field(i).Set(hide(v.Field(i), f.Tag.Get("secret")))
+				c.Field(i).Set(replace(v.Field(i), f.Tag.Get("secret"), text))
 			}
 		}
 	case reflect.Pointer:
 		if !v.IsNil() {
 			c.Set(reflect.New(v.Type().Elem()))
-			c.Elem().Set(hide(v.Elem(), kind))
+			c.Elem().Set(replace(v.Elem(), kind, text))
 		}
 	case reflect.Slice:
 		if !v.IsNil() {
 			c.Set(reflect.MakeSlice(v.Type(), v.Len(), v.Len()))
 			for i := range v.Len() {
-				c.Index(i).Set(hide(v.Index(i), kind))
+				c.Index(i).Set(replace(v.Index(i), kind, text))
 			}
 		}
 	case reflect.String:
-		c.SetString(hideText(v.String(), kind))
+		c.SetString(text(v.String(), kind))
 	default:
 		c.Set(v)
 	}

@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"strings"
 	"testing"
 	"time"
@@ -45,13 +47,19 @@ const secretive = `
     inline: {brokers: "127.0.0.1:1", topic: t, authRequired: true, saslUsername: u, saslPassword: %[1]s}}}}
 ---
 {apiVersion: events.openfunction.io/v1alpha1, kind: Trigger, metadata: {name: t}, spec: {eventBus: works, inputs: {i: {eventSource: works, event: bearer}},
-  subscribers: [{condition: i, sink: {uri: "http://me:%[1]s@127.0.0.1:1/in"}, delivery: {retry: 0}}]}}
+  subscribers: [{condition: i, sink: {uri: "http://me:%[1]s-url@%[4]s/in?token=%[1]s-query"}, delivery: {retry: 0}}]}}
 `
 
 // TestE2ENoCredentialIsShown has every kind of credential used, and refused, and looks for it in all that the program says.
 func TestE2ENoCredentialIsShown(t *testing.T) {
 	js := servers.JetStream(t, "authorization { user: events, password: another }")
-	yaml := fmt.Sprintf(secretive, planted, js.URL(), strings.Replace(js.URL(), "nats://", "nats://events:"+planted+"@", 1))
+	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // says all it knows
+		dump, _ := httputil.DumpRequest(r, true)
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = fmt.Fprintf(w, "the token is %s, and I was asked %s", planted, dump)
+	}))
+	defer sink.Close()
+	yaml := fmt.Sprintf(secretive, planted, js.URL(), strings.Replace(js.URL(), "nats://", "nats://events:"+planted+"@", 1), sink.Listener.Addr())
 	buses := []string{"refused", "seed", "creds", "in-url", "stan", "kafka"}
 	for _, bus := range buses {
 		yaml += fmt.Sprintf("---\n{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: on-%s}, spec: {eventBus: %[1]s, http: {e: {}}}}\n", bus)
@@ -110,8 +118,12 @@ func TestE2ENoCredentialIsShown(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	answers["the log"] = p.log()
+	if !strings.Contains(answers["the dead letter"], "the token is ***, and I was asked POST /in?***") {
+		t.Errorf("the dead letter does not say what the sink did: %s", answers["the dead letter"])
+	}
+	basic := base64.StdEncoding.EncodeToString([]byte("me:" + planted + "-url"))
 	for where, said := range answers {
-		if strings.Contains(said, planted) {
+		if strings.Contains(said, planted) || strings.Contains(said, basic) {
 			t.Errorf("%s shows it: %s", where, said)
 		}
 	}

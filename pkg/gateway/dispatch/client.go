@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unicode/utf8"
 
@@ -29,6 +30,8 @@ const (
 	maxDrain = 64 << 10
 	// drainTime bounds how long that may take: the answer is known already.
 	drainTime = 250 * time.Millisecond
+	// maxAnswer is how much of an error's body is read: more than is shown, or half of a secret could be.
+	maxAnswer = 8 << 10
 	// maxErrorBody is how much of an error's body a dead letter carries: 768 bytes are Knative's 1024 characters of base64.
 	maxErrorBody = 768
 	// maxPooled is how long the data of an event may be that goes over a connection of the pool. A sink may refuse what is longer before it
@@ -48,6 +51,8 @@ type Client struct {
 
 	mu         sync.Mutex
 	transports map[string]*http.Transport // by CA certificates
+
+	hider atomic.Pointer[func() *strings.Replacer] // nil before Hide
 }
 
 // NewClient returns a Client that connects with dial; nil means a net.Dialer.
@@ -56,6 +61,12 @@ func NewClient(dial Dial) *Client {
 		dial = (&net.Dialer{Timeout: 10 * time.Second}).DialContext
 	}
 	return &Client{dial: dial, pool: newPool(dial), transports: map[string]*http.Transport{}}
+}
+
+// Hide has the secrets of p hidden in errors from now on, besides those of each sink's own URL: a sink may say what it knows.
+func (c *Client) Hide(p *plan.Plan) {
+	hider := sync.OnceValue(func() *strings.Replacer { return plan.Hider(p) })
+	c.hider.Store(&hider)
 }
 
 // Close closes the connections that are not in use.
@@ -78,7 +89,8 @@ func (c *Client) Sink(t plan.Target) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Name, err)
 	}
-	s := &Sink{name: plan.HideURL(t.URL), url: *u, transport: transport}
+	s := &Sink{name: plan.HideURL(t.URL), url: *u, transport: transport, client: c}
+	s.hider = sync.OnceValue(func() *strings.Replacer { return plan.Hider(&t) })
 	if u.User != nil {
 		r := http.Request{Header: http.Header{}}
 		password, _ := u.User.Password()
@@ -145,6 +157,8 @@ type Sink struct {
 	url           url.URL
 	authorization []string
 	transport     *http.Transport
+	client        *Client
+	hider         func() *strings.Replacer // of the secrets of the URL
 
 	// For what the pool does:
 	pool    *pool // nil if it cannot
@@ -158,7 +172,7 @@ var _ event.Handler = (*Sink)(nil)
 type StatusError struct {
 	URL  string
 	Code int
-	// Body is the beginning of the answer's body.
+	// Body is the beginning of the answer's body, without secrets.
 	Body []byte
 	// RetryAfter is how long the sink asked to wait, zero if it did not.
 	RetryAfter time.Duration
@@ -187,7 +201,9 @@ func (s *Sink) Handle(ctx context.Context, e *event.Event) error {
 	}
 	failure := &StatusError{URL: s.name, Code: resp.StatusCode, RetryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now())}
 	defer hurry(resp)()
-	failure.Body, _ = io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	body = []byte(s.hide(string(body)))
+	failure.Body = body[:min(len(body), maxErrorBody)]
 	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
 	switch {
 	case resp.StatusCode == http.StatusRequestEntityTooLarge, resp.StatusCode == http.StatusRequestHeaderFieldsTooLarge:
@@ -196,6 +212,15 @@ func (s *Sink) Handle(ctx context.Context, e *event.Event) error {
 		return event.Permanent(failure)
 	}
 	return failure
+}
+
+// hide returns what the sink said without secrets that we know.
+func (s *Sink) hide(text string) string {
+	text = s.hider().Replace(text)
+	if hider := s.client.hider.Load(); hider != nil {
+		text = (*hider)().Replace(text)
+	}
+	return text
 }
 
 func retryable(code int) bool {

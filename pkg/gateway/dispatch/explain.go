@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// explain returns err, of a request to s, as a sentence that says why the sink's certificate is not trusted and what to do. It returns err as
-// it is if that is not the reason.
+// explain returns err, of a request to s, as it may be shown: as a sentence that says why the sink's certificate is not trusted and what to do
+// if that is the reason, and without secrets, since an answer that is not HTTP is told.
 func (s *Sink) explain(err error) error {
 	var (
 		authority x509.UnknownAuthorityError
@@ -23,5 +23,17 @@ func (s *Sink) explain(err error) error {
 	case errors.As(err, &host):
 		return fmt.Errorf("the sink's certificate is for another host (%w): correct the URL, or give the sink a certificate for this one", host)
 	}
+	if text := s.hide(err.Error()); text != err.Error() {
+		return &hidden{err, text}
+	}
 	return err
 }
+
+// hidden is an error whose text holds no secrets.
+type hidden struct {
+	err  error
+	text string
+}
+
+func (h *hidden) Error() string { return h.text }
+func (h *hidden) Unwrap() error { return h.err }

@@ -1,0 +1,44 @@
+package plan_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+func TestHider(t *testing.T) {
+	p := plan.Plan{
+		Buses:   []plan.Bus{{Name: "bus", JetStream: &plan.JetStream{URL: "nats://t0ken-1@a:1,nats://u:t0ken-2@b:1", NATSAccess: plan.NATSAccess{Credentials: "line-1\nline-2\n"}}}},
+		Sources: []plan.Source{{Redis: &plan.Redis{Password: `quo"ted & more`}}, {Kafka: &plan.Kafka{KafkaAccess: plan.KafkaAccess{Password: "a"}}}},
+		Subscribers: []plan.Subscriber{
+			{ID: "sub", Sink: &plan.Target{URL: "http://me:s%40crets@sink/in?k=qu%20ery,1&n=2"}},
+			{Sink: &plan.Target{URL: "https://me:s%40crets-and-more@sink/in"}},
+			{Sink: &plan.Target{URL: "https://only-user@sink/in"}},
+		},
+	}
+	for in, want := range map[string]string{
+		"a Bus and its subscriber sub, me and sink":          "a Bus and its subscriber sub, me and sink",
+		"t0ken-1, t0ken-2, line-1, line-2":                   "***, ***, ***, ***",
+		`quo"ted & more`:                                     "***",
+		`{"p": "quo\"ted \u0026 more"}`:                      `{"p": "***"}`,
+		"quo%22ted+%26+more quo%22ted%20&%20more":            "*** ***",
+		"s@crets s%40crets":                                  "*** ***",
+		"s@crets-and-more":                                   "***",
+		"Authorization: Basic bWU6c0BjcmV0cw==\r\nHost: x":   "Authorization: Basic ***\r\nHost: x",
+		"Authorization: Basic b25seS11c2VyOg==":              "Authorization: Basic ***",
+		"POST /in?k=qu%20ery,1&n=2 HTTP/1.1, k is qu ery,1.": "POST /in?*** HTTP/1.1, k is ***.",
+	} {
+		if got := plan.Hider(&p).Replace(in); got != want {
+			t.Errorf("%s: %s, want %s", in, got, want)
+		}
+	}
+}
+
+// Whatever a plan holds is hidden.
+func TestHiderKnowsAllSecrets(t *testing.T) {
+	p := withSecrets()
+	if got := plan.Hider(&p).Replace(marshal(t, p)); strings.Contains(got, planted) {
+		t.Errorf("it does not hide all: %s", got)
+	}
+}
