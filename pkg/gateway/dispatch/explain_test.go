@@ -32,8 +32,13 @@ func TestSinkSaysWhyACertificateIsNotTrusted(t *testing.T) {
 			"(x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs): correct the URL, or give the sink a certificate for this one"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+			server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.ProtoMajor != 2 {
+					w.WriteHeader(http.StatusHTTPVersionNotSupported)
+				}
+			}))
 			server.Config.ErrorLog = log.New(io.Discard, "", 0)
+			server.EnableHTTP2 = true
 			server.TLS = &tls.Config{Certificates: []tls.Certificate{tt.shown.Pair(t)}}
 			server.StartTLS()
 			defer server.Close()

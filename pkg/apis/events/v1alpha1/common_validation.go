@@ -135,6 +135,9 @@ func (r report) destination(d *duckv1.Destination) {
 	}
 	if d.CACerts != nil {
 		r.field("CACerts").certificates(*d.CACerts)
+		if d.URI != nil && d.URI.Scheme == "http" {
+			r.field("CACerts").warnf("is not used, since the uri begins with http: write https to post over TLS")
+		}
 	}
 	if d.Audience != nil {
 		r.field("audience").warnf("is not used: events are sent without a token")
