@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -16,7 +17,7 @@ func release(t *testing.T, env ...string) (dir, out string, err error) {
 	t.Helper()
 	dir = filepath.Join(t.TempDir(), "release")
 	command := exec.CommandContext(t.Context(), root+"hack/release.sh", dir)
-	command.Env = append(os.Environ(), append([]string{"KO_DOCKER_REPO=", "IMAGE_REPO="}, env...)...)
+	command.Env = append(os.Environ(), append([]string{"KO_DOCKER_REPO=", "IMAGE_REPO=", "IMAGE_PULL_SECRETS="}, env...)...)
 	printed, err := command.CombinedOutput()
 	return dir, string(printed), err
 }
@@ -119,6 +120,43 @@ func TestReleaseOfAWrongVersion(t *testing.T) {
 		}
 		if _, err := os.Stat(dir); err == nil {
 			t.Errorf("%q: something was rendered", version)
+		}
+	}
+}
+
+// TestReleaseOfAPrivateRegistry wants our own Deployments to name the Secrets, and the controller to be told of them; all else is as ever.
+func TestReleaseOfAPrivateRegistry(t *testing.T) {
+	render := func(env ...string) []*unstructured.Unstructured {
+		dir, out, err := release(t, append(env, "VERSION=v0.1.0")...)
+		if err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return documents(t, filepath.Join(dir, "openfunction-events.yaml"))
+	}
+	got, want := render("IMAGE_PULL_SECRETS=registry,mirror.eu"), render()
+	for _, o := range want {
+		if o.GetKind() != "Deployment" {
+			continue
+		}
+		pod := o.Object["spec"].(map[string]any)["template"].(map[string]any)["spec"].(map[string]any)
+		pod["imagePullSecrets"] = []any{map[string]any{"name": "registry"}, map[string]any{"name": "mirror.eu"}}
+		if o.GetName() == "events-controller" {
+			c := pod["containers"].([]any)[0].(map[string]any)
+			env := c["env"].([]any)
+			at := slices.IndexFunc(env, func(e any) bool { return e.(map[string]any)["name"] == "GATEWAY_IMAGE" })
+			c["env"] = slices.Insert(env, at, any(map[string]any{"name": "IMAGE_PULL_SECRETS", "value": "registry,mirror.eu"}))
+		}
+	}
+	if diff := cmp.Diff(got, want); diff != "" {
+		t.Errorf("openfunction-events.yaml (-got +want):\n%s", diff)
+	}
+	for _, value := range []string{"registry,", "registry mirror", "Registry", "a|b"} {
+		dir, out, err := release(t, "VERSION=v0.1.0", "IMAGE_PULL_SECRETS="+value)
+		if err == nil || !strings.Contains(out, "release: IMAGE_PULL_SECRETS is") {
+			t.Errorf("%q: %v, %s", value, err, out)
+		}
+		if _, err := os.Stat(dir); err == nil {
+			t.Errorf("%q: something was rendered", value)
 		}
 	}
 }

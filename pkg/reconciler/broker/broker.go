@@ -52,7 +52,7 @@ const (
 	ReasonNotRunning = "NotRunning"
 )
 
-// Clients reads and writes what the servers of buses are made of. All fields are required. It is safe for concurrent use.
+// Clients reads and writes what the servers of buses are made of. All fields but PullSecrets are required. It is safe for concurrent use.
 type Clients struct {
 	Kube         kubernetes.Interface
 	StatefulSets appsv1listers.StatefulSetLister
@@ -61,7 +61,8 @@ type Clients struct {
 	Budgets      policyv1listers.PodDisruptionBudgetLister
 	Pods         corev1listers.PodLister
 	// Image of a server.
-	Image string
+	Image       string
+	PullSecrets workload.PullSecrets
 	// Now is the time by which certificates are renewed.
 	Now func() time.Time
 }
@@ -70,9 +71,12 @@ type Clients struct {
 type environment struct {
 	// BusImage is what servers run.
 	BusImage string `envconfig:"BUS_IMAGE" required:"true"`
+	// PullSecrets are what its image is pulled with.
+	PullSecrets workload.PullSecrets `envconfig:"IMAGE_PULL_SECRETS"`
 }
 
-// NewClients returns the clients and listers of ctx, for the image that the environment names. It panics when there is none.
+// NewClients returns the clients and listers of ctx, for the image that the environment names. It panics when there is none, or what the
+// environment says cannot be read.
 func NewClients(ctx context.Context) *Clients {
 	var env environment
 	if err := envconfig.Process("", &env); err != nil {
@@ -86,6 +90,7 @@ func NewClients(ctx context.Context) *Clients {
 		Budgets:      budgetinformer.Get(ctx, workload.Selector).Lister(),
 		Pods:         podinformer.Get(ctx, workload.Selector).Lister(),
 		Image:        env.BusImage,
+		PullSecrets:  env.PullSecrets,
 		Now:          time.Now,
 	}
 }
@@ -153,7 +158,7 @@ func (c *Clients) apply(ctx context.Context, s servers) (*appsv1.StatefulSet, er
 			return nil, err
 		}
 	}
-	return child.Ensure(ctx, s.owned("StatefulSet"), c.StatefulSets.StatefulSets(ns), c.Kube.AppsV1().StatefulSets(ns), s.fillStatefulSet(c.Image))
+	return child.Ensure(ctx, s.owned("StatefulSet"), c.StatefulSets.StatefulSets(ns), c.Kube.AppsV1().StatefulSets(ns), s.fillStatefulSet(c.Image, c.PullSecrets))
 }
 
 // judge says how many servers are ready, and what keeps one of the others from it.

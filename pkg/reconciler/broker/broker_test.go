@@ -96,6 +96,16 @@ func TestChildren(t *testing.T) {
 				t.Errorf("the second time it writes %q, want nothing", a.writes)
 			}
 			golden(t, tt.file, children(t, w, tt.ns, tt.name))
+			t.Setenv("IMAGE_PULL_SECRETS", "registry")
+			for _, want := range [][]string{{"update " + tt.ns + " statefulsets"}, nil} {
+				if a := apply(t, w, tt.bus, tt.spec); !cmp.Equal(a.writes, want) {
+					t.Errorf("with pull secrets it writes %q, want %q", a.writes, want)
+				}
+			}
+			set, err := kubeclient.Get(w.Ctx).AppsV1().StatefulSets(tt.ns).Get(w.Ctx, tt.name, metav1.GetOptions{})
+			if err != nil || !cmp.Equal(set.Spec.Template.Spec.ImagePullSecrets, []corev1.LocalObjectReference{{Name: "registry"}}) {
+				t.Errorf("servers are pulled with %v (%v), want registry", set.Spec.Template.Spec.ImagePullSecrets, err)
+			}
 		})
 	}
 }

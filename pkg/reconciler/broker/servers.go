@@ -16,6 +16,7 @@ import (
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/reconciler/child"
+	"github.com/openfunction/events/pkg/reconciler/workload"
 )
 
 const (
@@ -114,7 +115,7 @@ func (s servers) fillBudget(o *policyv1.PodDisruptionBudget) error {
 
 // fillStatefulSet returns what makes a StatefulSet that of s. Others may add labels, annotations, containers and volumes. What it sets has
 // the defaults of the API server written out, so that it finds the next time what it set.
-func (s servers) fillStatefulSet(image string) func(*appsv1.StatefulSet) error {
+func (s servers) fillStatefulSet(image string, pull workload.PullSecrets) func(*appsv1.StatefulSet) error {
 	return func(o *appsv1.StatefulSet) error {
 		sync, err := s.spec.Sync()
 		if err != nil {
@@ -136,6 +137,7 @@ func (s servers) fillStatefulSet(image string) func(*appsv1.StatefulSet) error {
 			o.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{s.claim()}
 		}
 		o.Spec.Template.Labels = merged(o.Spec.Template.Labels, s.labels())
+		pull.Fill(&o.Spec.Template)
 		pod := &o.Spec.Template.Spec
 		pod.AutomountServiceAccountToken = new(false)
 		pod.EnableServiceLinks = new(false)

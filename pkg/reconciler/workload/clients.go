@@ -25,7 +25,7 @@ import (
 	"knative.dev/pkg/logging"
 )
 
-// Clients reads and writes the children of workloads. All fields are required. It is safe for concurrent use.
+// Clients reads and writes the children of workloads. All fields but PullSecrets are required. It is safe for concurrent use.
 type Clients struct {
 	Kube            kubernetes.Interface
 	Deployments     appsv1listers.DeploymentLister
@@ -38,13 +38,16 @@ type Clients struct {
 	Indexers map[string]cache.Indexer
 	Reports  *Reports
 	// Image of the gateway.
-	Image string
+	Image       string
+	PullSecrets PullSecrets
 }
 
 // environment is that of the controller.
 type environment struct {
 	// GatewayImage is what workloads run.
 	GatewayImage string `envconfig:"GATEWAY_IMAGE" required:"true"`
+	// PullSecrets are what its image is pulled with.
+	PullSecrets PullSecrets `envconfig:"IMAGE_PULL_SECRETS"`
 }
 
 // WithSelectors returns a context that lets injection make the informers of NewClients. They see nothing but what has our labels: the
@@ -74,7 +77,8 @@ func indexes() cache.Indexers {
 	}
 }
 
-// NewClients returns the clients and listers of ctx, for the image that the environment names. It panics when there is none.
+// NewClients returns the clients and listers of ctx, for the image that the environment names. It panics when there is none, or what the
+// environment says cannot be read.
 func NewClients(ctx context.Context) *Clients {
 	var env environment
 	if err := envconfig.Process("", &env); err != nil {
@@ -102,6 +106,7 @@ func NewClients(ctx context.Context) *Clients {
 		Indexers:        indexers,
 		Reports:         NewReports(),
 		Image:           env.GatewayImage,
+		PullSecrets:     env.PullSecrets,
 	}
 }
 

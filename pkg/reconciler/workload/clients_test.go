@@ -33,10 +33,11 @@ func (nothing) Reconcile(context.Context, string) error { return nil }
 // TestWatch runs the informers, and wants one owner in the queue for each child or pod that comes or goes.
 func TestWatch(t *testing.T) {
 	t.Setenv("GATEWAY_IMAGE", "gateway:v1")
+	t.Setenv("IMAGE_PULL_SECRETS", "registry")
 	ctx, cancel, informers := rt.SetupFakeContextWithCancel(t, WithSelectors)
 	c := NewClients(ctx)
-	if c.Image != "gateway:v1" {
-		t.Errorf("image = %q, want that of the environment", c.Image)
+	if c.Image != "gateway:v1" || len(c.PullSecrets) != 1 || c.PullSecrets[0] != "registry" {
+		t.Errorf("image = %q, pulled with %q, want those of the environment", c.Image, c.PullSecrets)
 	}
 	impl := controller.NewContext(ctx, nothing{}, controller.ControllerOptions{WorkQueueName: "test", Logger: logging.FromContext(ctx)})
 	c.Watch(ctx, "trigger", impl)
@@ -128,13 +129,24 @@ func comes[T any, P child.Object[T]](ctx context.Context, t *testing.T, api chil
 }
 
 func TestNewClientsNeedsAnImage(t *testing.T) {
+	t.Setenv("GATEWAY_IMAGE", "")
+	_ = os.Unsetenv("GATEWAY_IMAGE")
+	wantPanic(t)
+}
+
+func TestNewClientsOfWrongPullSecrets(t *testing.T) {
+	t.Setenv("GATEWAY_IMAGE", "gateway:v1")
+	t.Setenv("IMAGE_PULL_SECRETS", "registry mirror")
+	wantPanic(t)
+}
+
+func wantPanic(t *testing.T) {
+	t.Helper()
 	ctx, _ := rt.SetupFakeContext(t, WithSelectors)
 	defer func() {
 		if recover() == nil {
-			t.Error("there are clients without an image")
+			t.Error("there are clients")
 		}
 	}()
-	t.Setenv("GATEWAY_IMAGE", "")
-	_ = os.Unsetenv("GATEWAY_IMAGE")
 	NewClients(ctx)
 }

@@ -41,6 +41,7 @@ func (c *Clients) fillDeployment(w Workload, account types.UID) func(*appsv1.Dep
 		d.Spec.Selector = &metav1.LabelSelector{MatchLabels: w.selector()}
 		d.Spec.Template.Labels = merged(d.Spec.Template.Labels, w.labels())
 		d.Spec.Template.Annotations = merged(d.Spec.Template.Annotations, map[string]string{annotationAccount: string(account)})
+		c.PullSecrets.Fill(&d.Spec.Template)
 
 		pod := &d.Spec.Template.Spec
 		pod.ServiceAccountName = w.Name
