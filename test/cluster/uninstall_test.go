@@ -90,7 +90,7 @@ func TestE2EUninstall(t *testing.T) {
 	for _, tt := range []struct {
 		name     string
 		commands []string
-		brokers  bool // that they keep no subscription is promised
+		careful  bool // what runs ends before its kinds go, and it is promised that brokers keep no subscription
 	}{
 		{"the documented commands", uninstalling(t), true},
 		{"the release alone, while nothing of it runs", []string{
@@ -113,6 +113,12 @@ func TestE2EUninstall(t *testing.T) {
 			begin := time.Now()
 			for _, command := range tt.commands {
 				step := time.Now()
+				if tt.careful && strings.Contains(command, " -f ") {
+					runs := i.Kubectl("get", "deployments,statefulsets,pods", "-A", "-l", "app.kubernetes.io/managed-by=events-controller", "-o", "name")
+					if runs != "" {
+						t.Errorf("the kinds go while there still is\n%s", runs)
+					}
+				}
 				i.types(command)
 				t.Logf("%s: %s", command, time.Since(step).Round(100*time.Millisecond))
 			}
@@ -124,7 +130,7 @@ func TestE2EUninstall(t *testing.T) {
 			i.Kubectl("-n", "shop", "delete", "pvc", "-l", "events.openfunction.io/bus=own,app.kubernetes.io/component=eventbus", "--timeout=30s")
 			i.nothingLeft("configmap/kube-root-ca.crt", "serviceaccount/default")
 			got := consumers(t, js)
-			if tt.brokers && len(got) > 0 {
+			if tt.careful && len(got) > 0 {
 				t.Errorf("subscriptions on the broker: %q, want none", got)
 			}
 			t.Logf("subscriptions on the broker: %q", got)
