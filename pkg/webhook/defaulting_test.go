@@ -3,9 +3,11 @@ package webhook
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
+	"k8s.io/apimachinery/pkg/util/jsonmergepatch"
 )
 
 func TestDefaultsOfTheCluster(t *testing.T) {
@@ -52,5 +54,31 @@ func TestListsStayAsTheyWereWritten(t *testing.T) {
 	want := toJSON(t, `{eventBus: default, window: 60s, inputs: {a: {eventSource: e, event: a, namespace: shop}}, subscribers: `+subscribers+`}`)
 	if !response.Allowed || !jsonpatch.Equal(spec(t, got), want) {
 		t.Errorf("got %s (%v), want %s", spec(t, got), response.Result, want)
+	}
+}
+
+// TestASecondApplyChangesNothing wants kubectl apply of a file that has not changed to say so, whatever the defaults of the cluster: the patch
+// that it makes of the file and of what was stored is to be empty.
+func TestASecondApplyChangesNothing(t *testing.T) {
+	s := newServer(t, "event-bus", "ours", "window", "PT1M", "delivery.retry", "3", "delivery.timeout", "PT5S", "delivery.backoff-delay", "PT1S")
+	files := documents(t, "../../config/samples/*.yaml", "../../docs/examples/*.yaml", "../apis/events/v1alpha1/testdata/valid/*.yaml")
+	for name, spec := range map[string]string{
+		"Trigger with sinks": `{inputs: {a: {eventSource: e, event: a}}, subscribers: [{condition: a, sink: {uri: "http://sink:80/a"}},
+			{condition: a, sink: {ref: {apiVersion: v1, kind: Service, name: s}}, deadLetterSink: {ref: {apiVersion: v1, kind: Service, name: s}}, delivery: {retry: 0}}]}`,
+	} {
+		kind, _, _ := strings.Cut(name, " ")
+		files[name] = toJSON(t, fmt.Sprintf("{apiVersion: events.openfunction.io/v1alpha1, kind: %s, metadata: {name: x, namespace: shop}, spec: %s}", kind, strings.ReplaceAll(spec, "\t", " ")))
+	}
+	for name, file := range files {
+		t.Run(name, func(t *testing.T) {
+			stored, _ := s.admit(t, nil, file, "")
+			patch, err := jsonmergepatch.CreateThreeWayJSONMergePatch(file, file, stored)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if string(patch) != "{}" {
+				t.Errorf("it is stored as %s, so the second time it is patched with %s", spec(t, stored), patch)
+			}
+		})
 	}
 }

@@ -20,11 +20,12 @@ import (
 )
 
 // NewController returns the controller of EventSources.
-func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
+func NewController(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
 	eventSources := informer.Get(ctx).Informer()
 	r := &Reconciler{workloads: workload.NewClients(ctx)}
 	impl := eventsource.NewImpl(ctx, r)
 	r.objects = objects.NewReader(ctx, impl.Tracker)
+	r.objects.OnDefaults(ctx, cmw, func() { impl.GlobalResync(eventSources) })
 	r.optional = optional.New(ctx, optional.Options{
 		Component: component,
 		Kinds:     []schema.GroupVersionResource{dapr.Resource, keda.Resource},

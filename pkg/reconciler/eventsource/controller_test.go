@@ -5,6 +5,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/apimachinery/pkg/runtime"
+	"knative.dev/pkg/configmap"
 
 	. "github.com/openfunction/events/pkg/reconciler/testing"
 )
@@ -23,7 +24,7 @@ func TestNewController(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := NewWorld(t, es)
-			impl := NewController(w.Ctx, nil)
+			impl := NewController(w.Ctx, &configmap.ManualWatcher{})
 			w.Run()
 			got := []string{w.Next(impl)}
 			w.Create(tt.created)
@@ -32,5 +33,17 @@ func TestNewController(t *testing.T) {
 				t.Errorf("keys (-want, +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+func TestDefaultsAreFollowed(t *testing.T) {
+	w, settings := NewWorld(t, EventSource("shop", "es", WithBus("b"), WithCron("tick"))), &configmap.ManualWatcher{}
+	impl := NewController(w.Ctx, settings)
+	w.Run()
+	got := []string{w.Next(impl)}
+	settings.OnChange(Settings("delivery.retry", "3"))
+	got = append(got, w.Next(impl))
+	if diff := cmp.Diff([]string{"shop/es", "shop/es"}, got); diff != "" {
+		t.Errorf("keys (-want, +got):\n%s", diff)
 	}
 }

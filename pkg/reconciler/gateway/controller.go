@@ -47,7 +47,7 @@ const (
 
 // NewController returns the controller that writes the shared gateway's plan. It relies on being started after the informers are synced,
 // as sharedmain does: a plan of half the objects would drop the others.
-func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
+func NewController(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
 	eventSources, eventBuses, clusterEventBuses := eventsource.Get(ctx), eventbus.Get(ctx), clustereventbus.Get(ctx)
 	key := types.NamespacedName{Namespace: system.Namespace(), Name: workload.SharedSecret}
 	r := &reconciler{
@@ -74,6 +74,7 @@ func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
 	soon := func(any) { impl.EnqueueKeyAfter(key, max(pause, r.pace.rest(time.Now()))) }
 	impl.Tracker = tracker.New(func(types.NamespacedName) { soon(nil) }, controller.GetTrackerLease(ctx))
 	r.objects = objects.NewReader(context.WithValue(ctx, kubeclient.Key{}, kubernetes.Interface(r.secrets)), impl.Tracker)
+	r.objects.OnDefaults(ctx, cmw, func() { soon(nil) })
 
 	_, _ = eventSources.Informer().AddEventHandler(specChanged(soon))
 	_, _ = eventBuses.Informer().AddEventHandler(specChanged(soon))

@@ -43,8 +43,12 @@ type world struct {
 }
 
 func newWorld(t *testing.T, objects ...runtime.Object) *world {
+	return newWorldOf(t, &configmap.ManualWatcher{}, objects...)
+}
+
+func newWorldOf(t *testing.T, settings configmap.Watcher, objects ...runtime.Object) *world {
 	w := NewWorld(t, objects...)
-	return &world{w, NewController(w.Ctx, configmap.NewStaticWatcher()), t}
+	return &world{w, NewController(w.Ctx, settings), t}
 }
 
 // become replaces objects of this API by others.
@@ -401,7 +405,8 @@ func TestEachSecretIsReadOnceInAPass(t *testing.T) {
 }
 
 func TestWhatIsWatched(t *testing.T) {
-	w := newWorld(t)
+	settings := &configmap.ManualWatcher{}
+	w := newWorldOf(t, settings)
 	stop := make(chan struct{})
 	wait, err := controller.RunInformers(stop, eventsource.Get(w.Ctx).Informer(), eventbus.Get(w.Ctx).Informer(),
 		clustereventbus.Get(w.Ctx).Informer(), secret.Get(w.Ctx, "app.kubernetes.io/name=openfunction-events").Informer())
@@ -432,6 +437,8 @@ func TestWhatIsWatched(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Tracker.OnChanged(Addressable("a", "svc", ""))
+	wantReconciled(nil, nil)
+	settings.OnChange(Settings("delivery.retry", "3"))
 	wantReconciled(nil, nil)
 }
 

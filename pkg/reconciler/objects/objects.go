@@ -13,9 +13,12 @@ import (
 	"knative.dev/pkg/apis"
 	duckv1 "knative.dev/pkg/apis/duck/v1"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
+	"knative.dev/pkg/configmap"
+	"knative.dev/pkg/logging"
 	"knative.dev/pkg/resolver"
 	"knative.dev/pkg/tracker"
 
+	"github.com/openfunction/events/pkg/apis/config"
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
@@ -36,6 +39,7 @@ type Reader struct {
 	kube     kubernetes.Interface
 	tracker  tracker.Interface
 	resolver *resolver.URIResolver
+	within   func(context.Context) context.Context
 }
 
 // NewReader returns a Reader with the listers and clients of ctx, which is one of WithSecrets.
@@ -49,7 +53,15 @@ func NewReader(ctx context.Context, tracker tracker.Interface) *Reader {
 		kube:              kubeclient.Get(ctx),
 		tracker:           tracker,
 		resolver:          resolver.NewURIResolverFromTracker(ctx, tracker),
+		within:            func(ctx context.Context) context.Context { return ctx },
 	}
+}
+
+// OnDefaults has r fill in the cluster's defaults of deliveries, and calls changed when they change. It is called before r is used.
+func (r *Reader) OnDefaults(ctx context.Context, cmw configmap.Watcher, changed func()) {
+	settings := config.NewStore(logging.FromContext(ctx), func(string, any) { changed() })
+	settings.Watch(cmw)
+	r.within = settings.DeliveryToContext
 }
 
 // Compiled is what one object asks for.
@@ -93,7 +105,7 @@ func (c *Compiled) URL(d *duckv1.Destination) string {
 // EventSource compiles es, which it does not change. An error means that the API server could not be asked; it will pass.
 func (r *Reader) EventSource(ctx context.Context, es *v1alpha1.EventSource) (*Compiled, error) {
 	es = es.DeepCopy()
-	es.SetDefaults(ctx)
+	es.SetDefaults(r.within(ctx))
 	s := r.newScope(ctx, "EventSource", es)
 	s.objects.EventSources = []*v1alpha1.EventSource{es}
 	if s.invalid(es.Validate(ctx)) {
@@ -112,7 +124,7 @@ func (r *Reader) EventSource(ctx context.Context, es *v1alpha1.EventSource) (*Co
 // Trigger compiles t, which it does not change. An error means that the API server could not be asked; it will pass.
 func (r *Reader) Trigger(ctx context.Context, t *v1alpha1.Trigger) (*Compiled, error) {
 	t = t.DeepCopy()
-	t.SetDefaults(ctx)
+	t.SetDefaults(r.within(ctx))
 	s := r.newScope(ctx, "Trigger", t)
 	s.objects.Triggers = []*v1alpha1.Trigger{t}
 	if s.invalid(t.Validate(ctx)) {

@@ -14,6 +14,7 @@ import (
 	duckv1 "knative.dev/pkg/apis/duck/v1"
 	"knative.dev/pkg/kmeta"
 
+	"github.com/openfunction/events/pkg/apis/config"
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 )
 
@@ -237,4 +238,9 @@ func Child(owner kmeta.OwnerRefable, component string) *appsv1.Deployment {
 	d.OwnerReferences = []metav1.OwnerReference{*kmeta.NewControllerRef(owner)}
 	d.Labels = map[string]string{"app.kubernetes.io/name": "openfunction-events", "app.kubernetes.io/component": component}
 	return d
+}
+
+// Settings is the ConfigMap of a cluster's defaults with one of them.
+func Settings(key, value string) *corev1.ConfigMap {
+	return &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: config.DefaultsName}, Data: map[string]string{key: value}}
 }

@@ -24,11 +24,12 @@ import (
 )
 
 // NewController returns the controller of Triggers.
-func NewController(ctx context.Context, _ configmap.Watcher) *controller.Impl {
+func NewController(ctx context.Context, cmw configmap.Watcher) *controller.Impl {
 	triggers := informer.Get(ctx)
 	r := &Reconciler{workloads: workload.NewClients(ctx)}
 	impl := trigger.NewImpl(ctx, r)
 	r.objects = objects.NewReader(ctx, impl.Tracker)
+	r.objects.OnDefaults(ctx, cmw, func() { impl.GlobalResync(triggers.Informer()) })
 	r.optional = optional.New(ctx, optional.Options{
 		Component: component,
 		Kinds:     []schema.GroupVersionResource{dapr.Resource, keda.Resource},

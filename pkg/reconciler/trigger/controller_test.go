@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"knative.dev/pkg/configmap"
 	dynamicclient "knative.dev/pkg/injection/clients/dynamicclient/fake"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
@@ -32,7 +33,7 @@ func TestNewController(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := NewWorld(t, tr)
-			impl := NewController(w.Ctx, nil)
+			impl := NewController(w.Ctx, &configmap.ManualWatcher{})
 			w.Run()
 			got := []string{w.Next(impl)}
 			w.Create(tt.created)
@@ -47,7 +48,7 @@ func TestNewController(t *testing.T) {
 func TestABusThatTakesAnEventSourceAway(t *testing.T) {
 	people := EventSource("crm", "people", WithBus("b"), WithHTTP("new"), WithAllowed("shop"))
 	w := NewWorld(t, people, ClusterEventBus("b"), Trigger("shop", "t", OnBus("b"), WithInput("a", "crm", "people", "new"), WithSubscriber("a", sink)))
-	impl := NewController(w.Ctx, nil)
+	impl := NewController(w.Ctx, &configmap.ManualWatcher{})
 	w.Run()
 	got := []string{w.Next(impl)}
 	w.Create(EventBus("crm", "b"))
@@ -68,7 +69,7 @@ func TestTheAuthorityOfASinkIsFollowed(t *testing.T) {
 		return u
 	}
 	w := NewWorld(t, bus, orders, display(""), Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", Service("shop", "display"))))
-	impl := NewController(w.Ctx, nil)
+	impl := NewController(w.Ctx, &configmap.ManualWatcher{})
 	w.Run()
 	services := dynamicclient.Get(w.Ctx).Resource(schema.GroupVersionResource{Group: "serving.knative.dev", Version: "v1", Resource: "services"})
 	const junk = "SinkNotResolved: spec.subscribers[0].sink: sink shop/display has an address with CACerts that cannot be used: the CA certificates hold no PEM certificate"
@@ -97,5 +98,17 @@ func TestTheAuthorityOfASinkIsFollowed(t *testing.T) {
 				t.Fatalf("%s: %v", step.name, p.Err)
 			}
 		}
+	}
+}
+
+func TestDefaultsAreFollowed(t *testing.T) {
+	w, settings := NewWorld(t, Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", sink))), &configmap.ManualWatcher{}
+	impl := NewController(w.Ctx, settings)
+	w.Run()
+	got := []string{w.Next(impl)}
+	settings.OnChange(Settings("delivery.retry", "3"))
+	got = append(got, w.Next(impl))
+	if diff := cmp.Diff([]string{"shop/t", "shop/t"}, got); diff != "" {
+		t.Errorf("keys (-want, +got):\n%s", diff)
 	}
 }

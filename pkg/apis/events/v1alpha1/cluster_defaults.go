@@ -49,8 +49,9 @@ func WithDefaults(ctx context.Context, d Defaults) context.Context {
 
 type storedKey struct{}
 
-// Stored returns a context in which SetDefaults fills in what is to be stored. It leaves the elements of lists alone, but for the defaults of
-// the cluster: kubectl apply and others compare a list as a whole with the one that a user wrote. Who reads the object fills in the rest.
+// Stored returns a context in which SetDefaults fills in what is to be stored. It leaves the elements of lists alone: kubectl apply and others
+// compare a list as a whole with the one that a user wrote. The cluster's defaults of deliveries, which are for elements of lists too, are stored
+// nowhere. Who reads the object fills in the rest.
 func Stored(ctx context.Context) context.Context { return context.WithValue(ctx, storedKey{}, true) }
 
 func isStored(ctx context.Context) bool { return ctx.Value(storedKey{}) != nil }

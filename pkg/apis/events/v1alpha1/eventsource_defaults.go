@@ -19,7 +19,7 @@ func (es *EventSource) SetDefaults(ctx context.Context) {
 	if s.EventBus == "" && s.Sink == nil {
 		s.EventBus = defaults.EventBus
 	}
-	if s.Sink != nil {
+	if s.Sink != nil && !isStored(ctx) {
 		defaults.setDelivery(&s.Delivery)
 	}
 	setDestinationDefaults(s.Sink, namespaceOf(es))

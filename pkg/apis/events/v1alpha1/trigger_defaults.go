@@ -14,10 +14,10 @@ func (t *Trigger) SetDefaults(ctx context.Context) {
 	}
 	for i := range s.Subscribers {
 		sub := &s.Subscribers[i]
-		defaults.setDelivery(&sub.Delivery)
 		if isStored(ctx) {
 			continue
 		}
+		defaults.setDelivery(&sub.Delivery)
 		setDestinationDefaults(sub.Sink, namespace)
 		setDestinationDefaults(sub.DeadLetterSink, namespace)
 		setDefault(&sub.Match, MatchOnce)
