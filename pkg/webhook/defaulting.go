@@ -1,8 +1,10 @@
 package webhook
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"slices"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -51,5 +53,22 @@ func (d *defaulter) Admit(ctx context.Context, request *admissionv1.AdmissionReq
 		without.OldObject = runtime.RawExtension{}
 		request = &without
 	}
-	return d.admission.Admit(ctx, request)
+	response := d.admission.Admit(ctx, request)
+	response.Patch = addOnly(response.Patch, request.Object.Raw)
+	return response
+}
+
+// addOnly leaves of a patch of o what adds to it: defaults, and the required fields that validation will ask for. Knative's admission also
+// replaces what a user wrote by what the types make of it, 1024Mi by 1Gi, and removes what is false or empty: kubectl apply would never find
+// again what was applied. Only of an object with nulls, which its definition would refuse, all is done.
+func addOnly(patch, o []byte) []byte {
+	var operations []map[string]json.RawMessage
+	if json.Unmarshal(patch, &operations) != nil || bytes.Contains(o, []byte(":null")) {
+		return patch
+	}
+	left, err := json.Marshal(slices.DeleteFunc(operations, func(operation map[string]json.RawMessage) bool { return string(operation["op"]) != `"add"` }))
+	if err != nil {
+		return patch
+	}
+	return left
 }

@@ -63,7 +63,11 @@ func TestASecondApplyChangesNothing(t *testing.T) {
 	s := newServer(t, "event-bus", "ours", "window", "PT1M", "delivery.retry", "3", "delivery.timeout", "PT5S", "delivery.backoff-delay", "PT1S")
 	files := documents(t, "../../config/samples/*.yaml", "../../docs/examples/*.yaml", "../apis/events/v1alpha1/testdata/valid/*.yaml")
 	for name, spec := range map[string]string{
-		"Trigger with sinks": `{inputs: {a: {eventSource: e, event: a}}, subscribers: [{condition: a, sink: {uri: "http://sink:80/a"}},
+		"EventSource with zero values": `{logLevel: "", kafka: {e: {brokers: "k:9092", authRequired: false}}, http: {h: {raw: false, type: ""}}, allowedNamespaces: []}`,
+		"EventSource with nulls":       `{sink: null, kafka: {e: {brokers: "k:9092", scaleOption: null}}}`,
+		"EventBus of another size":     `{embedded: {storage: 1024Mi, replicas: 1}}`,
+		"Trigger with zero values":     `{inputs: {a: {eventSource: e, event: a}}, subscribers: [{condition: a, topic: t, match: "", delivery: {}, deadLetterTopic: ""}]}`,
+		"Trigger with sinks": `{inputs: {a: {eventSource: e, event: a}}, subscribers: [{condition: a, sink: {uri: "HTTP://sink:80/%7Ea/?q=a b"}},
 			{condition: a, sink: {ref: {apiVersion: v1, kind: Service, name: s}}, deadLetterSink: {ref: {apiVersion: v1, kind: Service, name: s}}, delivery: {retry: 0}}]}`,
 	} {
 		kind, _, _ := strings.Cut(name, " ")

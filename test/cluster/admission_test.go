@@ -26,6 +26,13 @@ func TestE2EAdmission(t *testing.T) {
 				}
 			}
 		}
+		written := `{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: written},
+			spec: {logLevel: "", http: {h: {raw: false, type: ""}}, allowedNamespaces: []}}`
+		for _, want := range []string{"created", "unchanged"} {
+			if out, err := c.TryApply(written); err != nil || !strings.HasSuffix(strings.TrimSpace(out), want) {
+				t.Errorf("what is false or empty: %s (%v), want it %s", out, err, want)
+			}
+		}
 		if got := c.Kubectl("get", "trigger", "my-trigger", "-o", "jsonpath={.spec.window} {.spec.inputs.*.namespace}"); got != "60s default" {
 			t.Errorf("defaults of the Trigger: %q, want 60s default", got)
 		}
