@@ -12,6 +12,10 @@ import (
 // maxBodyBytes is the most that a request's body may be allowed to have.
 const maxBodyBytes = 32 << 20
 
+// maxEvents bounds the room that one EventSource takes in the plan of the shared gateway, which is one Secret for all: 1000 events with a token
+// each take some 35 KB of its 1 MiB.
+const maxEvents = 1000
+
 // Validate returns everything that is wrong with the object after SetDefaults, or nil. Some of it may be only warnings.
 func (es *EventSource) Validate(ctx context.Context) *apis.FieldError {
 	if apis.IsInStatusUpdate(ctx) {
@@ -57,8 +61,11 @@ func (s *EventSourceSpec) validate(r report) {
 	if s.Build != nil {
 		r.field("build").warnf("is accepted and not used: nothing is built, leave it out")
 	}
-	if len(s.HTTP)+len(s.Kafka)+len(s.Cron)+len(s.Redis)+len(s.MQTT) == 0 {
+	switch n := len(s.HTTP) + len(s.Kafka) + len(s.Cron) + len(s.Redis) + len(s.MQTT); {
+	case n == 0:
 		r.errorf(`declares no event: add at least one below http, kafka, cron, redis or mqtt, for example cron: {tick: {schedule: "@every 5s"}}`)
+	case n > maxEvents:
+		r.errorf("declares %d events, and %d is the most: divide them among several EventSources", n, maxEvents)
 	}
 	validateEvents(r.field("http"), s.HTTP, (*HTTPSpec).validate)
 	validateEvents(r.field("cron"), s.Cron, (*CronSpec).validate)

@@ -135,3 +135,12 @@ func TestDefaultingTwiceChangesNothing(t *testing.T) {
 		}
 	}
 }
+
+// TestMostEvents takes the one event that is too many from the file that has it.
+func TestMostEvents(t *testing.T) {
+	es := decode(t, read(t, "testdata/invalid/eventsource-too-many-events.yaml")).(*EventSource)
+	es.Spec.Cron = nil
+	if got := admit(es); len(es.Spec.HTTP) != maxEvents || got != nil {
+		t.Errorf("%d events: %v, want %d to be right", len(es.Spec.HTTP), got, maxEvents)
+	}
+}
