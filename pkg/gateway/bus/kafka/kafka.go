@@ -94,6 +94,13 @@ func (b *Bus) Ready() error {
 	return b.unavailable(b.why())
 }
 
+// isAway tells whether there is no connection, also while the bus is closed.
+func (b *Bus) isAway() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.current == nil
+}
+
 // why returns the reason that there is no connection. The lock is held.
 func (b *Bus) why() error {
 	switch {

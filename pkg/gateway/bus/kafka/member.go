@@ -2,13 +2,10 @@ package kafka
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
-	"knative.dev/pkg/logging"
 )
 
 const (
@@ -63,13 +60,15 @@ func (m *member) Cleanup(session sarama.ConsumerGroupSession) error {
 	close(m.stop)
 	m.quit(nil)
 	m.commits.Wait()
+	var p *partition
+	var err error
 	for range lastCommits {
-		err := m.commit(session)
-		if err == nil || errors.Is(err, sarama.ErrUnknownMemberId) || errors.Is(err, sarama.ErrIllegalGeneration) {
-			return nil
+		if p, err = m.commit(session); err == nil || isMoot(err) {
+			break
 		}
 		pause(m.over, commitInterval)
 	}
+	m.judge(p, err, true)
 	return nil
 }
 
@@ -82,54 +81,7 @@ func (m *member) commitRegularly(session sarama.ConsumerGroupSession) {
 			return
 		case <-ticker.C:
 		}
-		if err := m.commit(session); err != nil {
-			logging.FromContext(m.b.ctx).Debugw("commit", "bus", m.b.o.Name, "subscription", m.Name, "error", err)
-		}
+		p, err := m.commit(session)
+		m.judge(p, err, false)
 	}
-}
-
-// commit commits what has changed, as the member of the group that session is: a group that has members takes it from nobody else.
-func (m *member) commit(session sarama.ConsumerGroupSession) error {
-	request := sarama.NewOffsetCommitRequest(m.config, m.group)
-	request.ConsumerID, request.ConsumerGroupGeneration = session.MemberID(), session.GenerationID()
-	changes := map[*partition]int{}
-	for _, p := range m.claims {
-		offset, metadata, change := p.snapshot()
-		if m.committed[p] == change {
-			continue
-		}
-		changes[p] = change
-		request.AddBlockWithLeaderEpoch(p.topic, p.id, offset, -1, 0, metadata)
-	}
-	if len(changes) == 0 {
-		return nil
-	}
-	coordinator, err := m.client.Coordinator(m.group)
-	if err != nil {
-		return fmt.Errorf("commit offsets: %w", err)
-	}
-	response, err := coordinator.CommitOffset(request)
-	if err != nil {
-		_ = coordinator.Close()
-		return fmt.Errorf("commit offsets: %w", err)
-	}
-	var failed error
-	for p, change := range changes {
-		switch err, ok := response.Errors[p.topic][p.id]; {
-		case !ok:
-			failed = fmt.Errorf("commit offset of topic %s, partition %d: %w", p.topic, p.id, sarama.ErrIncompleteResponse)
-		case err != sarama.ErrNoError:
-			failed = fmt.Errorf("commit offset of topic %s, partition %d: %w", p.topic, p.id, err)
-		default:
-			m.committed[p] = change
-		}
-	}
-	if errors.Is(failed, sarama.ErrNotCoordinatorForConsumer) || errors.Is(failed, sarama.ErrConsumerCoordinatorNotAvailable) {
-		_ = m.client.RefreshCoordinator(m.group) // the next attempt says what is wrong
-	}
-	return failed
-}
-
-func (s *subscription) warn(text string, p *partition, more ...any) {
-	logging.FromContext(s.b.ctx).With("bus", s.b.o.Name, "subscription", s.Name, "topic", p.topic, "partition", p.id).Warnw(text, more...)
 }

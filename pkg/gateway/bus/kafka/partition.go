@@ -248,11 +248,11 @@ func (p *partition) holds() bool {
 	return p.mine && len(p.held) > 0
 }
 
-// snapshot returns what is to be committed, as of which change.
-func (p *partition) snapshot() (offset int64, metadata string, change int) {
+// snapshot returns what is to be committed, with metadata up to a limit, as of which change.
+func (p *partition) snapshot(limit int) (offset int64, metadata string, change int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.progress.offset(), p.progress.metadata(p.s.signature(p.topic)), p.changes
+	return p.progress.offset(), p.progress.metadata(p.s.signature(p.topic), limit), p.changes
 }
 
 // message returns what is handed over. Sequence tells apart the partitions of a topic.

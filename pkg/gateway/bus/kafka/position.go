@@ -74,7 +74,8 @@ func (m *member) take(session sarama.ConsumerGroupSession) error {
 			m.claim(session, m.partition(place{topic, id}), commits, oldest[topic][id])
 		}
 	}
-	return m.commit(session)
+	_, err = m.commit(session)
+	return err
 }
 
 func (m *member) claim(session sarama.ConsumerGroupSession, p *partition, commits map[place]commit, oldest int64) {

@@ -58,11 +58,12 @@ func (p *progress) fits(offset int64) bool {
 }
 
 // metadata is what is done beyond the offset, and who says so: the version, the holder, and the distances from each open offset to the
-// next one and from the last to next.
-func (p *progress) metadata(holder string) string {
+// next one and from the last to next. Those that have no room within limit are left out, and then nothing from there on is done for
+// whoever reads it.
+func (p *progress) metadata(holder string, limit int) string {
 	text := metadataVersion + " " + holder
-	if len(p.open) == 0 {
-		return text
+	if len(text) > limit {
+		return ""
 	}
 	var runs []byte
 	for i, offset := range p.open {
@@ -70,7 +71,14 @@ func (p *progress) metadata(holder string) string {
 		if i+1 < len(p.open) {
 			following = p.open[i+1]
 		}
-		runs = binary.AppendUvarint(runs, uint64(following-offset))
+		more := binary.AppendUvarint(runs, uint64(following-offset))
+		if len(text)+1+base64.RawStdEncoding.EncodedLen(len(more)) > limit {
+			break
+		}
+		runs = more
+	}
+	if len(runs) == 0 {
+		return text
 	}
 	return text + " " + base64.RawStdEncoding.EncodeToString(runs)
 }

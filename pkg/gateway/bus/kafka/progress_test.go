@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -26,7 +27,7 @@ func TestProgressSurvivesItsMetadata(t *testing.T) {
 		{"some are open", progress{next: 20, open: []int64{3, 4, 5, 17}}, "1 ABCDEFGHIJKL AQEMAw"},
 	}
 	for _, tt := range tests {
-		metadata := tt.p.metadata(testHolder)
+		metadata := tt.p.metadata(testHolder, maxMetadata)
 		if metadata != tt.want {
 			t.Errorf("%s: metadata = %q, want %q", tt.name, metadata, tt.want)
 		}
@@ -67,16 +68,40 @@ func TestMetadataHasRoom(t *testing.T) {
 				p.done(offset)
 			}
 			if len(p.open)%100 == 0 {
-				most = max(most, len(p.metadata(testHolder)))
+				most = max(most, len(p.metadata(testHolder, maxMetadata)))
 			}
 		}
-		most = max(most, len(p.metadata(testHolder)))
+		most = max(most, len(p.metadata(testHolder, maxMetadata)))
 		if most > maxMetadata {
 			t.Errorf("with %d of 100 done the metadata had %d bytes, want at most %d", doneOutOf100, most, maxMetadata)
 		}
 		if len(p.open) < 256 && doneOutOf100 < 99 {
 			t.Errorf("with %d of 100 done there was no room for more than %d open messages", doneOutOf100, len(p.open))
 		}
+	}
+}
+
+// What has no room in metadata must not look done, and what has room must.
+func TestShortMetadataMakesLessDone(t *testing.T) {
+	p := progress{next: 20000, open: []int64{3, 4, 5, 17, 300, 9000, 9001, 19999}}
+	open := -1 // of the limit before
+	for limit := range 40 {
+		metadata := p.metadata(testHolder, limit)
+		got, _, err := parseProgress(p.offset(), metadata)
+		if err != nil || len(metadata) > limit || len(got.open) < open {
+			t.Fatalf("limit %d: metadata = %q with %d open after %d: %v", limit, metadata, len(got.open), open, err)
+		}
+		open = len(got.open)
+		want := progress{next: 3}
+		if open > 0 {
+			want = progress{next: append(p.open, p.next)[open], open: p.open[:open]}
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("limit %d: differs (-want +got):\n%s", limit, diff)
+		}
+	}
+	if open != len(p.open) {
+		t.Errorf("with 39 bytes %d are open, want all %d", open, len(p.open))
 	}
 }
 
@@ -102,7 +127,7 @@ func FuzzParseProgress(f *testing.F) {
 		if strings.Contains(holder, " ") || err != nil {
 			return
 		}
-		again, _, err := parseProgress(p.offset(), p.metadata(holder))
+		again, _, err := parseProgress(p.offset(), p.metadata(holder, math.MaxInt))
 		if err != nil || !again.Equal(p) {
 			t.Fatalf("%+v became %+v, %v", p, again, err)
 		}

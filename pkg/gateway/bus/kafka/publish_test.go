@@ -106,7 +106,8 @@ func TestATopicThatIsThereIsUsedAsItIs(t *testing.T) {
 func TestATopicThatIsRemovedIsMadeAgain(t *testing.T) { removedTopic(t, startBroker(t).addr()) }
 
 func removedTopic(t *testing.T, addr string) {
-	k := connect(t, config(addr))
+	logs, seen := observer.New(zap.WarnLevel)
+	k := connectLogged(t, config(addr), zap.New(logs))
 	in := subscribe(t, k, bus.Subscription{Name: "removed", Topics: []string{"removed"}}, nil)
 	publish(t, k, "removed", numbers(100)...) // the new topic will not go as far
 	in.wants(t, numbers(100)...)
@@ -119,6 +120,9 @@ func removedTopic(t *testing.T, addr string) {
 		publish(t, k, "removed", id)
 		for end := time.Now().Add(deadline / 3); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 			if slices.Contains(in.ids(), id) {
+				if n := seen.FilterMessageSnippet(notCommitted).Len(); n > 0 {
+					t.Errorf("logged %d times that commits fail, want not, of a topic that is removed", n)
+				}
 				return
 			}
 		}

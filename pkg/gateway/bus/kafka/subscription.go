@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"go.uber.org/zap"
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
@@ -40,6 +41,8 @@ type subscription struct {
 	admin  sarama.ClusterAdmin        // nil until the first session
 	start  map[string]map[int32]int64 // by topic, see positions
 	ids    map[string]string          // by topic, see identities; changes only between sessions
+
+	committing
 
 	handing sync.Mutex // receive is called for one message after the other
 
@@ -302,3 +305,14 @@ func (s *subscription) drain() {
 		p.settle()
 	}
 }
+
+// log is for what is about a partition, or with nil about all.
+func (s *subscription) log(p *partition) *zap.SugaredLogger {
+	log := logging.FromContext(s.b.ctx).With("bus", s.b.o.Name, "subscription", s.Name)
+	if p != nil {
+		log = log.With("topic", p.topic, "partition", p.id)
+	}
+	return log
+}
+
+func (s *subscription) warn(text string, p *partition, more ...any) { s.log(p).Warnw(text, more...) }

@@ -1,0 +1,148 @@
+package kafka
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
+)
+
+// patience is for how long commits may fail before that is told, if it may pass by itself: the coordinator moves, or its broker starts.
+const patience = 15 * time.Second
+
+// shortTime is for how long metadata is shortened until the brokers are asked again for more room.
+const shortTime = 5 * time.Second
+
+// committing is how the commits of a subscription go. Its sessions use it one after the other.
+type committing struct {
+	limit     int       // of the metadata
+	shortened time.Time // when that was lowered
+	refused   int       // the shortest metadata that was too large, which was told; 0 if none was
+	failing   time.Time // since when commits fail; zero if they do not
+	told      bool      // that they fail
+}
+
+// commit commits what has changed, as the member of the group that session is: a group that has members takes it from nobody else. It
+// returns the partition that the error is about, or nil if it is about all.
+func (m *member) commit(session sarama.ConsumerGroupSession) (*partition, error) {
+	if time.Since(m.shortened) > shortTime {
+		m.limit = maxMetadata
+	}
+	for {
+		limit := m.limit
+		p, err := m.tryCommit(session)
+		if err == nil || m.limit == limit {
+			return p, err
+		}
+	}
+}
+
+func (m *member) tryCommit(session sarama.ConsumerGroupSession) (*partition, error) {
+	request := sarama.NewOffsetCommitRequest(m.config, m.group)
+	request.ConsumerID, request.ConsumerGroupGeneration = session.MemberID(), session.GenerationID()
+	type sent struct{ change, metadata int }
+	all := map[*partition]sent{}
+	for _, p := range m.claims {
+		offset, metadata, change := p.snapshot(m.limit)
+		if m.committed[p] == change {
+			continue
+		}
+		all[p] = sent{change, len(metadata)}
+		request.AddBlockWithLeaderEpoch(p.topic, p.id, offset, -1, 0, metadata)
+	}
+	if len(all) == 0 {
+		return nil, nil
+	}
+	coordinator, err := m.client.Coordinator(m.group)
+	if err != nil {
+		return nil, fmt.Errorf("commit offsets: %w", err)
+	}
+	response, err := coordinator.CommitOffset(request)
+	if err != nil {
+		_ = coordinator.Close()
+		return nil, fmt.Errorf("commit offsets: %w", err)
+	}
+	var about *partition
+	var failed error
+	for p, sent := range all {
+		var err error = sarama.ErrIncompleteResponse
+		if answer, ok := response.Errors[p.topic][p.id]; ok {
+			err = answer
+		}
+		switch err {
+		case sarama.ErrNoError:
+			m.committed[p] = sent.change
+			m.taken(p, sent.metadata)
+			continue
+		case sarama.ErrOffsetMetadataTooLarge:
+			m.shorten(p, sent.metadata)
+		}
+		about, failed = p, fmt.Errorf("commit offset of topic %s, partition %d: %w", p.topic, p.id, err)
+	}
+	if errors.Is(failed, sarama.ErrNotCoordinatorForConsumer) || errors.Is(failed, sarama.ErrConsumerCoordinatorNotAvailable) {
+		_ = m.client.RefreshCoordinator(m.group) // the next attempt says what is wrong
+	}
+	return about, failed
+}
+
+// shorten is called when metadata was too large: the next attempt has less of it, at last none. An offset that is committed without
+// repeats more than what is under way, but less than one that is not committed.
+func (m *member) shorten(p *partition, size int) {
+	m.limit, m.shortened = min(m.limit, size*3/4), time.Now()
+	if m.refused == 0 {
+		m.refused = size
+		m.warn("the brokers take less metadata of an offset than the subscription has, so a restart repeats more than what is under way: "+
+			"set their offset.metadata.max.bytes to 4096", p, "bytes", size)
+	}
+	m.refused = min(m.refused, size)
+}
+
+// taken is called when the brokers have taken metadata.
+func (m *member) taken(p *partition, size int) {
+	if m.refused > 0 && size >= m.refused {
+		m.refused = 0
+		m.log(p).Infow("the brokers take all metadata of offsets again")
+	}
+}
+
+// isMoot tells whether a commit fails because the partitions are shared out anew, and this member commits again when it has joined, or
+// because the topic was removed.
+func isMoot(err error) bool {
+	return errors.Is(err, sarama.ErrUnknownTopicOrPartition) || errors.Is(err, sarama.ErrUnknownMemberId) || errors.Is(err, sarama.ErrIllegalGeneration) ||
+		errors.Is(err, sarama.ErrRebalanceInProgress) || errors.Is(err, sarama.ErrFencedInstancedId)
+}
+
+// judge tells, once each, that commits fail and that they work again. last is whether the commit is not tried again in this session.
+func (m *member) judge(p *partition, err error, last bool) {
+	switch {
+	case len(m.claims) == 0 || isMoot(err):
+		return
+	case err == nil:
+		if m.told {
+			m.log(nil).Infow("offsets are committed again")
+		}
+		m.failing, m.told = time.Time{}, false
+		return
+	case m.failing.IsZero():
+		m.failing = time.Now()
+	}
+	err = m.b.explain(err)
+	log := m.log(p).With("error", err)
+	var refusal *kafkaclient.Refusal
+	refused := errors.As(err, &refusal)
+	switch {
+	case m.b.isAway(): // it says so
+		m.failing = time.Time{}
+	case m.told || !refused && !last && time.Since(m.failing) < patience:
+		log.Debugw("commit")
+	default:
+		m.told = true
+		if !refused {
+			log = log.With("cure", "see whether all partitions of __consumer_offsets have as many replicas in sync as their min.insync.replicas")
+		}
+		log.Warnw("offsets cannot be committed, so a restart repeats all since")
+	}
+}
