@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -26,10 +27,12 @@ type KafkaServer struct {
 	process    *Process
 }
 
-// Kafka starts a broker that lives until the test ends. That takes about three seconds: subtests share their parent's.
-func Kafka(t testing.TB) *KafkaServer {
+// Kafka starts a broker that lives until the test ends, with lines added to its configuration. That takes about three seconds: subtests
+// share their parent's.
+func Kafka(t testing.TB, lines ...string) *KafkaServer {
 	t.Helper()
 	k := newKafka(t)
+	k.Configure(strings.Join(lines, "\n"))
 	k.Start()
 	return k
 }
@@ -39,7 +42,7 @@ func KafkaAt(t testing.TB, host string) *KafkaServer {
 	t.Helper()
 	k := newKafka(t)
 	k.host = host
-	k.configure(fmt.Sprintf("listeners=PLAINTEXT://%[1]s,CONTROLLER://127.0.0.1:%[2]d\nadvertised.listeners=PLAINTEXT://%[1]s\n", k.Addr(), k.controller))
+	k.Configure(fmt.Sprintf("listeners=PLAINTEXT://%[1]s,CONTROLLER://127.0.0.1:%[2]d\nadvertised.listeners=PLAINTEXT://%[1]s\n", k.Addr(), k.controller))
 	k.Start()
 	return k
 }
@@ -62,8 +65,8 @@ func newKafka(t testing.TB) *KafkaServer {
 	return k
 }
 
-// configure adds lines to the configuration of a broker that has not been started.
-func (k *KafkaServer) configure(lines string) {
+// Configure adds lines to the configuration of a broker that does not run, instead of those before.
+func (k *KafkaServer) Configure(lines string) {
 	k.t.Helper()
 	if err := os.WriteFile(filepath.Join(k.dir, "more.properties"), []byte(lines), 0o600); err != nil {
 		k.t.Fatal(err)

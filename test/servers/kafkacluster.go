@@ -40,7 +40,7 @@ func KafkaCluster(t testing.TB) *KafkaClusterServers {
 		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", id, k.controller))
 	}
 	for i, k := range c.brokers {
-		k.configure(fmt.Sprintf(kafkaCluster, i+1, strings.Join(voters, ",")))
+		k.Configure(fmt.Sprintf(kafkaCluster, i+1, strings.Join(voters, ",")))
 		k.start(func() error { return nil }) // one alone is no quorum
 	}
 	c.Await()

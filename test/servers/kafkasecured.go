@@ -73,7 +73,7 @@ func SecuredKafka(t testing.TB) *SecuredKafkaServer {
 	for _, listener := range []string{"sasl", "saslssl"} {
 		config += fmt.Sprintf(kafkaMechanisms, listener, KafkaUser, KafkaPassword)
 	}
-	k.configure(config)
+	k.Configure(config)
 	address := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 	k.SASL, k.SASLSSL, k.SSL = address(sasl), address(saslSSL), address(ssl)
 	k.Start()

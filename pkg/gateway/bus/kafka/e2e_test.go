@@ -47,6 +47,14 @@ func TestE2EBroker(t *testing.T) {
 	})
 }
 
+// What loses or repeats events is not kept from whoever looks after them.
+func TestE2EWarnings(t *testing.T) {
+	s := servers.Kafka(t, "offset.metadata.max.bytes=64")
+	t.Run("little room for metadata", func(t *testing.T) {
+		littleMetadata(t, s.Addr(), func() { s.Kill(); s.Configure(""); s.Start() })
+	})
+}
+
 func clusterConfig(c *servers.KafkaClusterServers) plan.KafkaBus {
 	all := config("")
 	all.Brokers, all.ReplicationFactor = c.Addrs(), 3
