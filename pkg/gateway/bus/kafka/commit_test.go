@@ -68,6 +68,7 @@ const (
 
 // A broker that takes less metadata than we have still gets to know how far the subscription is.
 func TestMetadataThatIsTooLarge(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t)
 	b.refuse(kerr.OffsetMetadataTooLarge, func(p kmsg.OffsetCommitRequestTopicPartition) bool {
 		return p.Metadata != nil && len(*p.Metadata) > 64
@@ -140,6 +141,7 @@ func littleMetadata(t *testing.T, addr string, restart func()) {
 }
 
 func TestCommitsThatAreRefusedAreTold(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t)
 	var mu sync.Mutex
 	refusing := false
@@ -173,6 +175,7 @@ func TestCommitsThatAreRefusedAreTold(t *testing.T) {
 
 // What passes is not worth a line, unless nothing comes after it.
 func TestCommitsThatFailForAMoment(t *testing.T) {
+	t.Parallel()
 	tests := []struct {
 		answer *kerr.Error
 		last   int // lines at the end

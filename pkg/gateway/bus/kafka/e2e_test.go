@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
@@ -53,6 +55,32 @@ func TestE2EWarnings(t *testing.T) {
 	t.Run("little room for metadata", func(t *testing.T) {
 		littleMetadata(t, s.Addr(), func() { s.Kill(); s.Configure(""); s.Start() })
 	})
+	t.Run("a compacted topic", func(t *testing.T) { compactedTopic(t, s.Addr()) })
+}
+
+// compactedTopic is one that somebody made before the bus came.
+func compactedTopic(t *testing.T, addr string) {
+	policy := "compact"
+	detail := &sarama.TopicDetail{NumPartitions: 3, ReplicationFactor: 1, ConfigEntries: map[string]*string{"cleanup.policy": &policy}}
+	if err := administrator(t, addr).CreateTopic("compacted", detail, false); err != nil {
+		t.Fatal(err)
+	}
+	logs, seen := observer.New(zap.WarnLevel)
+	k := connectLogged(t, config(addr), zap.New(logs))
+	in := subscribe(t, k, bus.Subscription{Name: "compacted", Topics: []string{"compacted"}}, nil)
+	publish(t, k, "compacted", "e1", "e2")
+	in.wants(t, "e1", "e2")
+	if got := onlyLog(t, seen, compacted); got["topic"] != "compacted" || got["cleanup.policy"] != "compact" {
+		t.Errorf("logged %v, want which topic is compacted", got)
+	}
+	err := k.Topic(bus.Topic{Name: "compacted"}).Handle(t.Context(), newEvent(t, "keyless", nil))
+	var away *event.Unavailable
+	if !errors.As(err, &away) || !strings.Contains(err.Error(), "set its cleanup.policy to delete") {
+		t.Errorf("Handle of an event without a partitionkey = %v, want *event.Unavailable with the cure", err)
+	}
+	if seen.Len() != 1 {
+		t.Errorf("logged %v, want one line", seen.All())
+	}
 }
 
 func clusterConfig(c *servers.KafkaClusterServers) plan.KafkaBus {

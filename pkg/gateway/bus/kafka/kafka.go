@@ -66,7 +66,7 @@ type Bus struct {
 	dialer  *kafkaclient.Dialer
 	changed chan struct{} // closed and replaced when current changes
 
-	told sync.Map // topics that have fewer partitions than wanted
+	inspected sync.Map // topics
 }
 
 var _ bus.Bus = (*Bus)(nil)

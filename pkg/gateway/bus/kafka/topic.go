@@ -123,6 +123,8 @@ func (b *Bus) refusal(ctx context.Context, err error) error {
 			err = fmt.Errorf("%w: %w", errLost, b.why())
 		}
 		return b.unavailable(err)
+	case errors.Is(err, sarama.ErrInvalidRecord):
+		err = fmt.Errorf("the topic refuses the event, as those do that are compacted if it has no partitionkey: set its cleanup.policy to delete: %w", err)
 	}
 	u := b.unavailable(b.explain(err))
 	u.Full = errors.Is(err, sarama.ErrKafkaStorageError) // the disk takes no more

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
-	"knative.dev/pkg/logging"
 )
 
 // appearTime bounds the wait for a topic that was made a moment ago.
@@ -56,6 +55,9 @@ func (l *link) ask(topic string) *made {
 			l.forget(topic)
 		}
 		close(m.done)
+		if m.err == nil {
+			l.inspect(topic) // nobody waits for that
+		}
 	})
 	return m
 }
@@ -71,7 +73,6 @@ func (l *link) forget(topic string) {
 func (l *link) create(topic string) error {
 	err := l.client.RefreshMetadata(topic)
 	if err == nil {
-		l.tellFewer(topic)
 		return nil
 	}
 	if !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
@@ -99,22 +100,6 @@ func (l *link) create(topic string) error {
 	}
 }
 
-// tellFewer logs that a topic which is there has less partitions than are asked for. More are not added: events with one key would
-// go to another partition than those before them.
-func (l *link) tellFewer(topic string) {
-	partitions, err := l.client.Partitions(topic)
-	if want := l.b.o.Config.Partitions; err == nil && len(partitions) < int(want) && l.b.firstTime(topic) {
-		logging.FromContext(l.b.ctx).Infow("the topic is there, with fewer partitions than the bus asks for, and is used as it is",
-			"bus", l.b.o.Name, "topic", topic, "partitions", len(partitions), "wanted", want)
-	}
-}
-
-// firstTime is true once for each topic.
-func (b *Bus) firstTime(topic string) bool {
-	_, known := b.told.LoadOrStore(topic, true)
-	return !known
-}
-
 func (l *link) administrator() (sarama.ClusterAdmin, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -135,7 +120,7 @@ func (b *Bus) detail() *sarama.TopicDetail {
 	replicas := max(1, c.ReplicationFactor)
 	value := func(s string) *string { return &s }
 	entries := map[string]*string{
-		"cleanup.policy": value("delete"), // the brokers' default may keep the latest of each key only
+		cleanupPolicy: value("delete"), // the brokers' default may keep the latest of each key only
 		// The age of an event counts from when the bus has it, whatever the publisher's clock says.
 		"message.timestamp.type": value("LogAppendTime"),
 	}
@@ -143,7 +128,7 @@ func (b *Bus) detail() *sarama.TopicDetail {
 		entries["retention.ms"] = value(strconv.FormatInt(c.Retention.Milliseconds(), 10))
 	}
 	if replicas > 2 {
-		entries["min.insync.replicas"] = value(strconv.Itoa(int(replicas)/2 + 1)) // an acknowledged event outlives a broker
+		entries[minInSync] = value(strconv.Itoa(int(replicas)/2 + 1)) // an acknowledged event outlives a broker
 	}
 	return &sarama.TopicDetail{NumPartitions: max(1, c.Partitions), ReplicationFactor: replicas, ConfigEntries: entries}
 }
