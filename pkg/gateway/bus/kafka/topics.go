@@ -127,7 +127,7 @@ func (b *Bus) detail() *sarama.TopicDetail {
 	if c.Retention > 0 {
 		entries["retention.ms"] = value(strconv.FormatInt(c.Retention.Milliseconds(), 10))
 	}
-	if replicas > 2 {
+	if replicas != 2 { // of two, whether one alone may take events is the brokers' default
 		entries[minInSync] = value(strconv.Itoa(int(replicas)/2 + 1)) // an acknowledged event outlives a broker
 	}
 	return &sarama.TopicDetail{NumPartitions: max(1, c.Partitions), ReplicationFactor: replicas, ConfigEntries: entries}
