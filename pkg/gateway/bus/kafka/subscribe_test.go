@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -307,4 +309,44 @@ func TestMembersThatComeAndGoRepeatNothing(t *testing.T) {
 	for _, m := range inboxes[0].got() { // so that nobody waits for them at the end
 		m.Done(nil)
 	}
+}
+
+// A right that is taken away ends no session by itself: nothing comes any more, and nobody would know why.
+func TestATopicThatMayNotBeReadAnyMore(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "secret"), kfake.User("PLAIN", "user", "secret", rights()...))
+	c := config(b.addr())
+	c.SASLMechanism, c.Username, c.Password = "PLAIN", "user", "secret"
+	logs, seen := observer.New(zap.WarnLevel)
+	k := connectLogged(t, c, zap.New(logs))
+	in := subscribe(t, k, bus.Subscription{Name: "s", Topics: []string{"openfunction.topic"}}, nil)
+	publish(t, k, "openfunction.topic", "e1")
+	in.wants(t, "e1")
+
+	login := sarama.NewConfig()
+	login.Net.SASL.Enable, login.Net.SASL.User, login.Net.SASL.Password = true, "admin", "secret"
+	admin, err := sarama.NewClusterAdmin([]string{b.addr()}, login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admin.Close()
+	resource := sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: "openfunction.topic", ResourcePatternType: sarama.AclPatternLiteral}
+	deny := sarama.Acl{Principal: "User:user", Host: "*", Operation: sarama.AclOperationRead, PermissionType: sarama.AclPermissionDeny}
+	if err := admin.CreateACLs([]*sarama.ResourceAcls{{Resource: resource, Acls: []*sarama.Acl{&deny}}}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the subscription is not ready", func() bool { err := in.ready(); return err != nil && strings.Contains(err.Error(), "allow it") })
+	if got := onlyLog(t, seen, "subscription is interrupted"); !strings.Contains(fmt.Sprint(got["error"]), "TOPIC_AUTHORIZATION_FAILED") {
+		t.Errorf("logged %v, want the cause", got)
+	}
+	publish(t, k, "openfunction.topic", "e2")
+	name := "openfunction.topic"
+	if _, err := admin.DeleteACL(sarama.AclFilter{
+		ResourceType: sarama.AclResourceTopic, ResourceName: &name, ResourcePatternTypeFilter: sarama.AclPatternLiteral,
+		Operation: sarama.AclOperationAny, PermissionType: sarama.AclPermissionDeny,
+	}, false); err != nil {
+		t.Fatal(err)
+	}
+	in.wants(t, "e1", "e2")
+	eventually(t, "the subscription is ready again", func() bool { return in.ready() == nil })
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -42,6 +43,7 @@ type subscription struct {
 	start  map[string]map[int32]int64 // by topic, see positions
 	ids    map[string]string          // by topic, see identities; changes only between sessions
 
+	denied atomic.Bool // a topic may not be read any more, see look
 	committing
 
 	handing sync.Mutex // receive is called for one message after the other
@@ -239,9 +241,12 @@ func (s *subscription) report(err error) {
 	}
 }
 
-// debug keeps what the client complains about while it recovers by itself.
+// debug keeps what the client complains about while it recovers by itself. What it does not recover from is for look.
 func (s *subscription) debug(errs <-chan error) {
 	for err := range errs {
+		if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
+			s.denied.Store(true)
+		}
 		logging.FromContext(s.b.ctx).Debugw("kafka client", "bus", s.b.o.Name, "subscription", s.Name, "error", err)
 	}
 }
