@@ -172,4 +172,16 @@ type WorkloadStatus struct {
 	// WorkloadStatistics is how many workloads are ready of how many there are, as n/m.
 	// +optional
 	WorkloadStatistics string `json:"workloadStatistics,omitempty"`
+	// Subscriptions are the durable subscriptions on the event bus, by name.
+	// +optional
+	Subscriptions []SubscriptionStatus `json:"subscriptions,omitempty"`
+}
+
+// SubscriptionStatus is a durable subscription on the event bus.
+type SubscriptionStatus struct {
+	// Name on the event bus.
+	Name string `json:"name"`
+	// Key is what the name would be of a subscription that begins now, if it is another: where the events go was edited.
+	// +optional
+	Key string `json:"key,omitempty"`
 }
