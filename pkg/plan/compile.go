@@ -44,6 +44,7 @@ func Compile(o Objects, opts Options) (*Plan, []Problem) {
 	for _, t := range o.Triggers {
 		c.trigger(t)
 	}
+	c.plan.Remembered = remembered(o)
 	return c.result()
 }
 

@@ -20,6 +20,9 @@ type Plan struct {
 	Waiting []Subscriber `json:"waiting,omitempty"`
 	// WaitingSources are the same of sources, by what tells sources apart. They are only known of a plan that was just compiled.
 	WaitingSources []Source `json:"-"`
+	// Remembered are the subscriptions that the statuses of the declared objects name, of which only ID and Key are set. They count when the plan
+	// before is gone. They are only known of a plan that was just compiled.
+	Remembered []Subscriber `json:"-"`
 }
 
 // Retired is a durable subscription that is no longer wanted.

@@ -3,6 +3,8 @@ package plan
 import (
 	"cmp"
 	"slices"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 )
 
 // maxRetired bounds the memory of a plan: the oldest subscriptions beyond it stay on their broker.
@@ -14,6 +16,8 @@ const maxRetired = 64
 // What is waiting in next has a passing problem (its sink or bus is away, say): what last runs for it goes on as it was. What is neither in
 // next nor waiting there is not declared any more, and ends, whatever the problems of others.
 //
+// When last is nil, nothing is known to run; the subscriptions are still those that next remembers.
+//
 // A subscription is not retired when its bus leads elsewhere now, or its subscriber has another bus: the old broker may well be gone, and if
 // not, what waits there stays until the subscriber is back.
 func Succeed(last, next *Plan) *Plan {
@@ -24,7 +28,7 @@ func Succeed(last, next *Plan) *Plan {
 		Waiting:     slices.Clone(next.Waiting),
 	}
 	if last == nil {
-		return p
+		last = &Plan{Waiting: next.Remembered}
 	}
 	p.inherit(last)
 	for _, s := range last.Sources {
@@ -64,6 +68,16 @@ func Succeed(last, next *Plan) *Plan {
 	}
 	p.sort()
 	return p
+}
+
+// Subscriptions are those of the subscribers of p and of those that wait, as a status names them.
+func (p *Plan) Subscriptions() []v1alpha1.SubscriptionStatus {
+	var all []v1alpha1.SubscriptionStatus
+	for _, s := range slices.Concat(p.Subscribers, p.Waiting) {
+		all = append(all, v1alpha1.SubscriptionStatus{Name: s.ID, Key: s.Key})
+	}
+	slices.SortFunc(all, func(a, b v1alpha1.SubscriptionStatus) int { return cmp.Compare(a.Name, b.Name) })
+	return slices.CompactFunc(all, func(a, b v1alpha1.SubscriptionStatus) bool { return a.Name == b.Name })
 }
 
 func (s *Source) same(o Source) bool {

@@ -19,13 +19,33 @@ func Declared(o Objects) *Plan {
 			c.plan.Waiting = append(c.plan.Waiting, s)
 		}
 	}
+	c.plan.Remembered = remembered(o)
 	c.plan.sort()
 	return &c.plan
 }
 
+// remembered are the subscriptions that the statuses of the objects of o name.
+func remembered(o Objects) []Subscriber {
+	var all []Subscriber
+	add := func(status *v1alpha1.WorkloadStatus) {
+		for _, s := range status.Subscriptions {
+			all = append(all, Subscriber{ID: s.Name, Key: s.Key})
+		}
+	}
+	for _, es := range o.EventSources {
+		add(&es.Status.WorkloadStatus)
+	}
+	for _, t := range o.Triggers {
+		add(&t.Status.WorkloadStatus)
+	}
+	return all
+}
+
 // Postpone returns p with the sources and subscribers waiting whose owner is among those for whom it is true.
 func Postpone(p *Plan, who func(owner string) bool) *Plan {
-	later := &Plan{Buses: p.Buses, Waiting: slices.Clone(p.Waiting), WaitingSources: slices.Clone(p.WaitingSources)}
+	later := &Plan{
+		Buses: p.Buses, Waiting: slices.Clone(p.Waiting), WaitingSources: slices.Clone(p.WaitingSources), Remembered: p.Remembered,
+	}
 	for _, s := range p.Sources {
 		if who(s.Owner()) {
 			later.WaitingSources = append(later.WaitingSources, s.waiting())

@@ -290,6 +290,17 @@ func (i *installation) workloadPods() map[string]string {
 // deleteChildren deletes every child of two workloads while orders come, each by itself, then all at once.
 func (e *edited) deleteChildren() {
 	e.t.Helper()
+	// The sink was edited, so the subscription has the name of the one before: who deletes the Secret must not make it another.
+	names := func() string { return e.Kubectl("get", "tg", "orders", "-o", "jsonpath={.status.subscriptions}") }
+	before := names()
+	if !strings.Contains(before, `"key":`) {
+		e.t.Errorf("subscriptions %s, want one that is inherited", before)
+	}
+	defer func() {
+		if after := names(); after != before {
+			e.t.Errorf("the subscriptions were %s and are %s", before, after)
+		}
+	}()
 	var sent []string
 	send := func() { sent = append(sent, e.produce(3)...) }
 	for _, name := range []string{"trigger-orders", "eventsource-shop-kafka-order"} {

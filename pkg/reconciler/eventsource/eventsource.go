@@ -90,7 +90,20 @@ func (r *Reconciler) apply(ctx context.Context, es *v1alpha1.EventSource, o *obj
 			return err
 		}
 	}
+	r.remember(ctx, es, workloads[listener], shared)
 	return r.workloads.Prune(ctx, es, names...)
+}
+
+// remember has the status of es name the subscriptions of its sink, which own runs, if it is not nil and not just waiting, or else the shared gateway.
+func (r *Reconciler) remember(ctx context.Context, es *v1alpha1.EventSource, own, shared *plan.Plan) {
+	switch {
+	case own != nil && (len(own.Subscribers) > 0 || r.workloads.HasPlan(es.Namespace, objects.SinkWorkload(es))):
+		es.Status.Subscriptions = r.workloads.Succeed(ctx, es.Namespace, objects.SinkWorkload(es), own).Subscriptions()
+	case len(shared.Subscribers)+len(shared.Waiting) > 0:
+		es.Status.Subscriptions = r.workloads.SharedSubscriptions(ctx, shared)
+	default:
+		es.Status.Subscriptions = nil
+	}
 }
 
 // countLeaving makes the first members of groups count those that are no longer wanted and not gone yet: what a member leaves to the

@@ -187,6 +187,26 @@ SourcesReady True
 	}
 }
 
+// TestTheSubscriptionOfASinkIsNamed is what the shared gateway's plan is made anew from when its Secret is gone.
+func TestTheSubscriptionOfASinkIsNamed(t *testing.T) {
+	w := NewWorld(t, EventBus("shop", "b"), EventSource("shop", "es", WithBus("b"), WithHTTP("in"), WithSink(URI("http://sink.example.com"))))
+	reconcile(w, key)
+	es := get(t, w)
+	if len(es.Status.Subscriptions) != 1 || es.Status.Subscriptions[0].Key != "" {
+		t.Fatalf("subscriptions %+v, want one of its own name", es.Status.Subscriptions)
+	}
+	want := []v1alpha1.SubscriptionStatus{{Name: "elder", Key: es.Status.Subscriptions[0].Name}}
+	es.Status.Subscriptions = want
+	if _, err := client.Get(w.Ctx).EventsV1alpha1().EventSources("shop").UpdateStatus(w.Ctx, es, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	w.Sync()
+	reconcile(w, key)
+	if diff := cmp.Diff(want, get(t, w).Status.Subscriptions); diff != "" {
+		t.Errorf("subscriptions (-want, +got):\n%s", diff)
+	}
+}
+
 var long = strings.Repeat("a-long-name-", 5)
 
 func TestAddresses(t *testing.T) {

@@ -135,4 +135,5 @@ func (p *pass) addEventSource(es *v1alpha1.EventSource, compiled *objects.Compil
 	p.plan.Subscribers = append(p.plan.Subscribers, shared.Subscribers...)
 	p.plan.WaitingSources = append(p.plan.WaitingSources, shared.WaitingSources...)
 	p.plan.Waiting = append(p.plan.Waiting, shared.Waiting...)
+	p.plan.Remembered = append(p.plan.Remembered, shared.Remembered...)
 }

@@ -26,6 +26,7 @@ import (
 	"knative.dev/pkg/system"
 	"knative.dev/pkg/tracker"
 
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	eventsclient "github.com/openfunction/events/pkg/client/injection/client/fake"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/eventbus"
@@ -112,6 +113,22 @@ func url(t *plan.Target) string {
 		return ""
 	}
 	return t.URL
+}
+
+// TestSubscriptionsOutliveTheSecret has the plan made anew: statuses know whose subscriptions have other names than they would have now.
+func TestSubscriptionsOutliveTheSecret(t *testing.T) {
+	es := EventSource("a", "es", WithBus("b"), WithHTTP("e"), WithSink(URI("http://sink")))
+	bus := EventBus("a", "b")
+	w := newWorld(t, bus, es)
+	w.reconcile()
+	id := w.Plan(key().Namespace, key().Name).Subscribers[0].ID
+	es = EventSource("a", "es", WithBus("b"), WithHTTP("e"), WithSink(URI("http://sink")))
+	es.Status.Subscriptions = []v1alpha1.SubscriptionStatus{{Name: "elder", Key: id}}
+	w = newWorld(t, bus, es)
+	w.reconcile()
+	if got := w.Plan(key().Namespace, key().Name).Subscribers[0].ID; got != "elder" {
+		t.Errorf("subscription %s, want elder, which the status remembers", got)
+	}
 }
 
 func TestPlan(t *testing.T) {

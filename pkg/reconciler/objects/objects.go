@@ -227,6 +227,7 @@ func (s *scope) compile() {
 		p = plan.Postpone(p, func(string) bool { return true })
 	}
 	own, owner := s.compiled.Plan, s.compiled.owner
+	own.Remembered = p.Remembered
 	own.Sources, own.WaitingSources = sourcesOf(p.Sources, owner), sourcesOf(p.WaitingSources, owner)
 	own.Subscribers, own.Waiting = subscribersOf(p.Subscribers, owner), subscribersOf(p.Waiting, owner)
 	addBuses(own, p)

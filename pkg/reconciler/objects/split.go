@@ -102,6 +102,10 @@ func Split(es *v1alpha1.EventSource, p *plan.Plan) (workloads map[string]*plan.P
 	if len(p.Waiting) > 0 {
 		part(SinkWorkload(es)).Waiting, shared.Waiting = p.Waiting, p.Waiting
 	}
+	if w := workloads[SinkWorkload(es)]; w != nil {
+		w.Remembered = p.Remembered
+	}
+	shared.Remembered = p.Remembered
 	for _, w := range workloads {
 		addBuses(w, p)
 	}

@@ -57,6 +57,7 @@ func (r *Reconciler) apply(ctx context.Context, t *v1alpha1.Trigger, o *objects.
 		return nil
 	}
 	o.Optional(r.optional.Apply(ctx, t, keda.Resource, nil))
+	t.Status.Subscriptions = nil
 	return r.workloads.Prune(ctx, t)
 }
 
@@ -64,8 +65,9 @@ func (r *Reconciler) apply(ctx context.Context, t *v1alpha1.Trigger, o *objects.
 func (r *Reconciler) run(ctx context.Context, t *v1alpha1.Trigger, o *objects.Outcome, name string) error {
 	var scales []*unstructured.Unstructured
 	known := !o.Invalid && o.BusSpec != nil
+	next := r.workloads.Succeed(ctx, t.Namespace, name, o.Plan)
 	if known {
-		scale, note := keda.Trigger(t, o.BusSpec, r.workloads.Succeed(ctx, t.Namespace, name, o.Plan), name)
+		scale, note := keda.Trigger(t, o.BusSpec, next, name)
 		if scale != nil {
 			scales = append(scales, scale)
 		}
@@ -91,6 +93,9 @@ func (r *Reconciler) run(ctx context.Context, t *v1alpha1.Trigger, o *objects.Ou
 		LogLevel:  level,
 		Scaled:    keeps && (!known || scales != nil),
 	})
+	if err == nil {
+		t.Status.Subscriptions = next.Subscriptions()
+	}
 	if err == nil && known {
 		o.Optional(r.optional.Apply(ctx, t, keda.Resource, scales))
 	}

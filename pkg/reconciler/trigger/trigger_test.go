@@ -277,6 +277,37 @@ func TestStory(t *testing.T) {
 	}
 }
 
+// TestASubscriptionOutlivesItsSecret edits where a subscriber leads, which keeps its subscription, and then deletes what remembers that.
+func TestASubscriptionOutlivesItsSecret(t *testing.T) {
+	w := NewWorld(t, bus, orders, Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", sink)))
+	id := func() string { return w.Plan("shop", "trigger-t").Subscribers[0].ID }
+	again := func() {
+		w.Sync()
+		if p := reconcile(w, key); p.Err != nil {
+			t.Fatal(p.Err)
+		}
+		w.Sync()
+	}
+	again()
+	before := id()
+	o := get(t, w)
+	o.Spec.Subscribers[0].Sink = URI("http://other.example.com")
+	if _, err := client.Get(w.Ctx).EventsV1alpha1().Triggers("shop").Update(w.Ctx, o, metav1.UpdateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	again()
+	if got := get(t, w).Status.Subscriptions; len(got) != 1 || got[0].Name != before || got[0].Key == "" {
+		t.Errorf("subscriptions %+v, want one named %s with the key of where it leads now", got, before)
+	}
+	if err := kubeclient.Get(w.Ctx).CoreV1().Secrets("shop").Delete(w.Ctx, "trigger-t", metav1.DeleteOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	again()
+	if got := id(); got != before {
+		t.Errorf("after its Secret was deleted the subscriber has subscription %s, and not %s, where its events are", got, before)
+	}
+}
+
 func TestASinkThatIsNotThereYet(t *testing.T) {
 	display := Addressable("shop", "display", "http://display.shop.example.com")
 	tr := Trigger("shop", "t", OnBus("b"), onOrders, WithSubscriber("a", sink), WithSubscriber("a", Service("shop", "display")))

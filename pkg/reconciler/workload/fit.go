@@ -21,18 +21,19 @@ func (s succession) fit(last *plan.Plan) (p *plan.Plan, left []string) {
 	if fits(p) {
 		return p, nil
 	}
-	if last == nil {
-		last = &plan.Plan{}
+	before := last
+	if before == nil {
+		before = &plan.Plan{}
 	}
-	grown := grown(last, s.next)
+	grown := grown(before, s.next)
 	n := sort.Search(len(grown), func(n int) bool {
-		next, _ := without(last, s.next, grown[:n+1])
+		next, _ := without(before, s.next, grown[:n+1])
 		return fits(succession{next: next, removed: s.removed}.follow(last))
 	})
 	if n == len(grown) {
 		return nil, grown
 	}
-	next, left := without(last, s.next, grown[:n+1])
+	next, left := without(before, s.next, grown[:n+1])
 	return succession{next: next, removed: s.removed}.follow(last), left
 }
 

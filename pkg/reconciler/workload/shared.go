@@ -10,6 +10,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"knative.dev/pkg/system"
 
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/pkg/reconciler/child"
 )
@@ -52,6 +53,14 @@ func (c *Clients) SharedPart(ctx context.Context, owner string, part *plan.Plan)
 		return State{}, false
 	}
 	return c.Shared(ctx, owner, hash), true
+}
+
+// SharedSubscriptions are those of part, which is what an EventSource asks of the shared gateway.
+func (c *Clients) SharedSubscriptions(ctx context.Context, part *plan.Plan) []v1alpha1.SubscriptionStatus {
+	if names := plan.Succeed(nil, part).Subscriptions(); slices.Equal(names, (&plan.Plan{Subscribers: part.Remembered}).Subscriptions()) {
+		return names // Nothing was edited: the plan of all need not be read.
+	}
+	return c.Succeed(ctx, system.Namespace(), SharedSecret, part).Subscriptions()
 }
 
 // leftOut says why the plan of the shared gateway does not have an object as it should be, nil if it has, or will.

@@ -195,7 +195,7 @@ func (c *Clients) lastPlan(ctx context.Context, w Workload) (*plan.Plan, error) 
 func (c *Clients) Succeed(ctx context.Context, namespace, name string, next *plan.Plan) *plan.Plan {
 	s, err := c.Secrets.Secrets(namespace).Get(Name(name))
 	if err != nil {
-		return next
+		return plan.Succeed(nil, next)
 	}
 	return plan.Succeed(storedPlan(ctx, s), next)
 }
