@@ -149,6 +149,7 @@ func (i *installation) explain() {
 	for _, args := range [][]string{
 		{"get", "eb,ceb,es,tg", "-A"}, {"get", "pods,deploy,sts,pvc", "-A"},
 		{"-n", "openfunction", "logs", "deployment/events-controller", "--tail=60"}, {"-n", "openfunction", "logs", "deployment/events-gateway", "--tail=30"},
+		{"logs", "-l", "app.kubernetes.io/managed-by=events-controller", "--prefix", "--tail=30", "--max-log-requests=20"},
 	} {
 		out, err := i.Try(args...)
 		i.t.Logf("kubectl %s\n%s%v", strings.Join(args, " "), out, err)
