@@ -32,13 +32,16 @@ func (r *run) identity() (string, error) {
 	return ids[r.kafka.Topic], err
 }
 
-// look ends the session, by end, when the topic is not the one with that id any more.
-func (r *run) look(ctx context.Context, id string, end context.CancelFunc) {
+// look ends the session, by end, when the topic is not the one with that id any more, or may not be read any more: the next one says so.
+func (r *run) look(ctx context.Context, id string, end context.CancelCauseFunc) {
 	for ctx.Err() == nil {
 		sleep(ctx, kafkaclient.LookInterval)
+		if r.denied.Swap(false) {
+			end(sarama.ErrTopicAuthorizationFailed)
+		}
 		// Other errors others say.
 		if now, err := r.identity(); errors.Is(err, sarama.ErrUnknownTopicOrPartition) || err == nil && now != id {
-			end()
+			end(nil)
 		}
 	}
 }

@@ -125,6 +125,7 @@ type run struct {
 	problem string
 
 	failing atomic.Int64 // records that a handler did not take
+	denied  atomic.Bool  // the topic may not be read any more, see look
 }
 
 // run returns when ctx is done or when only another configuration can help.
@@ -197,12 +198,16 @@ func (r *run) session(ctx context.Context, group sarama.ConsumerGroup) error {
 		}
 		r.start = start
 	}
-	ctx, end := context.WithCancel(ctx)
+	ctx, end := context.WithCancelCause(ctx)
 	var looking sync.WaitGroup
 	looking.Go(func() { r.look(ctx, r.topicID, end) })
 	defer looking.Wait()
-	defer end()
-	return group.Consume(ctx, []string{r.kafka.Topic}, &member{r})
+	defer end(nil)
+	err := group.Consume(ctx, []string{r.kafka.Topic}, &member{r})
+	if cause := context.Cause(ctx); errors.Is(cause, sarama.ErrTopicAuthorizationFailed) {
+		return cause
+	}
+	return err
 }
 
 func onlyConfigurationHelps(err error) bool {
@@ -260,9 +265,17 @@ func (r *run) receiving() {
 	r.ready(nil)
 }
 
-// debug keeps what the client complains about while it recovers by itself.
+// debug keeps what the client complains about while it recovers by itself. What it does not recover from is for look, or is told once.
 func (r *run) debug(errs <-chan error) {
+	told := false
 	for err := range errs {
+		switch {
+		case errors.Is(err, sarama.ErrTopicAuthorizationFailed):
+			r.denied.Store(true)
+		case !told && (errors.Is(err, sarama.ErrOffsetMetadataTooLarge) || errors.Is(err, sarama.ErrInvalidCommitOffsetSize)):
+			told = true
+			r.log.Warnw("offsets cannot be committed, so a restart repeats all since: set offset.metadata.max.bytes of the brokers to 4096", "error", err)
+		}
 		r.log.Debugw("kafka client", "error", err)
 	}
 }

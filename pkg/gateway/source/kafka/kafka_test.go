@@ -9,12 +9,16 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/IBM/sarama"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
 // cluster is an in-process Kafka with one broker.
@@ -308,10 +312,69 @@ func TestOffsetsThatAreGoneDoNotStopThePartition(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := &sink{}
-	r := start(t, options("t", c.ListenAddrs()...), s)
+	logs, seen := observer.New(zap.WarnLevel)
+	r := startLogged(t, options("t", c.ListenAddrs()...), s, zap.New(logs).Sugar())
 	s.await(t, "a", "b")
 	r.end()
 	if got := committed(t, cl, "group-t", "t", 0); got != 2 {
 		t.Errorf("committed %d, want 2", got)
+	}
+	if all := seen.All(); len(all) != 1 || !strings.Contains(all[0].Message, "is read from its oldest record") {
+		t.Errorf("logged %v, want that what was committed is not there", all)
+	}
+}
+
+func TestATopicThatMayNotBeReadAnyMore(t *testing.T) {
+	t.Parallel()
+	allow := func(resource kmsg.ACLResourceType, name string) kfake.ACL {
+		return kfake.ACL{Resource: resource, Name: name, Pattern: kmsg.ACLResourcePatternTypeLiteral, Operation: kmsg.ACLOperationRead, Allow: true}
+	}
+	c := cluster(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.EnableACLs(), kfake.Superuser("PLAIN", "admin", "secret"),
+		kfake.User("PLAIN", "user", "secret", allow(kmsg.ACLResourceTypeTopic, "t"), allow(kmsg.ACLResourceTypeGroup, "group-t")))
+	login := sarama.NewConfig()
+	login.Net.SASL.Enable, login.Net.SASL.User, login.Net.SASL.Password = true, "admin", "secret"
+	login.Producer.Return.Successes, login.Producer.Partitioner = true, sarama.NewManualPartitioner
+	admins, err := sarama.NewClient(c.ListenAddrs(), login)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer admins.Close()
+	admin, err := sarama.NewClusterAdminFromClient(admins)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options("t", c.ListenAddrs()...)
+	o.Source.Kafka.SASLMechanism, o.Source.Kafka.Username, o.Source.Kafka.Password = "PLAIN", "user", "secret"
+	logs, seen := observer.New(zap.WarnLevel)
+	s := &sink{}
+	r := startLogged(t, o, s, zap.New(logs).Sugar())
+	r.awaitReady(true)
+	produce(t, admins, "t", 0, "a")
+	s.await(t, "a")
+
+	topic := "t"
+	resource := sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: topic, ResourcePatternType: sarama.AclPatternLiteral}
+	deny := sarama.Acl{Principal: "User:user", Host: "*", Operation: sarama.AclOperationRead, PermissionType: sarama.AclPermissionDeny}
+	if err := admin.CreateACLs([]*sarama.ResourceAcls{{Resource: resource, Acls: []*sarama.Acl{&deny}}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.awaitReady(false); !strings.Contains(err.Error(), "allow it") {
+		t.Errorf("ready(%v), want the cure", err)
+	}
+	produce(t, admins, "t", 0, "b")
+	time.Sleep(2 * kafkaclient.LookInterval) // So long it must not say that it is ready.
+	if n := len(r.ready); n != 0 {
+		t.Errorf("while it may not read, ready was called %d times more, the first with %v", n, <-r.ready)
+	}
+	if _, err := admin.DeleteACL(sarama.AclFilter{
+		ResourceType: sarama.AclResourceTopic, ResourceName: &topic, ResourcePatternTypeFilter: sarama.AclPatternLiteral,
+		Operation: sarama.AclOperationAny, PermissionType: sarama.AclPermissionDeny,
+	}, false); err != nil {
+		t.Fatal(err)
+	}
+	r.awaitReady(true)
+	s.await(t, "b")
+	if all := seen.All(); len(all) != 1 || all[0].Message != "kafka refuses the client, trying again" {
+		t.Errorf("logged %v, want once that the client is refused", all)
 	}
 }

@@ -28,6 +28,8 @@ func (m *member) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.
 	if claim.InitialOffset() == sarama.OffsetOldest {
 		// What was committed does not exist any more. If it is higher than what is read now, marks would not count: they only go up.
 		session.ResetOffset(claim.Topic(), claim.Partition(), 0, m.signature())
+		m.log.Warnw("what the group has committed is not in the topic, which is read from its oldest record: it keeps records too short a time, or the "+
+			"source is too slow", "partition", claim.Partition())
 	}
 	p.read(session.Context(), claim.Messages())
 	return nil

@@ -35,8 +35,8 @@ func (r *run) positions() (map[int32]int64, error) {
 	return ends, nil
 }
 
-// take commits a position for each of the partitions that a session was given and that have none. So a process that dies
-// before its first event was handled begins there again, not at what is then the end.
+// take commits a position for each of the partitions that a session was given. So a process that dies before its first event was handled
+// begins there again, not at what is then the end. It does so for those that have one too: whether it may is whether it may read.
 func (r *run) take(session sarama.ConsumerGroupSession, partitions []int32) error {
 	committed, err := r.committed(partitions)
 	if err != nil {
@@ -44,7 +44,8 @@ func (r *run) take(session sarama.ConsumerGroupSession, partitions []int32) erro
 	}
 	begin, oldest := map[int32]int64{}, []int32{}
 	for _, p := range partitions {
-		if _, ok := committed[p]; ok {
+		if offset, ok := committed[p]; ok {
+			begin[p] = offset
 			delete(r.start, p) // should it lose its offset, its topic was created anew
 		} else if offset, ok := r.start[p]; ok {
 			begin[p] = offset
