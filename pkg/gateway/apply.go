@@ -46,7 +46,7 @@ func (g *Gateway) Apply(p *plan.Plan) error {
 	}
 	next, err := g.build(p)
 	if err == nil {
-		if !g.o.Lenient { // what is hidden would tell a sink which of its guesses is a secret of another owner
+		if !g.o.Serving { // what is hidden would tell a sink which of its guesses is a secret of another owner
 			g.client.Hide(p)
 		}
 		g.replace(next)

@@ -329,6 +329,29 @@ func TestAPlanWithAMistakeChangesNothing(t *testing.T) {
 }
 
 // What one owner has wrong must not keep the others' changes from being served, nor anybody after a restart.
+// TestSecretsThatASinkRepeats are hidden where they are of the same owner. Where many share a gateway, what is hidden would tell one of them
+// which of its guesses is a secret of another.
+func TestSecretsThatASinkRepeats(t *testing.T) {
+	const planted = "planted-password"
+	echo := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, planted, http.StatusInternalServerError) }))
+	defer echo.Close()
+	e, err := event.ParseStructured([]byte(`{"specversion": "1.0", "id": "1", "source": "/s", "type": "t"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, shared := range []bool{false, true} {
+		r := startWith(t, func(o *Options) { o.Lenient, o.Serving = true, shared })
+		r.apply(t, onePath(plan.Subscriber{Condition: "a", Sink: &plan.Target{Name: "sink x", URL: "http://me:" + planted + "@sink.example.com"}}))
+		sink, err := r.client.Sink(plan.Target{URL: echo.URL})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := sink.Handle(t.Context(), e); err == nil || strings.Contains(err.Error(), planted) != shared {
+			t.Errorf("shared %t: Handle() = %v", shared, err)
+		}
+	}
+}
+
 func TestALenientGatewayRunsWhatHasNoMistake(t *testing.T) {
 	good := func() *plan.Plan { return onePath(plan.Subscriber{Condition: "a", Sink: display("each")}) }
 	for name, tt := range map[string]struct {
