@@ -30,6 +30,8 @@ type part struct {
 	run          func(ctx context.Context, ready func(error)) error
 	// leave gives up what a server keeps for the source. It is nil if there is nothing.
 	leave func(ctx context.Context) error
+	// deliveries are those to its targets.
+	deliveries []delivery
 
 	cancel context.CancelFunc
 	done   chan struct{}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -329,6 +330,34 @@ func TestAPlanWithAMistakeChangesNothing(t *testing.T) {
 }
 
 // What one owner has wrong must not keep the others' changes from being served, nor anybody after a restart.
+func TestTheReportSaysWhichTargetTakesNothing(t *testing.T) {
+	var broken atomic.Bool
+	broken.Store(true)
+	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if broken.Load() {
+			http.Error(w, "what the event says", http.StatusInternalServerError)
+		}
+	}))
+	defer sink.Close()
+	r := start(t, "")
+	r.apply(t, onePath(plan.Subscriber{Condition: "a", Sink: &plan.Target{Name: "sink default/x", URL: sink.URL}, Topic: "t"}))
+	failing := func(want ...string) {
+		t.Helper()
+		eventually(t, fmt.Sprintf("%q is failing", want), func() error {
+			if got := r.Report().Objects["Trigger default/t"]; !slices.Equal(got.Failing, want) || got.Problems != nil {
+				return fmt.Errorf("report %+v", got)
+			}
+			return nil
+		})
+	}
+	failing()
+	r.mustPost(t, "a", "a1")
+	failing("events are not taken by sink default/x: post " + sink.URL + ": status 500")
+	broken.Store(false)
+	r.mustPost(t, "a", "a2")
+	failing()
+}
+
 // TestSecretsThatASinkRepeats are hidden where they are of the same owner. Where many share a gateway, what is hidden would tell one of them
 // which of its guesses is a secret of another.
 func TestSecretsThatASinkRepeats(t *testing.T) {

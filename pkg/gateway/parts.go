@@ -45,7 +45,7 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
-	deliver, err := g.delivery(spec, b, dead)
+	deliver, deliveries, err := g.deliver(spec, b, dead)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,21 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 		return nil, err
 	}
 	subscription := s.Subscription()
-	return &part{name: spec.Owner() + " subscriber " + spec.ID, spec: fp, bus: b, subscription: &subscription, run: s.Run}, nil
+	return &part{name: spec.Owner() + " subscriber " + spec.ID, spec: fp, bus: b, subscription: &subscription, run: s.Run, deliveries: deliveries}, nil
+}
+
+// delivery is what hands events to a target.
+type delivery struct {
+	to    string
+	retry event.Handler
+}
+
+// failing says that the target does not take events, "" if it does.
+func (d delivery) failing() string {
+	if why := dispatch.Failing(d.retry); why != "" {
+		return "events are not taken by " + d.to + ": " + why
+	}
+	return ""
 }
 
 // letterbox is where dead letters go.
@@ -84,32 +98,35 @@ func (g *Gateway) deadLetter(spec plan.Subscriber, b *openBus) (func(target stri
 	}, nil
 }
 
-// delivery returns the handler of the events that fire: to the sink and the topic at once, each with its own retries and dead letter.
-func (g *Gateway) delivery(spec plan.Subscriber, b *openBus, dead func(string) letterbox) (event.Handler, error) {
+// deliver returns the handler of the events that fire: to the sink and the topic at once, each with its own retries and dead letter.
+func (g *Gateway) deliver(spec plan.Subscriber, b *openBus, dead func(string) letterbox) (event.Handler, []delivery, error) {
 	var targets []event.Handler
-	add := func(h event.Handler, kind, dest string) {
+	var deliveries []delivery
+	add := func(h event.Handler, kind, name, dest string) {
 		box := dead(kind)
-		h = dispatch.DeadLetter(dispatch.Retry(h, spec.Delivery), dest, g.observed(box, spec, box.to))
+		h = dispatch.Retry(h, spec.Delivery)
+		deliveries = append(deliveries, delivery{name, h})
+		h = dispatch.DeadLetter(h, dest, g.observed(box, spec, box.to))
 		targets = append(targets, dispatch.Insist(h)) // each for itself: a target that has the event does not get it again
 	}
 	if spec.Sink != nil {
 		sink, err := g.sink(*spec.Sink)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if spec.Sink.URL == "" { // the display shows what it gets
 			sink = g.observed(sink, spec, spec.Sink.Name)
 		}
-		add(sink, "sink", destination(*spec.Sink))
+		add(sink, "sink", spec.Sink.Name, destination(*spec.Sink))
 	}
 	if spec.Topic != "" {
 		topic := b.target(bus.Topic{Name: spec.Topic, Origin: spec.ID})
-		add(g.observed(topic, spec, "topic "+spec.Topic), "topic", "topic "+spec.Topic)
+		add(g.observed(topic, spec, "topic "+spec.Topic), "topic", "topic "+spec.Topic, "topic "+spec.Topic)
 	}
 	if len(targets) == 0 {
-		return nil, fmt.Errorf("subscriber %s: it has neither a sink nor a topic", spec.ID)
+		return nil, nil, fmt.Errorf("subscriber %s: it has neither a sink nor a topic", spec.ID)
 	}
-	return dispatch.All(targets...), nil
+	return dispatch.All(targets...), deliveries, nil
 }
 
 func (g *Gateway) observed(h event.Handler, spec plan.Subscriber, to string) event.Handler {
@@ -172,11 +189,12 @@ func (g *Gateway) addSource(next *state, spec plan.Source) error {
 	if err != nil {
 		return err
 	}
-	out, err := g.sourceNext(spec, b)
+	out, deliveries, err := g.sourceNext(spec, b)
 	if err != nil {
 		return err
 	}
-	p := &part{name: key, spec: fp, bus: b, run: func(ctx context.Context, ready func(error)) error { return src.Run(ctx, out, ready) }}
+	run := func(ctx context.Context, ready func(error)) error { return src.Run(ctx, out, ready) }
+	p := &part{name: key, spec: fp, bus: b, run: run, deliveries: deliveries}
 	if l, ok := src.(source.Leaver); ok {
 		p.leave = func(ctx context.Context) error { return l.Leave(ctx, out) }
 	}
@@ -203,33 +221,35 @@ func (g *Gateway) newSource(spec plan.Source) (source.Source, error) {
 }
 
 // sourceNext is where a source's events go: its topic, or without a bus its sink, tried until it or the dead letter sink takes them.
-func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, error) {
+func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []delivery, error) {
 	if b != noBus {
 		dead := plan.EventSourceDeadLetterTopic(spec.Namespace, spec.EventSource)
 		letters := b.Topic(bus.Topic{Name: dead, Origin: "refused"})
 		owner := plan.Subscriber{EventSource: spec.Namespace + "/" + spec.EventSource}
-		return dispatch.Refused(b.publish(spec), "topic "+spec.Topic, g.observed(letters, owner, "deadletter topic "+dead)), nil
+		return dispatch.Refused(b.publish(spec), "topic "+spec.Topic, g.observed(letters, owner, "deadletter topic "+dead)), nil, nil
 	}
 	if spec.Sink == nil {
-		return nil, errors.New("it has neither a bus nor a sink")
+		return nil, nil, errors.New("it has neither a bus nor a sink")
 	}
 	owner := plan.Subscriber{EventSource: spec.Namespace + "/" + spec.EventSource}
 	sink, err := g.sink(*spec.Sink)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if spec.Sink.URL == "" {
 		sink = g.observed(sink, owner, spec.Sink.Name)
 	}
 	if spec.DeadLetter == nil {
-		return dispatch.Forever(sink, spec.Delivery), nil
+		forever := dispatch.Forever(sink, spec.Delivery)
+		return forever, []delivery{{spec.Sink.Name, forever}}, nil
 	}
 	dead, err := g.sink(*spec.DeadLetter)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dead = g.observed(dispatch.ForeverLetters(dead, spec.Delivery), owner, "deadletter "+spec.DeadLetter.Name)
-	return dispatch.DeadLetter(dispatch.Retry(sink, spec.Delivery), destination(*spec.Sink), dead), nil
+	retry := dispatch.Retry(sink, spec.Delivery)
+	return dispatch.DeadLetter(retry, destination(*spec.Sink), dead), []delivery{{spec.Sink.Name, retry}}, nil
 }
 
 func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
@@ -245,7 +265,7 @@ func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
 		return nil, errors.New("it has neither a bus nor a sink")
 	}
 	if spec.Sink.URL == "" {
-		next, err := g.sourceNext(spec, noBus)
+		next, _, err := g.sourceNext(spec, noBus)
 		if err != nil {
 			return nil, err
 		}

@@ -15,9 +15,10 @@ type applied struct {
 	hashes map[string]string
 	needs  map[string][]need // by owner, and by bus
 	// mistakes are by owner what the plan has that does not run.
-	mistakes map[string][]string
-	retired  []plan.Retired
-	removed  map[string]*retirement // by retiredKey
+	mistakes   map[string][]string
+	deliveries map[string][]delivery // by owner
+	retired    []plan.Retired
+	removed    map[string]*retirement // by retiredKey
 	// buses are those that count: not with nothing but retired subscriptions.
 	buses map[string]*openBus
 }
@@ -33,7 +34,7 @@ type need struct {
 
 func newApplied(p *plan.Plan, running *state) *applied {
 	a := &applied{
-		hashes: p.Hashes(), needs: map[string][]need{}, mistakes: map[string][]string{}, retired: p.Retired, removed: running.retired,
+		hashes: p.Hashes(), needs: map[string][]need{}, mistakes: map[string][]string{}, deliveries: map[string][]delivery{}, retired: p.Retired, removed: running.retired,
 		buses: maps.Clone(running.buses),
 	}
 	for _, m := range running.mistakes {
@@ -55,6 +56,9 @@ func newApplied(p *plan.Plan, running *state) *applied {
 		delete(leftover, s.Bus)
 		add(s.Owner(), need{bus: running.buses[s.Bus]})
 		add(s.Owner(), need{name: sourceName(s), what: s.Kind + " event " + s.Event})
+		if part := running.sources[sourceName(s)]; part != nil {
+			a.deliveries[s.Owner()] = append(a.deliveries[s.Owner()], part.deliveries...)
+		}
 	}
 	for _, s := range p.Subscribers {
 		delete(leftover, s.Bus)
@@ -62,6 +66,7 @@ func newApplied(p *plan.Plan, running *state) *applied {
 		add(s.Owner(), need{bus: b})
 		if part := running.subscribers[s.ID]; part != nil {
 			add(s.Owner(), need{name: part.name, what: "subscriber for " + targets(s), behind: b})
+			a.deliveries[s.Owner()] = append(a.deliveries[s.Owner()], part.deliveries...)
 		}
 	}
 	maps.DeleteFunc(a.buses, func(name string, _ *openBus) bool { return leftover[name] })
@@ -101,7 +106,13 @@ func (g *Gateway) Report() plan.Report {
 		return r
 	}
 	for owner, hash := range a.hashes {
-		r.Objects[owner] = plan.ObjectReport{Hash: hash, Problems: append(g.problems(a.needs[owner]), a.mistakes[owner]...)}
+		o := plan.ObjectReport{Hash: hash, Problems: append(g.problems(a.needs[owner]), a.mistakes[owner]...)}
+		for _, d := range a.deliveries[owner] {
+			if why := d.failing(); why != "" {
+				o.Failing = append(o.Failing, why)
+			}
+		}
+		r.Objects[owner] = o
 	}
 	var waiting []string
 	for _, s := range a.retired {

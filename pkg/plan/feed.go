@@ -88,6 +88,8 @@ type ObjectReport struct {
 	Hash string `json:"hash"`
 	// Problems are what keeps events from flowing just now, a sentence each. Without any, they flow.
 	Problems []string `json:"problems,omitempty"`
+	// Failing says of targets that they did not take the last event that was tried, a sentence each.
+	Failing []string `json:"failing,omitempty"`
 }
 
 // Owner names the object that asks for s: "EventSource ns/name".

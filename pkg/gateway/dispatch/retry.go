@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"github.com/openfunction/events/pkg/event"
@@ -41,12 +42,24 @@ func ForeverLetters(next event.Handler, d plan.Delivery) event.Handler {
 	return &retry{next: next, delivery: d, letters: true, wait: sleep}
 }
 
+// Failing tells why h, a handler that retries, did not deliver the last event that it tried, with the error of the first of those that failed one
+// after the other. It is "" when the last was delivered, or there was none.
+func Failing(h event.Handler) string {
+	if r, ok := h.(*retry); ok {
+		if why := r.failing.Load(); why != nil {
+			return *why
+		}
+	}
+	return ""
+}
+
 type retry struct {
 	next     event.Handler
 	delivery plan.Delivery
 	letters  bool
 	wait     func(ctx context.Context, d time.Duration) error
 	outage   outage
+	failing  atomic.Pointer[string] // see Failing
 }
 
 func (r *retry) Handle(ctx context.Context, e *event.Event) error {
@@ -54,7 +67,14 @@ func (r *retry) Handle(ctx context.Context, e *event.Event) error {
 		err := r.attempt(ctx, e)
 		if err == nil {
 			r.outage.ends(ctx, e)
+			if r.failing.Load() != nil {
+				r.failing.Store(nil)
+			}
 			return nil
+		}
+		if r.failing.Load() == nil {
+			why := brief(err)
+			r.failing.Store(&why)
 		}
 		forever := r.delivery.Retry < 0
 		if event.IsPermanent(err) && (!forever || r.letters && errors.Is(err, event.ErrTooLarge)) {
@@ -71,6 +91,19 @@ func (r *retry) Handle(ctx context.Context, e *event.Event) error {
 			return fmt.Errorf("%w: %w", ErrStopped, err)
 		}
 	}
+}
+
+// brief is what of err more people may read than the log: an answer's body may repeat what is in an event.
+func brief(err error) string {
+	var status *StatusError
+	var away *event.Unavailable
+	switch {
+	case errors.As(err, &status):
+		err = &StatusError{URL: status.URL, Code: status.Code}
+	case errors.As(err, &away): // without the event's id
+		err = away
+	}
+	return err.Error()
 }
 
 func (r *retry) attempt(ctx context.Context, e *event.Event) error {
