@@ -70,14 +70,16 @@ func (o *Outcome) Bus() v1alpha1.Verdict {
 	return o.Compiled.Bus()
 }
 
-// Running says whether all workloads are ready. If they are, the notes are told.
+// Running says whether all workloads are ready. If they are, it is told which targets do not take events, and the notes.
 func (o *Outcome) Running() v1alpha1.Verdict {
-	var failed, waiting []string
+	var failed, waiting, failing []string
 	var fails, waits string
 	for _, name := range slices.Sorted(maps.Keys(o.States)) {
 		s := o.States[name]
 		sentence := cmp.Or(name, "the shared gateway") + ": " + s.Message
 		switch {
+		case s.Ready && s.Failing != "":
+			failing = append(failing, s.Failing)
 		case s.Ready:
 		case fault(s.Reason):
 			failed, fails = append(failed, sentence), s.Reason
@@ -90,6 +92,8 @@ func (o *Outcome) Running() v1alpha1.Verdict {
 		return v1alpha1.Bad(fails, together(failed))
 	case waiting != nil:
 		return v1alpha1.Pending(waits, together(waiting))
+	case failing != nil:
+		return v1alpha1.NotDelivered(together(append(failing, o.Notes...)))
 	case o.Notes != nil:
 		return v1alpha1.Verdict{Status: corev1.ConditionTrue, Reason: "Limited", Message: together(o.Notes)}
 	}

@@ -108,6 +108,7 @@ func TestRunning(t *testing.T) {
 	}{
 		{"all are ready", map[string]workload.State{"": ready, "w": ready}, nil, v1alpha1.Good()},
 		{"what works is noted", map[string]workload.State{"w": ready}, []string{"n"}, v1alpha1.Verdict{Status: corev1.ConditionTrue, Reason: "Limited", Message: "n"}},
+		{"a target that takes nothing is told", map[string]workload.State{"": ready, "w": {Ready: true, Failing: "f"}}, []string{"n"}, v1alpha1.NotDelivered("f; n")},
 		{"what is still to come is more important", map[string]workload.State{"": starting, "w": ready}, []string{"n"}, v1alpha1.Pending("Starting", "the shared gateway: no pod yet")},
 		{"what fails is most important", map[string]workload.State{"": starting, "w": refused}, nil, v1alpha1.Bad("Refused", "w: quota exceeded")},
 		{"many fail", map[string]workload.State{"a": refused, "b": refused, "c": refused, "d": refused, "e": refused}, nil,

@@ -93,10 +93,11 @@ func (c *Clients) state(ctx context.Context, pods []*corev1.Pod, hashes map[stri
 			if a.err != nil {
 				return State{Reason: ReasonNoReport, Message: fmt.Sprintf("pod %s does not tell the controller what it runs: %v", ready[i].Name, a.err)}
 			}
-			if s := verdict(a.report, hashes); !s.Ready {
+			s := verdict(a.report, hashes)
+			if !s.Ready {
 				return s
 			}
-			good.Late = good.Late || a.late()
+			good.Late, good.Failing = good.Late || a.late(), cmp.Or(good.Failing, s.Failing)
 		}
 		return good
 	}
@@ -144,12 +145,12 @@ func (c *Clients) removed(ctx context.Context, pods []*corev1.Pod) (ids []string
 
 // verdict says whether r is about the objects as hashes wants them, where an empty hash means not at all.
 func verdict(r *plan.Report, hashes map[string]string) State {
-	var problems []string
+	var problems, failing []string
 	for object, want := range hashes {
 		got := r.Objects[object]
 		switch {
 		case got.Hash == want:
-			problems = append(problems, got.Problems...)
+			problems, failing = append(problems, got.Problems...), append(failing, got.Failing...)
 		case r.Error != "":
 			return State{Reason: ReasonNotApplied, Message: r.Error}
 		default:
@@ -157,7 +158,8 @@ func verdict(r *plan.Report, hashes map[string]string) State {
 		}
 	}
 	if len(problems) == 0 {
-		return State{Ready: true}
+		slices.Sort(failing)
+		return State{Ready: true, Failing: strings.Join(failing, "; ")}
 	}
 	slices.Sort(problems)
 	s := State{Reason: ReasonApplying, Message: problems[0]}

@@ -66,6 +66,17 @@ func TestState(t *testing.T) {
 			w.pod("d", labels, &plan.Report{Error: "it was", Objects: good.Objects})
 		}, ready},
 		{"a problem", func(w *world) { w.pod("d", labels, reportOf(l.Plan, "dial b: refused")) }, State{Reason: ReasonUnreachable, Message: "dial b: refused"}},
+		{"a target that takes nothing, in one of two pods", func(w *world) {
+			failing := reportOf(l.Plan)
+			for name, o := range failing.Objects {
+				if strings.HasPrefix(name, "Trigger") {
+					o.Failing = []string{"y", "read tcp 10.1.2.3:45678->10.0.0.1:80: connection reset by peer"}
+					failing.Objects[name] = o
+				}
+			}
+			w.pod("d", labels, good)
+			w.pod("d", labels, failing)
+		}, State{Ready: true, Failing: "read tcp 10.0.0.1:80: connection reset by peer; y"}},
 		{"a problem that holds the port it was asked from, which is another one each time", func(w *world) {
 			w.pod("d", labels, reportOf(l.Plan, "read tcp 10.1.2.3:45678->10.0.0.1:4222: connection reset by peer"))
 		}, State{Reason: ReasonUnreachable, Message: "read tcp 10.0.0.1:4222: connection reset by peer"}},

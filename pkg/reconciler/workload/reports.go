@@ -147,8 +147,10 @@ func (r *Reports) ask(ctx context.Context, ip string) (*plan.Report, error) {
 	}
 	report.Error = steady(report.Error)
 	for _, o := range report.Objects {
-		for i, problem := range o.Problems {
-			o.Problems[i] = steady(problem)
+		for _, sentences := range [][]string{o.Problems, o.Failing} {
+			for i, sentence := range sentences {
+				sentences[i] = steady(sentence)
+			}
 		}
 	}
 	return report, nil

@@ -77,6 +77,8 @@ type State struct {
 	Reason, Message string
 	// Late says of one that is Ready that a gateway does not answer just now, and that this is what it said before: look again soon.
 	Late bool
+	// Failing says of one that is Ready which targets did not take the last event.
+	Failing string
 	// Bus is what the gateways of a workload say of the bus of its plan.
 	Bus BusState
 }

@@ -24,6 +24,14 @@ type Verdict struct {
 // Good says that the part is as it should be.
 func Good() Verdict { return Verdict{Status: corev1.ConditionTrue} }
 
+// ReasonNotDelivered is that of a part that works, and whose events a target does not take.
+const ReasonNotDelivered = "NotDelivered"
+
+// NotDelivered says why events are not taken where the part sends them.
+func NotDelivered(message string) Verdict {
+	return Verdict{Status: corev1.ConditionTrue, Reason: ReasonNotDelivered, Message: message}
+}
+
 // NotUsed says that there is no such part and need not be one.
 func NotUsed(message string) Verdict {
 	return Verdict{Status: corev1.ConditionTrue, Reason: "NotUsed", Message: message}
@@ -68,6 +76,11 @@ func (s *WorkloadStatus) mark(m apis.ConditionManager, parts ...part) {
 	switch ready.Status {
 	case corev1.ConditionTrue:
 		s.State = StateRunning
+		for _, p := range parts {
+			if p.verdict.Reason == ReasonNotDelivered {
+				s.Message = p.verdict.Message
+			}
+		}
 	case corev1.ConditionFalse:
 		s.State = StateError
 	default:

@@ -76,6 +76,7 @@ func TestState(t *testing.T) {
 		want, message string
 	}{
 		{"what works is running", Good(), StateRunning, ""},
+		{"what runs and is not delivered is worth a message", NotDelivered("post http://x: status 500"), StateRunning, "post http://x: status 500"},
 		{"what is not used is not worth a message", NotUsed("spec.sink is not set"), StateRunning, ""},
 		{"what is still to come is pending", Pending("Starting", "0 of 1"), StatePending, "0 of 1"},
 		{"what does not work is an error", Bad("Refused", "no"), StateError, "no"},
