@@ -380,7 +380,7 @@ func (g *guarded) rotates() {
 		_, refusals, pause := l.end()
 		g.t.Logf("%d events like %q taken, none lost; none taken for %s at most; %d times refused\n%s", len(l.taken), l.taken[0],
 			pause.Round(time.Millisecond), len(refusals), summary(refusals))
-		if slices.ContainsFunc(refusals, func(r string) bool { return strings.Contains(r, "401") }) {
+		if slices.ContainsFunc(refusals, func(r string) bool { return strings.HasPrefix(r, "401 ") }) {
 			g.t.Error("a token was refused that has to be taken")
 		}
 	}
