@@ -14,8 +14,8 @@ import (
 var forOthers = []struct{ role, why, resources, verbs string }{
 	{"openfunction-events-edit", "who may edit a namespace, but not ClusterEventBuses, may do so with what we define",
 		"eventbuses eventsources triggers", "create update patch delete deletecollection"},
-	{"openfunction-events-view", "who may view a namespace may do so with what we define",
-		"eventbuses eventsources triggers", "get list watch"},
+	{"openfunction-events-view", "who may view a namespace may do so with what we define; its objects may name ClusterEventBuses",
+		"clustereventbuses eventbuses eventsources triggers", "get list watch"},
 	{"openfunction-events-addressable-resolver", "an EventSource is a sink of Knative's controllers",
 		"eventsources eventsources/status", "get list watch"},
 }
