@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 	corev1 "k8s.io/api/core/v1"
+	"knative.dev/pkg/system"
 
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -128,7 +129,8 @@ func (r *Reports) ask(ctx context.Context, ip string) (*plan.Report, error) {
 	}
 	response, err := r.client.Do(request)
 	if err != nil {
-		return nil, errors.New(steady(err.Error()))
+		return nil, fmt.Errorf("%s; where its namespace has network policies, they have to let pods of the namespace %s connect to port %d",
+			steady(err.Error()), system.Namespace(), r.Port)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -137,11 +138,13 @@ func TestReportsRefuse(t *testing.T) {
 			http.Redirect(rw, r, "http://elsewhere", http.StatusFound)
 		}, "302"},
 		{"too much", func(rw http.ResponseWriter, _ *http.Request) { fmt.Fprint(rw, strings.Repeat(" ", maxReport+1)) }, "larger than"},
-		{"silence", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, "deadline exceeded"},
+		{"silence", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, // which is what a network policy makes of a question
+			"deadline exceeded; where its namespace has network policies, they have to let pods of the namespace " + systemNamespace + " connect to port PORT"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			r, pod, _ := asked(t, tt.answer)
+			tt.want = strings.ReplaceAll(tt.want, "PORT", strconv.Itoa(r.Port))
 			if a := r.of(t.Context(), pod); a.report != nil || a.err == nil || !strings.Contains(a.err.Error(), tt.want) {
 				t.Errorf("report = %v, %v, want nil, %s", a.report, a.err, tt.want)
 			}
