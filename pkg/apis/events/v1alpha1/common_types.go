@@ -172,14 +172,16 @@ type WorkloadStatus struct {
 	// WorkloadStatistics is how many workloads are ready of how many there are, as n/m.
 	// +optional
 	WorkloadStatistics string `json:"workloadStatistics,omitempty"`
-	// Subscriptions are the durable subscriptions on the event bus, by name.
+	// Subscriptions are the durable subscriptions on the event bus, by name: those that exist, and those that begin once what they wait for
+	// is there.
 	// +optional
 	Subscriptions []SubscriptionStatus `json:"subscriptions,omitempty"`
 }
 
-// SubscriptionStatus is a durable subscription on the event bus.
+// SubscriptionStatus is a durable subscription on the event bus, or one that waits and does not exist yet.
 type SubscriptionStatus struct {
-	// Name on the event bus.
+	// Name on the event bus. On Kafka it is that of a consumer group, after `openfunction.`; on NATS Streaming that of a queue group, or with the
+	// subscriptionType topic what follows durableSubscriptionName and a hyphen in the durable's name.
 	Name string `json:"name"`
 	// Key is what the name would be of a subscription that begins now, if it is another: where the events go was edited.
 	// +optional
