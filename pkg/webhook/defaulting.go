@@ -1,9 +1,9 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 
 	admissionv1 "k8s.io/api/admission/v1"
@@ -60,10 +60,11 @@ func (d *defaulter) Admit(ctx context.Context, request *admissionv1.AdmissionReq
 
 // addOnly leaves of a patch of o what adds to it: defaults, and the required fields that validation will ask for. Knative's admission also
 // replaces what a user wrote by what the types make of it, 1024Mi by 1Gi, and removes what is false or empty: kubectl apply would never find
-// again what was applied. Only of an object with nulls, which its definition would refuse, all is done.
+// again what was applied. Only of a spec with nulls, which its definition would refuse, all is done.
 func addOnly(patch, o []byte) []byte {
 	var operations []map[string]json.RawMessage
-	if json.Unmarshal(patch, &operations) != nil || bytes.Contains(o, []byte(":null")) {
+	var fields struct{ Spec any }
+	if json.Unmarshal(patch, &operations) != nil || json.Unmarshal(o, &fields) != nil || holdsNull(fields.Spec) {
 		return patch
 	}
 	left, err := json.Marshal(slices.DeleteFunc(operations, func(operation map[string]json.RawMessage) bool { return string(operation["op"]) != `"add"` }))
@@ -71,4 +72,14 @@ func addOnly(patch, o []byte) []byte {
 		return patch
 	}
 	return left
+}
+
+func holdsNull(value any) bool {
+	switch v := value.(type) {
+	case map[string]any:
+		return slices.ContainsFunc(slices.Collect(maps.Values(v)), holdsNull)
+	case []any:
+		return slices.ContainsFunc(v, holdsNull)
+	}
+	return value == nil
 }
