@@ -63,6 +63,7 @@ func (m *member) tryCommit(session sarama.ConsumerGroupSession) (*partition, err
 	response, err := coordinator.CommitOffset(request)
 	if err != nil {
 		_ = coordinator.Close()
+		_ = m.client.RefreshCoordinator(m.group) // the group may be another broker's by now
 		return nil, fmt.Errorf("commit offsets: %w", err)
 	}
 	var about *partition
@@ -115,8 +116,8 @@ func isMoot(err error) bool {
 		errors.Is(err, sarama.ErrRebalanceInProgress) || errors.Is(err, sarama.ErrFencedInstancedId)
 }
 
-// judge tells, once each, that commits fail and that they work again. last is whether the commit is not tried again in this session.
-func (m *member) judge(p *partition, err error, last bool) {
+// judge tells, once each, that commits fail and that they work again.
+func (m *member) judge(p *partition, err error) {
 	switch {
 	case len(m.claims) == 0 || isMoot(err):
 		return
@@ -136,7 +137,7 @@ func (m *member) judge(p *partition, err error, last bool) {
 	switch {
 	case m.b.isAway(): // it says so
 		m.failing = time.Time{}
-	case m.told || !refused && !last && time.Since(m.failing) < patience:
+	case m.told || !refused && time.Since(m.failing) < patience:
 		log.Debugw("commit")
 	default:
 		m.told = true

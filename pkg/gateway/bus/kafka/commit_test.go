@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,11 +11,13 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/test/servers"
 )
 
 // refuse makes the broker answer with an error every commit that has a partition for which refused is true. count is of those.
@@ -173,39 +176,62 @@ func TestCommitsThatAreRefusedAreTold(t *testing.T) {
 	}
 }
 
-// What passes is not worth a line, unless nothing comes after it.
+// What passes is not worth a line, even when nothing comes after it.
 func TestCommitsThatFailForAMoment(t *testing.T) {
 	t.Parallel()
-	tests := []struct {
-		answer *kerr.Error
-		last   int // lines at the end
-	}{
-		{kerr.IllegalGeneration, 0},
-		{kerr.UnknownMemberID, 0},
-		{kerr.RebalanceInProgress, 0},
-		{kerr.CoordinatorNotAvailable, 1},
-	}
-	for _, tt := range tests {
-		t.Run(tt.answer.Message, func(t *testing.T) {
+	for _, answer := range []*kerr.Error{kerr.IllegalGeneration, kerr.UnknownMemberID, kerr.RebalanceInProgress, kerr.CoordinatorNotAvailable} {
+		t.Run(answer.Message, func(t *testing.T) {
 			t.Parallel()
 			b := startBroker(t)
 			logs, seen := observer.New(zap.InfoLevel)
 			k := connectLogged(t, config(b.addr()), zap.New(logs))
 			in := subscribe(t, k, bus.Subscription{Name: "s", Topics: []string{"topic"}}, nil)
 			began := time.Now()
-			count := b.refuse(tt.answer, func(kmsg.OffsetCommitRequestTopicPartition) bool { return true })
+			count := b.refuse(answer, func(kmsg.OffsetCommitRequestTopicPartition) bool { return true })
 			publish(t, k, "topic", "e1")
 			in.wants(t, "e1")
 			eventually(t, "several commits are refused", func() bool { return count() > 3 })
-			if n := seen.FilterMessageSnippet(notCommitted).Len(); n > 0 && time.Since(began) < patience {
-				t.Errorf("logged %d times that commits fail before they are over, want never", n)
-			}
 			if err := k.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if n := seen.FilterMessageSnippet(notCommitted).Len(); n != tt.last {
-				t.Errorf("logged %d times that commits fail, want %d", n, tt.last)
+			if n := seen.FilterMessageSnippet(notCommitted).Len(); n > 0 && time.Since(began) < patience {
+				t.Errorf("logged %d times that commits fail, want never", n)
 			}
 		})
+	}
+}
+
+// A coordinator that goes away as a session ends has a successor, which takes the last commit.
+func TestTheLastCommitGoesToTheNextCoordinator(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t, kfake.NumBrokers(3), kfake.Ports(servers.FreePort(t), servers.FreePort(t), servers.FreePort(t)))
+	const gone = 0
+	for b.cluster.CoordinatorFor("openfunction.s") != gone {
+		b.cluster.RehashCoordinators()
+	}
+	c := config("")
+	c.Brokers, c.Partitions = b.cluster.ListenAddrs(), 1
+	logs, seen := observer.New(zap.InfoLevel)
+	k := connectLogged(t, c, zap.New(logs))
+	in := subscribe(t, k, bus.Subscription{Name: "s", Topics: []string{"topic"}}, func(string) bool { return true })
+	publish(t, k, "topic", "e1")
+	in.wants(t, "e1")
+
+	b.cluster.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+		b.cluster.KeepControl()
+		return nil, errors.New("it hangs up"), b.cluster.CurrentNode() == gone
+	})
+	if err := b.cluster.RemoveNode(gone); err != nil {
+		t.Fatal(err)
+	}
+	in.got()[0].Done(nil)
+	if err := in.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if at := position(t, b.cluster.ListenAddrs()[0], "openfunction.s", "topic", 0); !at.Equal(progress{next: 1}) {
+		t.Errorf("committed %+v, want what is done", at)
+	}
+	if n := seen.FilterMessageSnippet(notCommitted).Len(); n > 0 {
+		t.Errorf("logged %d times that commits fail, want never", n)
 	}
 }

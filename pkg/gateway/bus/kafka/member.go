@@ -68,7 +68,7 @@ func (m *member) Cleanup(session sarama.ConsumerGroupSession) error {
 		}
 		pause(m.over, commitInterval)
 	}
-	m.judge(p, err, true)
+	m.judge(p, err)
 	return nil
 }
 
@@ -82,6 +82,6 @@ func (m *member) commitRegularly(session sarama.ConsumerGroupSession) {
 		case <-ticker.C:
 		}
 		p, err := m.commit(session)
-		m.judge(p, err, false)
+		m.judge(p, err)
 	}
 }
