@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// JetStreamClusterServers are three nats-servers of one cluster, of which one may be away. Each keeps its ports and its data.
+// JetStreamClusterServers are three nats-servers of one cluster. Each keeps its ports and its data.
 type JetStreamClusterServers struct {
 	// Nodes are the servers. One that was killed and started again takes part when Await returns.
 	Nodes []*JetStreamServer

@@ -10,7 +10,7 @@ import (
 	"github.com/IBM/sarama"
 )
 
-// KafkaClusterServers are three brokers of one cluster, one of which may be killed at a time. Topics have three replicas; how many must
+// KafkaClusterServers are three brokers of one cluster, which may be killed. Topics have three replicas; how many must
 // have a record is for whoever makes the topic to say, for Kafka's default is one. Each broker keeps its port and its data.
 type KafkaClusterServers struct {
 	t       testing.TB

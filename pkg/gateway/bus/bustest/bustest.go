@@ -35,7 +35,7 @@ const patience = 30 * time.Second
 // happens.
 func Run(t *testing.T, f Fixture) {
 	run := func(c testCase) func(*testing.T) {
-		return func(t *testing.T) { c.run(&harness{T: t, f: f, id: runs.Add(1)}) }
+		return func(t *testing.T) { f.run(t, c) }
 	}
 	var together sync.WaitGroup // in place of t.Parallel, which allows no more than there are processors
 	for _, c := range watching {
@@ -46,6 +46,11 @@ func Run(t *testing.T, f Fixture) {
 		t.Run(c.name, run(c))
 	}
 }
+
+// RunOutage runs only the case for which f.Outage is: a cluster takes too long to come back for all those that stop the broker.
+func RunOutage(t *testing.T, f Fixture) { f.run(t, testCase{run: longOutage}) }
+
+func (f Fixture) run(t *testing.T, c testCase) { c.run(&harness{T: t, f: f, id: runs.Add(1)}) }
 
 type testCase struct {
 	name string

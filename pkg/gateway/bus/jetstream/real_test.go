@@ -24,6 +24,22 @@ func TestE2ECluster(t *testing.T) {
 	config := plan.JetStream{URL: c.URL(), Replicas: 3, AckWait: ackWait}
 	t.Run("conformance", func(t *testing.T) { bustest.Run(t, processFixture(config)) })
 	t.Run("each server in turn is killed under load and nothing is lost", func(t *testing.T) { oneAfterTheOther(t, c, config) })
+	t.Run("all servers are killed under load, come back, and nothing is lost", func(t *testing.T) {
+		f := processFixture(config)
+		f.Outage = 20 * time.Second
+		f.Stop = func(testing.TB) {
+			for _, node := range c.Nodes {
+				node.Kill()
+			}
+		}
+		f.Start = func(testing.TB) {
+			for _, node := range c.Nodes {
+				node.Start()
+			}
+			c.Await()
+		}
+		bustest.RunOutage(t, f)
+	})
 }
 
 func oneAfterTheOther(t *testing.T, c *servers.JetStreamClusterServers, config plan.JetStream) {

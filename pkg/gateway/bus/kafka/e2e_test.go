@@ -93,6 +93,22 @@ func TestE2ECluster(t *testing.T) {
 	c := servers.KafkaCluster(t)
 	t.Run("conformance", func(t *testing.T) { bustest.Run(t, fixture(clusterConfig(c))) })
 	t.Run("each broker in turn is killed under load and nothing is lost", func(t *testing.T) { oneAfterTheOther(t, c) })
+	t.Run("all brokers are killed under load, come back, and nothing is lost", func(t *testing.T) {
+		f := fixture(clusterConfig(c))
+		f.Outage = 20 * time.Second
+		f.Stop = func(testing.TB) {
+			for i := range c.Addrs() {
+				c.Kill(i)
+			}
+		}
+		f.Start = func(testing.TB) {
+			for i := range c.Addrs() {
+				c.Start(i)
+			}
+			c.Await()
+		}
+		bustest.RunOutage(t, f)
+	})
 	t.Run("two of three replicas must have an event", func(t *testing.T) {
 		if got := topicConfig(t, administrator(t, c.Addrs()[0]), "turns", "min.insync.replicas")["min.insync.replicas"]; got != "2" {
 			t.Errorf("min.insync.replicas = %q, want 2", got)

@@ -30,6 +30,7 @@ func TestE2EConformance(t *testing.T) {
 		PublishRaw: func(t testing.TB, topic string, data []byte) { publishRaw(t, s.URL(), topic, data) },
 		Stop:       func(testing.TB) { s.Kill() },
 		Start:      func(testing.TB) { s.Start() },
+		Outage:     20 * time.Second,
 	})
 }
 

@@ -14,8 +14,8 @@ import (
 	"github.com/openfunction/events/pkg/gateway/bus"
 )
 
-// TestE2EKill kills one member after the other, and then all at once, with SIGKILL while events are published and received. What is not taken
-// is published again; every event that was taken has to come.
+// TestE2EKill kills one member after the other, and then all at once for 20 seconds, with SIGKILL while events are published and received.
+// What is not taken is published again; every event that was taken has to come.
 func TestE2EKill(t *testing.T) {
 	t.Parallel()
 	m := newMembers(t, 3)
@@ -31,6 +31,7 @@ func TestE2EKill(t *testing.T) {
 	}
 	l.passes(100)
 	m.kill()
+	time.Sleep(20 * time.Second)
 	m.start()
 	l.passes(100)
 	l.finish()
