@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/ingress"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -30,6 +31,8 @@ type need struct {
 	what string // what a person calls it
 	// behind is the bus whose problem explains this one's.
 	behind *openBus
+	// route is asked instead of the health, which holds no routes.
+	route *ingress.Route
 }
 
 func newApplied(p *plan.Plan, running *state) *applied {
@@ -55,7 +58,7 @@ func newApplied(p *plan.Plan, running *state) *applied {
 	for _, s := range p.Sources {
 		delete(leftover, s.Bus)
 		add(s.Owner(), need{bus: running.buses[s.Bus]})
-		add(s.Owner(), need{name: sourceName(s), what: s.Kind + " event " + s.Event})
+		add(s.Owner(), need{name: sourceName(s), what: s.Kind + " event " + s.Event, route: running.routes[sourceName(s)].Route})
 		if part := running.sources[sourceName(s)]; part != nil {
 			a.deliveries[s.Owner()] = append(a.deliveries[s.Owner()], part.deliveries...)
 		}
@@ -140,7 +143,11 @@ func (g *Gateway) problems(needs []need) (problems []string) {
 			}
 			continue
 		}
-		switch err := g.health.get(n.name); {
+		err := g.health.get(n.name)
+		if n.route != nil {
+			err = n.route.Problem()
+		}
+		switch {
 		case err == nil || n.behind != nil && n.behind.Ready() != nil:
 		case errors.Is(err, errStarting):
 			problems = append(problems, n.what+plan.Starting)

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -81,6 +82,31 @@ func TestAPartThatStartsIsReported(t *testing.T) {
 	r.health.set("Trigger default/t subscriber s", errStarting)
 	r.health.set("Trigger default/t subscriber u", errors.New("no such stream"))
 	r.reports(t, p, map[string][]string{"Trigger default/t": {"subscriber for sink default/x is starting", "subscriber for topic y: no such stream"}})
+}
+
+func TestAnIssuerThatIsAwayIsReported(t *testing.T) {
+	r := startWith(t, func(o *Options) { o.Dial = refuse })
+	p := onePath()
+	s := &p.Sources[0]
+	s.HTTP = &plan.HTTP{Auth: &plan.HTTPAuth{OIDC: &plan.OIDC{Issuer: "https://issuer.example", Audience: "events"}}}
+	r.apply(t, p)
+	r.reports(t, p, nil) // nobody has shown a token
+	part := func(json string) string { return base64.RawURLEncoding.EncodeToString([]byte(json)) }
+	req, err := http.NewRequest(http.MethodPost, fmt.Sprintf("http://%s/%s/%s/%s", r.Addr(), s.Namespace, s.EventSource, s.Event), http.NoBody)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+part(`{"alg":"ES256"}`)+"."+part(`{"iss":"https://issuer.example","exp":99999999999}`)+"."+part("signature"))
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	if resp.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("status %d, want 503", resp.StatusCode)
+	}
+	r.reports(t, p, map[string][]string{s.Owner(): {s.Kind + " event " + s.Event + ": auth.oidc.issuer https://issuer.example cannot be asked for its keys: " +
+		"get https://issuer.example/.well-known/openid-configuration: connection refused: see that the issuer answers there, or correct auth.oidc.issuer"}})
 }
 
 func TestAPlanThatIsNotAppliedIsReportedUntilOneIs(t *testing.T) {

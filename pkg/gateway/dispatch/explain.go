@@ -1,27 +1,16 @@
 package dispatch
 
-import (
-	"crypto/x509"
-	"errors"
-	"fmt"
-)
+import "github.com/openfunction/events/pkg/plan"
 
 // explain returns err, of a request to s, as it may be shown: as a sentence that says why the sink's certificate is not trusted and what to do
 // if that is the reason, and without secrets, since an answer that is not HTTP is told.
 func (s *Sink) explain(err error) error {
-	var (
-		authority x509.UnknownAuthorityError
-		host      x509.HostnameError
-	)
-	switch {
-	case errors.As(err, &authority):
-		cure := "set CACerts, beside the sink's uri or ref, to the certificate of that authority"
-		if s.transport.TLSClientConfig.RootCAs != nil {
-			cure = "correct CACerts, beside the sink's uri or ref or in the address of what ref names: they do not hold the certificate of that authority"
-		}
-		return fmt.Errorf("the sink's certificate was signed by an authority that is not trusted: %s", cure)
-	case errors.As(err, &host):
-		return fmt.Errorf("the sink's certificate is for another host (%w): correct the URL, or give the sink a certificate for this one", host)
+	cure := "set CACerts, beside the sink's uri or ref, to the certificate of that authority"
+	if s.transport.TLSClientConfig.RootCAs != nil {
+		cure = "correct CACerts, beside the sink's uri or ref or in the address of what ref names: they do not hold the certificate of that authority"
+	}
+	if untrusted := plan.Untrusted(err, "the sink", cure, "correct the URL"); untrusted != nil {
+		return untrusted
 	}
 	if text := s.hide(err.Error()); text != err.Error() {
 		return &hidden{err, text}

@@ -18,9 +18,12 @@ type auth struct {
 	head func(r *http.Request) error
 	// body decides by the bytes of the body as they came; nil lets all through.
 	body func(h http.Header, body []byte) error
+	// problem is why it can let nobody through; nil if it always can.
+	problem func() error
 }
 
-func (i *Ingress) newAuth(a *plan.HTTPAuth, realm string) (auth, error) {
+func (i *Ingress) newAuth(o *RouteOptions) (auth, error) {
+	a, realm := o.HTTP.Auth, o.path()
 	switch {
 	case a == nil:
 		return auth{}, nil
@@ -31,7 +34,7 @@ func (i *Ingress) newAuth(a *plan.HTTPAuth, realm string) (auth, error) {
 	case a.HMAC != nil:
 		return newSignature(a.HMAC, realm, i.o.Now)
 	case a.OIDC != nil:
-		return newOIDC(a.OIDC, realm, i.o)
+		return newOIDC(a.OIDC, o, i.o)
 	}
 	return auth{}, errors.New("it says nothing: set one of bearer, basic, hmac or oidc")
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -34,16 +35,21 @@ const (
 // allows. It is safe for concurrent use.
 type issuer struct {
 	url    string
+	part   string // what it is asked for, in logs
+	cure   string // of an authority that is not trusted
 	client *http.Client
 	now    func() time.Time
 	known  atomic.Pointer[published] // nil before the first answer
 	looked atomic.Int64              // how often it was asked
+	failed atomic.Pointer[failure]   // what the last look ended with, nil for keys
 
-	// turn is held by who asks; it guards what follows.
-	turn    chan struct{}
-	looks   *rate.Limiter
-	failure error // of the last look
+	// turn is held by who asks; it guards looks.
+	turn  chan struct{}
+	looks *rate.Limiter
 }
+
+// failure is a look that did not end with keys.
+type failure struct{ error }
 
 // published are the keys that an issuer had.
 type published struct {
@@ -51,14 +57,20 @@ type published struct {
 	at   time.Time
 }
 
-func newIssuer(o *plan.OIDC, options Options) (*issuer, error) {
+func newIssuer(o *plan.OIDC, part string, options Options) (*issuer, error) {
 	config, err := (&plan.TLS{CACerts: o.CACerts}).Config()
 	if err != nil {
 		return nil, err
 	}
 	transport := &http.Transport{DialContext: options.Dial, TLSClientConfig: config, DisableKeepAlives: true} // it is asked about once an hour
+	cure := "set auth.oidc.caCertFrom to the certificate of that authority"
+	if o.CACerts != "" {
+		cure = "correct auth.oidc.caCertFrom or caCert: it does not hold the certificate of that authority"
+	}
 	return &issuer{
 		url:    o.Issuer,
+		part:   part,
+		cure:   cure,
 		client: &http.Client{Transport: secure{transport}},
 		now:    options.Now,
 		turn:   make(chan struct{}, 1),
@@ -82,10 +94,22 @@ func (i *issuer) find(ctx context.Context, id string, again bool) ([]jose.JSONWe
 	if i.looked.Load() == looked && i.looks.AllowN(i.now(), 1) {
 		i.look(ctx)
 	}
-	if keys = i.known.Load().match(id); len(keys) == 0 {
-		return nil, i.failure
+	if keys = i.known.Load().match(id); len(keys) > 0 {
+		return keys, nil
 	}
-	return keys, nil
+	if f := i.failed.Load(); f != nil {
+		return nil, f
+	}
+	return nil, nil
+}
+
+// problem returns why the issuer cannot be asked, unless it answered so lately that its keys are used without asking it.
+func (i *issuer) problem() error {
+	known, f := i.known.Load(), i.failed.Load()
+	if f == nil || known != nil && i.now().Sub(known.at) < keysAge {
+		return nil
+	}
+	return f
 }
 
 // wait takes the turn, if need be after another request's, and reports whether it did.
@@ -124,18 +148,21 @@ func (p *published) match(id string) []jose.JSONWebKey {
 
 // look asks the issuer for its keys and tells the log when that begins to fail, and when it works again.
 func (i *issuer) look(ctx context.Context) {
-	log := logging.FromContext(ctx)
+	log := logging.FromContext(ctx).With("part", i.part)
 	keys, err := i.fetch(ctx)
 	switch {
 	case err == nil:
 		i.known.Store(&published{keys, i.now()})
-		if i.failure != nil {
+		if i.failed.Swap(nil) != nil {
 			log.Infow("issuer answers again", "issuer", i.url)
 		}
-	case i.failure == nil:
-		log.Warnw("issuer cannot be asked for its keys", "issuer", i.url, "error", err)
+	default:
+		// What an issuer says of itself may be long.
+		f := &failure{fmt.Errorf("auth.oidc.issuer %s cannot be asked for its keys: %.1000s", i.url, err)}
+		if i.failed.Swap(f) == nil {
+			log.Warnw("tokens cannot be checked", "error", f)
+		}
 	}
-	i.failure = err
 	i.looked.Add(1)
 }
 
@@ -173,18 +200,18 @@ func (i *issuer) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
 	return keys, nil
 }
 
-func (i *issuer) get(ctx context.Context, url string, to any) error {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+func (i *issuer) get(ctx context.Context, address string, to any) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return err
 	}
 	response, err := i.client.Do(r)
 	if err != nil {
-		return err
+		return i.explain(err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("get %s: status %d", url, response.StatusCode)
+		return fmt.Errorf("get %s: status %d", address, response.StatusCode)
 	}
 	document, err := io.ReadAll(io.LimitReader(response.Body, maxDocument+1))
 	if err == nil && len(document) > maxDocument {
@@ -194,9 +221,22 @@ func (i *issuer) get(ctx context.Context, url string, to any) error {
 		err = json.Unmarshal(document, to)
 	}
 	if err != nil {
-		return fmt.Errorf("get %s: %w", url, err)
+		return fmt.Errorf("get %s: %w", address, err)
 	}
 	return nil
+}
+
+// explain returns err, of a request, with what to do.
+func (i *issuer) explain(err error) error {
+	var request *url.Error
+	if !errors.As(err, &request) {
+		return err
+	}
+	cause := plan.Untrusted(err, "the issuer", i.cure, "correct auth.oidc.issuer")
+	if cause == nil {
+		cause = fmt.Errorf("%w: see that the issuer answers there, or correct auth.oidc.issuer", request.Err)
+	}
+	return fmt.Errorf("get %s: %w", request.URL, cause)
 }
 
 // secure keeps the documents and redirects of an issuer from leading to a URL without TLS.

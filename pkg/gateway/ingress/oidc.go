@@ -30,21 +30,21 @@ type tokens struct {
 	config    oidc.Config
 }
 
-func newOIDC(o *plan.OIDC, realm string, options Options) (auth, error) {
+func newOIDC(o *plan.OIDC, route *RouteOptions, options Options) (auth, error) {
 	if o.Issuer == "" || o.Audience == "" {
 		return auth{}, errors.New("oidc: issuer and audience are required: write both, or tokens for anyone would do")
 	}
-	i, err := newIssuer(o, options)
+	i, err := newIssuer(o, route.part(), options)
 	if err != nil {
 		return auth{}, fmt.Errorf("oidc: %w", err)
 	}
-	t := &tokens{spec: *o, issuer: i, challenge: fmt.Sprintf("Bearer realm=%q", realm)}
+	t := &tokens{spec: *o, issuer: i, challenge: fmt.Sprintf("Bearer realm=%q", route.path())}
 	t.config.SkipClientIDCheck = true // done here, for the sake of a sentence of its own
 	t.config.Now = func() time.Time { return options.Now().Add(-skew) }
 	for _, a := range algorithms {
 		t.config.SupportedSigningAlgs = append(t.config.SupportedSigningAlgs, string(a))
 	}
-	return auth{head: t.check}, nil
+	return auth{head: t.check, problem: i.problem}, nil
 }
 
 func (t *tokens) check(r *http.Request) error {

@@ -5,9 +5,11 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -20,6 +22,7 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
@@ -27,6 +30,7 @@ import (
 
 	"github.com/openfunction/events/pkg/gateway/ingress"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
 
 // signer is a key of an issuer.
@@ -336,40 +340,47 @@ func TestAnIssuerComesAndGoes(t *testing.T) {
 	var down atomic.Bool
 	down.Store(true)
 	var next inbox
-	_, h := serving(t, ingress.Options{Now: c.now, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+	o := guarded(&next, p.auth())
+	i, h := serving(t, ingress.Options{Now: c.now, Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
 		if down.Load() {
 			return nil, errors.New("connection refused")
 		}
 		return new(net.Dialer).DialContext(ctx, network, address)
-	}}, guarded(&next, p.auth()))
+	}}, o)
 	core, logs := observer.New(zapcore.InfoLevel)
 	logged := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h.ServeHTTP(w, r.WithContext(logging.WithLogger(r.Context(), zap.New(core).Sugar())))
 	})
-	check := func(when string, s *signer, want int) {
+	check := func(when string, s *signer, want int, problem bool) {
 		t.Helper()
 		token := s.token(p.valid(claims{"exp": c.now().Unix() + 60}))
 		if got, _, says := bearing(logged, token); got != want {
 			t.Errorf("%s: answer = %d %q, want %d", when, got, says, want)
 		}
+		if err := problemOf(t, i, o); (err != nil) != problem {
+			t.Errorf("%s: Problem() = %v, want one: %t", when, err, problem)
+		}
+	}
+	if err := problemOf(t, i, o); err != nil {
+		t.Errorf("nobody has asked: Problem() = %v", err)
 	}
 	for range 5 {
-		check("it is away from the beginning", known, 503)
+		check("it is away from the beginning", known, 503, true)
 	}
 	down.Store(false)
 	c.advance(5 * time.Second)
-	check("it has come", known, 202)
+	check("it has come", known, 202, false)
 	down.Store(true)
-	check("it is away, and its keys are known", known, 202)
+	check("it is away, and its keys are known", known, 202, false)
 	c.advance(5 * time.Second)
-	check("it is away, and might have this key by now", unknown, 503)
+	check("it is away, and might have this key by now", unknown, 503, false)
 	c.advance(time.Hour)
 	for range 5 {
-		check("it is away, and its keys are old", known, 202)
+		check("it is away, and its keys are old", known, 202, true)
 	}
 	down.Store(false)
 	c.advance(5 * time.Second)
-	check("it is there again", unknown, 401)
+	check("it is there again", unknown, 401, false)
 
 	var got []string
 	for _, entry := range logs.All() {
@@ -380,9 +391,97 @@ func TestAnIssuerComesAndGoes(t *testing.T) {
 			}
 		}
 	}
-	want := "issuer cannot be asked for its keys, issuer answers again, issuer cannot be asked for its keys, issuer answers again"
+	want := "tokens cannot be checked, issuer answers again, tokens cannot be checked, issuer answers again"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("log = %s, want %s", strings.Join(got, ", "), want)
+	}
+}
+
+// problemOf is the problem of what is served for o: an equal route shares it.
+func problemOf(t *testing.T, i *ingress.Ingress, o ingress.RouteOptions) error {
+	t.Helper()
+	r, err := i.NewRoute(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Problem()
+}
+
+func TestWhyTokensCannotBeChecked(t *testing.T) {
+	ours, other := servers.NewAuthority(t), servers.NewAuthority(t)
+	const unknown = "the issuer's certificate was signed by an authority that is not trusted: "
+	known := newSigner(t, "1")
+	for _, tt := range []struct {
+		name    string
+		shown   servers.Certificate
+		caCerts string
+		down    bool
+		want    string // after the document that was asked for
+	}{
+		{"no authority", ours.Server(), "", false, unknown + "set auth.oidc.caCertFrom to the certificate of that authority"},
+		{"another authority", other.Server(), ours.Cert, false, unknown + "correct auth.oidc.caCertFrom or caCert: it does not hold the certificate of that authority"},
+		{"another host", ours.ServerOf("issuer.example.com"), ours.Cert, false, "the issuer's certificate is for another host " +
+			"(x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs): correct auth.oidc.issuer, or give the issuer a certificate for this one"},
+		{"nobody there", ours.Server(), ours.Cert, true, "connection refused: see that the issuer answers there, or correct auth.oidc.issuer"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			p := &provider{keys: []any{known.public()}}
+			p.Server = httptest.NewUnstartedServer(p)
+			p.Config.ErrorLog = zap.NewStdLog(zap.NewNop())
+			var shown atomic.Pointer[tls.Certificate]
+			show := func(c servers.Certificate) { pair := c.Pair(t); shown.Store(&pair) }
+			show(tt.shown)
+			// GetCertificate would not do: httptest adds a certificate of its own.
+			p.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				return &tls.Config{Certificates: []tls.Certificate{*shown.Load()}}, nil
+			}}
+			p.StartTLS()
+			defer p.Close()
+			p.issuer = p.URL
+			var down atomic.Bool
+			down.Store(tt.down)
+			dial := func(ctx context.Context, network, address string) (net.Conn, error) {
+				if down.Load() {
+					return nil, errors.New("connection refused")
+				}
+				return new(net.Dialer).DialContext(ctx, network, address)
+			}
+			var c clock
+			var next inbox
+			o := guarded(&next, plan.HTTPAuth{OIDC: &plan.OIDC{Issuer: p.URL, Audience: "events", CACerts: tt.caCerts}})
+			i, h := serving(t, ingress.Options{Now: c.now, Dial: dial}, o)
+			core, logs := observer.New(zapcore.InfoLevel)
+			logged := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				h.ServeHTTP(w, r.WithContext(logging.WithLogger(r.Context(), zap.New(core).Sugar())))
+			})
+			token := known.token(p.valid(nil))
+			for range 3 {
+				if status, _, says := bearing(logged, token); status != 503 {
+					t.Errorf("answer = %d %q, want 503", status, says)
+				}
+				c.advance(5 * time.Second)
+			}
+			want := "auth.oidc.issuer " + p.URL + " cannot be asked for its keys: get " + p.URL + "/.well-known/openid-configuration: " + tt.want
+			if got := fmt.Sprint(problemOf(t, i, o)); got != want {
+				t.Errorf("Problem() = %s\nwant %s", got, want)
+			}
+			said := []string{"map[error:" + want + " part:EventSource ns/es http event e] tokens cannot be checked"}
+			if tt.caCerts != "" { // otherwise another plan is the cure
+				show(ours.Server())
+				down.Store(false)
+				if status, _, says := bearing(logged, token); status != 202 || problemOf(t, i, o) != nil {
+					t.Errorf("when it is cured: answer = %d %q, Problem() = %v", status, says, problemOf(t, i, o))
+				}
+				said = append(said, "map[issuer:"+p.URL+" part:EventSource ns/es http event e] issuer answers again")
+			}
+			var got []string
+			for _, entry := range logs.All() {
+				got = append(got, fmt.Sprint(entry.ContextMap(), " ", entry.Message))
+			}
+			if diff := cmp.Diff(said, got); diff != "" {
+				t.Errorf("log (-want +got):\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -66,6 +66,19 @@ func (o *RouteOptions) path() string {
 	return fmt.Sprintf("/%s/%s/%s", o.Namespace, o.EventSource, o.Event)
 }
 
+// part is what logs call the route.
+func (o *RouteOptions) part() string {
+	return fmt.Sprintf("EventSource %s/%s http event %s", o.Namespace, o.EventSource, o.Event)
+}
+
+// Problem returns why nobody's token can be checked, as far as the latest of them has shown; nil while they can be, and without auth.oidc.
+func (r *Route) Problem() error {
+	if r.auth.problem == nil {
+		return nil
+	}
+	return r.auth.problem()
+}
+
 // NewRoute returns the route that o describes, or what is wrong with it. What it has in common with the route that is served now goes on:
 // another plan neither fills a rate limit up again nor forgets an issuer's keys.
 func (i *Ingress) NewRoute(o RouteOptions) (*Route, error) {
@@ -82,7 +95,7 @@ func (i *Ingress) NewRoute(o RouteOptions) (*Route, error) {
 	}
 	if served != nil && reflect.DeepEqual(served.HTTP.Auth, o.HTTP.Auth) {
 		r.auth = served.auth
-	} else if r.auth, err = i.newAuth(o.HTTP.Auth, o.path()); err != nil {
+	} else if r.auth, err = i.newAuth(&o); err != nil {
 		return nil, fmt.Errorf("auth: %w", err)
 	}
 	if served != nil && reflect.DeepEqual(served.HTTP.RateLimit, o.HTTP.RateLimit) {
