@@ -15,8 +15,30 @@ import (
 
 // TestE2EAdmission installs the release and applies right and wrong objects, as users do.
 func TestE2EAdmission(t *testing.T) {
-	c := install(t).KubernetesCluster
+	i := install(t)
+	c := i.KubernetesCluster
 
+	t.Run("what is valid elsewhere is accepted, and explained", func(t *testing.T) {
+		i.namespace("shop")
+		create := []string{"create", "--dry-run=server"}
+		for _, pattern := range []string{"../../pkg/apis/events/v1alpha1/testdata/valid/*.yaml", "../../docs/examples/*.yaml"} {
+			for _, name := range files(t, pattern) {
+				create = append(create, "-f", name)
+			}
+		}
+		if _, err := c.Try(create...); err != nil {
+			t.Error(err)
+		}
+		for field, want := range map[string]string{
+			"eventsource.spec":             "With an event bus too, it is one more subscriber of the bus.",
+			"trigger.status.subscriptions": "those that exist, and those that begin once what they wait for is there.",
+			"ceb.spec.embedded":            "SyncInterval is how often what was written is forced to disk",
+		} {
+			if got := c.Kubectl("explain", field); !strings.Contains(strings.Join(strings.Fields(got), " "), want) {
+				t.Errorf("kubectl explain %s: %s, want %s", field, got, want)
+			}
+		}
+	})
 	t.Run("the samples are accepted verbatim", func(t *testing.T) {
 		for _, sample := range files(t, "../../config/samples/sample-[2-5]*.yaml") {
 			c.Kubectl("apply", "-f", sample)
