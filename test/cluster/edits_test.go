@@ -50,6 +50,8 @@ func TestE2EEdits(t *testing.T) {
 		e.in(t).relabels("default", "serviceaccount/trigger-orders", "role/trigger-orders", "rolebinding/trigger-orders", "secret/trigger-orders", "deployment/trigger-orders")
 	})
 	t.Run("what is deleted can be read again without a watch that lasts", func(t *testing.T) { e.in(t).deleteRights() })
+	t.Run("the plan of the shared gateway comes back, and nothing is lost", func(t *testing.T) { e.in(t).deletePlan() })
+	t.Run("the defaults of deliveries count at once", func(t *testing.T) { e.in(t).changeDefaults() })
 	t.Run("a Trigger takes its subscription along", func(t *testing.T) { e.in(t).deleteTrigger() })
 }
 
@@ -346,6 +348,77 @@ func (e *edited) deleteRights() {
 	e.Condition, e.Brokers = "order", "dapr-kafka.kafka:9092"
 	e.apply()
 	e.flows()
+}
+
+// posted declares an EventSource of HTTP events with a bus and a sink.
+func (e *edited) posted(name, sink, deadLetterSink string) {
+	e.t.Helper()
+	e.applyIn("default", fmt.Sprintf(`{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: %s}, spec: {
+		http: {posted: {}}, eventBus: default, sink: {uri: %q}, deadLetterSink: {uri: %q}}}`, name, sink, deadLetterSink))
+	e.ready(30*time.Second, "es/"+name)
+}
+
+// deletePlan deletes the plan of the shared gateway while events come for a sink that was edited.
+func (e *edited) deletePlan() {
+	e.t.Helper()
+	s := newSink(e.t)
+	uid := func() string {
+		return e.Kubectl("-n", "openfunction", "get", "secret", "events-gateway-plan", "--ignore-not-found", "-o", "jsonpath={.metadata.uid}")
+	}
+	names := func() string { return e.Kubectl("get", "es", "web", "-o", "jsonpath={.status.subscriptions[*].name}") }
+	e.posted("web", "http://127.0.0.1:1", s.URL)
+	before := names()
+	e.posted("web", s.URL, s.URL)
+	l := e.loadOf(50, "default/web/posted")
+	e.passes(l, 50, s)
+	deleted := uid()
+	e.Kubectl("-n", "openfunction", "delete", "secret", "events-gateway-plan")
+	e.eventually(10*time.Second, "the plan", func() error {
+		if now := uid(); now == "" || now == deleted {
+			return fmt.Errorf("it does not come back")
+		}
+		return nil
+	})
+	e.passes(l, 200, s)
+	e.posted("web", s.URL+"/edited", s.URL) // The gateway follows the new one.
+	e.passes(l, 50, s)
+	l.stop()
+	if _, refusals, _ := l.end(); len(refusals) > 0 {
+		e.t.Errorf("%d events were refused: %s", len(refusals), refusals[0])
+	}
+	e.eventually(90*time.Second, "all events", func() error { return s.missing(l.taken...) })
+	if after := names(); before == "" || after != before {
+		e.t.Errorf("the subscriptions were %q and are %q", before, after)
+	}
+}
+
+// changeDefaults wants a dead letter at once, and not after the three minutes of the default, and nothing else to change.
+func (e *edited) changeDefaults() {
+	e.t.Helper()
+	letters := newSink(e.t)
+	e.posted("refused", "http://127.0.0.1:1", letters.URL)
+	same := func() string {
+		return e.pods("default", "app.kubernetes.io/name=openfunction-events") + e.pods("openfunction", "app.kubernetes.io/name=openfunction-events") +
+			e.Kubectl("get", "eventsources,eventbuses,triggers,deployments", "-A", "-o", `jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.generation}; {end}`)
+	}
+	before := same()
+	retry := func(value string) {
+		e.Kubectl("-n", "openfunction", "patch", "configmap", "config-defaults", "-p", `{"data": {"delivery.retry": `+value+`}}`)
+	}
+	retry(`"0"`)
+	defer retry("null")
+	begin := time.Now()
+	e.eventually(time.Minute, "a dead letter", func() error {
+		e.posts("default/refused/posted", unique(), http.StatusAccepted)
+		if len(letters.received()) == 0 {
+			return fmt.Errorf("none came")
+		}
+		return nil
+	})
+	e.t.Logf("a dead letter came %s after the change", time.Since(begin).Round(10*time.Millisecond))
+	if after := same(); after != before {
+		e.t.Errorf("what should stay was %s and is %s", before, after)
+	}
 }
 
 // relabels takes the label from children by which the controller sees them: it finds them all the same, and gives it back.
