@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -184,6 +185,62 @@ func TestE2EConformance(t *testing.T) {
 			}
 			bustest.Run(t, f)
 		})
+	}
+}
+
+// A Dapr subscriber is a push consumer with a queue group, and its URL has the user and the password. It trusts the authority.
+func TestE2EPlainClientReadsATopic(t *testing.T) {
+	m := newMembers(t, 1)
+	b := m.bus()
+	defer b.Close()
+	topic := b.Topic(bus.Topic{Name: "metrics", Origin: "subscriber"})
+	var err error
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if err = topic.Handle(t.Context(), newEvent(t, "e1", []byte("cpu: 1"))); err == nil {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ca := filepath.Join(m.accessDir, "ca.crt")
+	address := url.URL{Scheme: "tls", User: url.UserPassword(m.access.Username, m.access.Password), Host: m.all[0].client}
+	if nc, err := nats.Connect(address.String()); err == nil {
+		nc.Close()
+		t.Error("a client that does not know the authority is connected")
+	}
+	nc, err := nats.Connect(address.String(), nats.RootCAs(ca))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := nc.JetStream()
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.StreamNameBySubject("metrics")
+	if err != nil || stream != "openfunction-topic-metrics" {
+		t.Fatalf("stream of the topic = %q, %v, want openfunction-topic-metrics", stream, err)
+	}
+	consumer, err := js.AddConsumer(stream, &nats.ConsumerConfig{
+		DeliverSubject: nats.NewInbox(), DeliverGroup: "functions", AckPolicy: nats.AckExplicitPolicy, FilterSubject: "metrics",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sub, err := js.QueueSubscribeSync("metrics", "functions", nats.Bind(stream, consumer.Name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := sub.NextMsg(30 * time.Second)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id := got.Header["ce-id"]; len(id) != 1 || id[0] != "e1" || string(got.Data) != "cpu: 1" {
+		t.Errorf("header %v and data %q, want the event in binary mode, its data as it was published", got.Header, got.Data)
+	}
+	if err := got.AckSync(); err != nil {
+		t.Errorf("acknowledge: %v", err)
 	}
 }
 
