@@ -3,6 +3,7 @@ package natsstreaming
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,8 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	"knative.dev/pkg/logging"
 
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
 )
@@ -64,6 +67,7 @@ func TestAccess(t *testing.T) {
 	seed, _ := pair.Seed()
 	trusted := plan.NATSAccess{Username: "events", Password: "right", TLS: &plan.TLS{CACerts: authority.Cert}}
 	few := &natsd.Permissions{Publish: &natsd.SubjectPermission{Allow: []string{"openfunction.>"}}}
+	deaf := &natsd.Permissions{Subscribe: &natsd.SubjectPermission{Allow: []string{"_INBOX.>"}}}
 
 	for _, tt := range []struct {
 		name   string
@@ -87,6 +91,10 @@ func TestAccess(t *testing.T) {
 		{"permissions that are too few", &natsd.Options{Users: []*natsd.User{
 			{Username: "few", Password: "right", Permissions: few}, {Username: "events", Password: "right"},
 		}}, "nats", plan.NATSAccess{Username: "few", Password: "right"}, `"_STAN.discover.stan"): permit to publish`,
+			plan.NATSAccess{Username: "events", Password: "right"}},
+		{"no permission to receive acknowledgements", &natsd.Options{Users: []*natsd.User{
+			{Username: "deaf", Password: "right", Permissions: deaf}, {Username: "events", Password: "right"},
+		}}, "nats", plan.NATSAccess{Username: "deaf", Password: "right"}, `Permissions Violation for Subscription to "_STAN.acks.`,
 			plan.NATSAccess{Username: "events", Password: "right"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -119,4 +127,42 @@ func TestAccess(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A server never answers what it does not permit. That is said, of that request only, and passes when it permits.
+func TestWhatIsNotPermittedIsSaid(t *testing.T) {
+	denied := &natsd.SubjectPermission{Deny: []string{"_STAN.pub.*.forbidden", "_STAN.sub.>"}}
+	o := &natsd.Options{Users: []*natsd.User{{Username: "events", Password: "p", Permissions: &natsd.Permissions{Publish: denied}}}}
+	s := guarded(t, o, nil)
+	core, logs := observer.New(zap.InfoLevel)
+	c := config("nats://" + s.Addr().String())
+	c.NATSAccess = plan.NATSAccess{Username: "events", Password: "p"}
+	b := New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus a/b", Config: c, Instance: instance()})
+	t.Cleanup(func() { _ = b.Close() })
+	publish(t, b, "permitted", "e1")
+	in := startSubscription(t, b, bus.Subscription{Name: "s", Topics: []string{"permitted"}})
+
+	err := b.Topic(bus.Topic{Name: "forbidden"}).Handle(t.Context(), newEvent(t, "e2", "", nil))
+	var away *event.Unavailable
+	if want := `.forbidden"): permit to publish`; !errors.As(err, &away) || !strings.Contains(err.Error(), want) {
+		t.Errorf("Handle = %v, want *event.Unavailable with %q", err, want)
+	}
+	eventually(t, "the subscription says what is not permitted", func() bool {
+		err := in.ready()
+		return err != nil && strings.Contains(err.Error(), `Publish to "_STAN.sub.`) && strings.Contains(err.Error(), "permit to publish")
+	})
+	publish(t, b, "permitted", "e3")
+	if n := logs.FilterMessage("event bus connected").Len(); n != 1 {
+		t.Errorf("connected %d times, want once: the rest goes on", n)
+	}
+
+	permitted := o.Clone()
+	permitted.Users[0].Permissions = nil
+	if err := s.ReloadOptions(permitted); err != nil {
+		t.Fatal(err)
+	}
+	publish(t, b, "forbidden", "e4")
+	eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
+	publish(t, b, "permitted", "e5")
+	in.wants(t, "e5")
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -44,6 +43,7 @@ type session struct {
 
 	requests chan *publication
 	window   chan struct{}
+	denied   denials
 
 	once sync.Once
 	lost chan struct{}
@@ -98,7 +98,6 @@ func (s *session) open(b *Bus) error {
 	if err != nil {
 		return err
 	}
-	var denied atomic.Pointer[error]
 	nc, err := nats.Connect(b.o.Config.URL, append(access,
 		nats.Name("openfunction-events"),
 		nats.SetCustomDialer(s.dial),
@@ -110,9 +109,7 @@ func (s *session) open(b *Bus) error {
 		nats.MaxPingsOutstanding(pingsMissed),
 		nats.ClosedHandler(func(nc *nats.Conn) { s.lose(closedBecause(nc)) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			if errors.Is(err, nats.ErrPermissionViolation) {
-				denied.Store(&err)
-			}
+			s.denied.add(err)
 			b.log.Debugw("event bus connection reports an error", zap.Error(err))
 		}),
 	)...)
@@ -134,18 +131,62 @@ func (s *session) open(b *Bus) error {
 		stan.Pings(pingSeconds, pingsMissed),
 		stan.SetConnectionLostHandler(func(_ stan.Conn, err error) { s.lose(err) }),
 	)
+	if err == nil {
+		err = nc.FlushTimeout(requestTimeout) // by then the server has said whether it permits what that subscribes to
+	}
+	if last := nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) {
+		err = natsaccess.Denied(last, needed)
+	} else if errors.Is(err, stan.ErrConnectReqTimeout) {
+		err = fmt.Errorf("no NATS Streaming cluster %q answers there", b.o.Config.ClusterID)
+	}
 	if err != nil {
+		if sc != nil {
+			_ = sc.Close()
+		}
 		nc.Close()
 		s.dial.close()
-		if errors.Is(err, stan.ErrConnectReqTimeout) {
-			if err := denied.Load(); err != nil {
-				return natsaccess.Denied(*err, "_STAN.>, _INBOX.> and _OPENFUNCTION.>")
-			}
-			return fmt.Errorf("no NATS Streaming cluster %q answers there", b.o.Config.ClusterID)
-		}
 		return err
 	}
 	s.nc, s.sc = nc, sc
+	return nil
+}
+
+// needed is what the server has to permit.
+const needed = "_STAN.>, _INBOX.> and _OPENFUNCTION.>"
+
+// denials are what the server has said that it does not permit to publish, by subject. It does not answer such a request.
+type denials struct {
+	mu  sync.Mutex
+	all map[string]denial
+}
+
+type denial struct {
+	at  time.Time
+	err error
+}
+
+func (d *denials) add(err error) {
+	subject := natsaccess.DeniedSubject(err)
+	if subject == "" {
+		return
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.all == nil {
+		d.all = map[string]denial{}
+	}
+	d.all[subject] = denial{time.Now(), err}
+}
+
+// since returns what the server has said since then of a subject that is accepts, or nil.
+func (d *denials) since(then time.Time, is func(subject string) bool) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for subject, denied := range d.all {
+		if is(subject) && denied.at.After(then) {
+			return natsaccess.Denied(denied.err, needed)
+		}
+	}
 	return nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/nats-io/stan.go"
@@ -209,12 +210,19 @@ func (m *membership) leave() {
 // subscribe subscribes to one topic. When the server's state is in doubt, the session is lost.
 func (b *Bus) subscribe(session *session, name, topic string, take stan.MsgHandler, options ...stan.SubscriptionOption) (stan.Subscription, error) {
 	options = append(options, stan.SetManualAckMode(), stan.AckWait(b.ackWait()))
+	began := time.Now()
 	var sub stan.Subscription
 	var err error
 	if b.o.Config.Queue {
 		sub, err = session.sc.QueueSubscribe(topic, name, take, append(options, stan.DurableName(b.durable()))...)
 	} else {
 		sub, err = session.sc.Subscribe(topic, take, append(options, stan.DurableName(b.durable()+"-"+name))...)
+	}
+	if errors.Is(err, stan.ErrSubReqTimeout) {
+		asks := func(subject string) bool { return strings.HasPrefix(subject, "_STAN.sub.") }
+		if denied := session.denied.since(began, asks); denied != nil {
+			return nil, denied // the server has not seen the request
+		}
 	}
 	if errors.Is(err, stan.ErrSubReqTimeout) || err != nil && err.Error() == saysUnknownClient {
 		session.lose(err)

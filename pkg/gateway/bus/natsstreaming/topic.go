@@ -29,6 +29,7 @@ func (b *Bus) Topic(t bus.Topic) event.Handler {
 type publication struct {
 	topic  string
 	data   []byte
+	sent   time.Time
 	result chan error // has room for the one result
 }
 
@@ -121,6 +122,7 @@ func (s *session) publish(ctx context.Context, p *publication) error {
 
 // send gives p to the server. The server's answer, or the lack of one in time, is p's result and makes room in the window.
 func (s *session) send(p *publication) error {
+	p.sent = time.Now()
 	_, err := s.sc.PublishAsync(p.topic, p.data, func(_ string, err error) {
 		if err != nil && err.Error() == saysInvalidPublish {
 			// The topic was checked, so it is us whom the server does not know any more.
@@ -136,8 +138,17 @@ func (s *session) send(p *publication) error {
 
 func (s *session) finish(p *publication, err error) {
 	if errors.Is(err, stan.ErrTimeout) {
-		err = fmt.Errorf("the server did not acknowledge within %s", ackTimeout)
+		err = s.denied.since(p.sent, p.travelsOn)
+		if err == nil {
+			err = fmt.Errorf("the server did not acknowledge within %s", ackTimeout)
+		}
 	}
 	<-s.window
 	p.result <- err
+}
+
+// travelsOn tells whether subject is _STAN.pub, the server's id and the topic.
+func (p *publication) travelsOn(subject string) bool {
+	parts := strings.SplitN(subject, ".", 4)
+	return len(parts) == 4 && parts[1] == "pub" && parts[3] == p.topic
 }
