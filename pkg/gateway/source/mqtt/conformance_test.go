@@ -75,7 +75,7 @@ func fixture(w way, base plan.MQTT, publisher *servers.MQTTPublisher) sourcetest
 }
 
 func TestConformance(t *testing.T) {
-	for _, w := range []way{{5, 0, ""}, {5, 2, ""}, {3, 1, ""}, {5, 1, "group"}} {
+	for _, w := range []way{{5, 0, ""}, {5, 2, ""}, {3, 0, ""}, {3, 1, ""}, {5, 1, "group"}} {
 		t.Run(w.String(), func(t *testing.T) {
 			o := brokerOptions{users: map[string]string{"reader": "secret"}}
 			b := newBroker(t, o)
