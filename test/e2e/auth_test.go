@@ -41,8 +41,9 @@ const guarded = `
   subscribers: [{condition: bearer || basic || oidc, sink: {ref: {apiVersion: v1, kind: Service, name: each}}}]}}
 `
 
-// TestE2EAuthentication shows every kind of credential, and changes one of them while events pass.
+// TestE2EAuthentication shows every kind of credential, and changes one of them while 1,000 events a second pass.
 func TestE2EAuthentication(t *testing.T) {
+	const perSecond = 1000
 	t.Parallel()
 	s := newSink(t)
 	issuer := newIssuer(t)
@@ -90,33 +91,55 @@ func TestE2EAuthentication(t *testing.T) {
 	}
 	shown.token = "old"
 	var sent atomic.Int64
-	var producers sync.WaitGroup
-	stop := make(chan struct{})
-	for w := range 4 {
-		producers.Go(func() {
-			for i := 0; ; i++ {
-				select {
-				case <-stop:
-					return
-				case <-time.After(time.Millisecond):
-				}
-				shown.RLock()
-				code, body := ask("bearer", fmt.Sprintf("e%d-%d", w, i), "Bearer "+shown.token)
-				shown.RUnlock()
-				switch code {
-				case http.StatusAccepted:
-					sent.Add(1)
-				case http.StatusUnauthorized:
-					t.Errorf("event %d of sender %d: %s", i, w, body)
-				}
+	send := func(id string) {
+		for t.Context().Err() == nil {
+			shown.RLock()
+			code, body := ask("bearer", id, "Bearer "+shown.token)
+			shown.RUnlock()
+			switch code {
+			case http.StatusAccepted:
+				sent.Add(1)
+				return
+			case http.StatusUnauthorized:
+				t.Errorf("event %s: %s", id, body)
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}
+	work, stop := make(chan string, perSecond), make(chan struct{})
+	var senders sync.WaitGroup
+	for range 16 {
+		senders.Go(func() {
+			for id := range work {
+				send(id)
 			}
 		})
 	}
+	var due int64 // valid once the senders have ended
+	go func() {
+		defer close(work)
+		ticker := time.NewTicker(time.Second / 100)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-stop:
+				return
+			case <-t.Context().Done():
+				return
+			case <-ticker.C:
+			}
+			for range perSecond / 100 {
+				work <- fmt.Sprint("e", due)
+				due++
+			}
+		}
+	}()
 	passing := func() {
 		t.Helper()
 		before := sent.Load()
 		eventually(t, 60*time.Second, "events pass", func() error {
-			if n := sent.Load() - before; n < 200 {
+			if n := sent.Load() - before; n < 2*perSecond {
 				return fmt.Errorf("%d", n)
 			}
 			return nil
@@ -142,7 +165,10 @@ func TestE2EAuthentication(t *testing.T) {
 	becomes("the old token is not", "old", 401)
 	passing()
 	close(stop)
-	producers.Wait()
+	senders.Wait()
+	if got := sent.Load(); got != due {
+		t.Errorf("%d events of %d were accepted while the token changed", got, due)
+	}
 	eventually(t, 60*time.Second, "what was accepted arrives", func() error {
 		ids, missing := s.ids(), 0
 		for id := range accepted {
