@@ -286,9 +286,10 @@ func TestLeave(t *testing.T) {
 			if err := New(o).Leave(quiet, s); err != nil || s.count("waits") != 1 {
 				t.Errorf("Leave() = %v, and the message was taken %d times, want it once", err, s.count("waits"))
 			}
-			if _, exists := b.server.Clients.Get(last); exists {
-				t.Error("the broker keeps the session")
-			}
+			eventually(t, "the end of the session", func() bool {
+				_, exists := b.server.Clients.Get(last)
+				return !exists
+			})
 		})
 	}
 }
