@@ -19,9 +19,7 @@ import (
 func TestE2EKill(t *testing.T) {
 	t.Parallel()
 	m := newMembers(t, 3)
-	b := m.bus()
-	t.Cleanup(func() { _ = b.Close() })
-	l := newLoad(t, b)
+	l := newLoad(t, m.bus(), 300) // leaves the machine to others
 	for i := range m.all {
 		l.passes(100)
 		m.all[i].process.Kill()
@@ -37,48 +35,85 @@ func TestE2EKill(t *testing.T) {
 	l.finish()
 }
 
-// load publishes events and receives them.
+// load publishes events at a steady rate and receives them.
 type load struct {
 	t          *testing.T
 	stop       context.CancelFunc
 	publishing sync.WaitGroup
+	due        int    // events; valid once nobody publishes
+	leave      func() // ends what use began
 
 	mu      sync.Mutex
+	to      event.Handler
 	taken   []string
 	refused int
 	came    map[string]int
 }
 
-func newLoad(t *testing.T, b bus.Bus) *load {
+const loadTopic = "openfunction.test.es.loaded"
+
+// newLoad begins with the load on b, which it closes.
+func newLoad(t *testing.T, b bus.Bus, perSecond int) *load {
 	t.Helper()
-	const topic = "openfunction.test.es.killed"
-	l := &load{t: t, came: map[string]int{}}
+	l := &load{t: t, came: map[string]int{}, leave: func() {}}
+	t.Cleanup(func() { l.leave() })
+	l.use(b)()
+	ctx, stop := context.WithCancel(t.Context())
+	l.stop = stop
+	work := make(chan string, perSecond)
+	l.publishing.Go(func() {
+		defer close(work)
+		const ticks = 100
+		tick := time.NewTicker(time.Second / ticks)
+		defer tick.Stop()
+		for ctx.Err() == nil {
+			<-tick.C
+			for range perSecond / ticks {
+				work <- strconv.Itoa(l.due)
+				l.due++
+			}
+		}
+	})
+	for range 32 {
+		l.publishing.Go(func() {
+			for id := range work {
+				l.publish(id)
+			}
+		})
+	}
+	return l
+}
+
+// use has the load leave its bus for b. The function that it returns waits until the load receives there.
+func (l *load) use(b bus.Bus) (await func()) {
+	l.mu.Lock()
+	l.to = b.Topic(bus.Topic{Name: loadTopic})
+	l.mu.Unlock()
+	l.leave()
+	ctx, cancel := context.WithCancel(l.t.Context())
 	ready := make(chan struct{})
 	var once sync.Once
-	s := bus.Subscription{Name: "killed", Topics: []string{topic}, Ready: func(err error) {
+	s := bus.Subscription{Name: "loaded", Topics: []string{loadTopic}, Ready: func(err error) {
 		if err == nil {
 			once.Do(func() { close(ready) })
 		}
 	}}
 	received := make(chan error, 1)
-	go func() { received <- b.Subscribe(t.Context(), s, l.receive) }()
-	t.Cleanup(func() { <-received })
-	select {
-	case <-ready:
-	case <-time.After(time.Minute):
-		t.Fatal("the subscription is not ready within a minute")
+	go func() { received <- b.Subscribe(ctx, s, l.receive) }()
+	l.leave = func() {
+		cancel()
+		<-received
+		_ = b.Close()
+		l.leave = func() {}
 	}
-	ctx, stop := context.WithCancel(t.Context())
-	l.stop = stop
-	handler := b.Topic(bus.Topic{Name: topic})
-	for publisher := range 4 {
-		l.publishing.Go(func() {
-			for n := 0; ctx.Err() == nil; n++ {
-				l.publish(handler, strconv.Itoa(publisher)+"-"+strconv.Itoa(n))
-			}
-		})
+	return func() {
+		l.t.Helper()
+		select {
+		case <-ready:
+		case <-time.After(time.Minute):
+			l.t.Fatal("the subscription is not ready within a minute")
+		}
 	}
-	return l
 }
 
 func (l *load) receive(m *bus.Message) {
@@ -89,15 +124,17 @@ func (l *load) receive(m *bus.Message) {
 }
 
 // publish returns when the event is taken.
-func (l *load) publish(to event.Handler, id string) {
+func (l *load) publish(id string) {
 	e := newEvent(l.t, id, nil)
 	for l.t.Context().Err() == nil {
+		l.mu.Lock()
+		to := l.to
+		l.mu.Unlock()
 		err := to.Handle(l.t.Context(), e)
 		l.mu.Lock()
 		if err == nil {
 			l.taken = append(l.taken, id)
 			l.mu.Unlock()
-			time.Sleep(5 * time.Millisecond) // A load that leaves the machine to others.
 			return
 		}
 		l.refused++
@@ -120,11 +157,14 @@ func (l *load) passes(more int) {
 	})
 }
 
-// finish wants every event that was taken to come.
+// finish wants every event to be taken, and to come.
 func (l *load) finish() {
 	l.t.Helper()
 	l.stop()
 	l.publishing.Wait()
+	if len(l.taken) != l.due {
+		l.t.Errorf("%d events of %d were taken", len(l.taken), l.due)
+	}
 	l.eventually("every event comes", func() error {
 		missing := 0
 		for _, id := range l.taken {

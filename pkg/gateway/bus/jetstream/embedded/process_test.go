@@ -265,13 +265,38 @@ func TestE2EDrained(t *testing.T) {
 	}
 }
 
-// TestE2ERotation wants servers to take over another password and certificate from the Secret, and the members to let each other in by it.
+// TestE2ERotation wants servers to take over another password and certificate from the Secret, and the members to let each other in by it, while
+// 1,000 events a second are published. The test plays the gateway: at the servers first and in the plan first in turn, one Bus is closed and
+// another one opened.
 func TestE2ERotation(t *testing.T) {
 	t.Parallel()
 	m := newMembers(t, 3)
-	next := newAccess(t, "another password")
-	m.access = next
-	m.writeAccess()
+	l := newLoad(t, m.bus(), 1000)
+	for i := range 4 {
+		l.passes(1000)
+		m.access = newAccess(t, fmt.Sprint("another password ", i))
+		if i%2 == 0 {
+			m.writeAccess()
+			m.awaitAccess()
+			l.use(m.bus())()
+		} else {
+			await := l.use(m.bus())
+			m.writeAccess()
+			m.awaitAccess()
+			await()
+		}
+	}
+	// One that starts anew knows the new certificate only.
+	m.all[0].process.Kill()
+	m.startOne(0)
+	m.await(0)
+	l.passes(1000)
+	l.finish()
+}
+
+// awaitAccess returns when every member lets a client in by what was written.
+func (m *members) awaitAccess() {
+	m.t.Helper()
 	for i, it := range m.all {
 		var err error
 		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
@@ -280,13 +305,9 @@ func TestE2ERotation(t *testing.T) {
 			}
 		}
 		if err != nil {
-			t.Errorf("member %d: %v\n%s", i, err, it.process.Output())
+			m.t.Errorf("member %d: %v\n%s", i, err, it.process.Output())
 		}
 	}
-	// One that starts anew knows the new certificate only.
-	m.all[0].process.Kill()
-	m.startOne(0)
-	m.await(0)
 }
 
 // lets tells whether a member lets a client in.
