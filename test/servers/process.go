@@ -19,7 +19,7 @@ import (
 )
 
 // startTimeout bounds how long a server may take until it is ready.
-const startTimeout = 60 * time.Second
+const startTimeout = 2 * time.Minute
 
 // Build compiles pkg with the module in moduleDir, which is relative to the repository's root, and returns the binary's path.
 // The binary is kept in bin/test of this checkout; a file lock makes test processes that run at once wait for one build.
