@@ -67,6 +67,7 @@ func TestCommandLine(t *testing.T) {
 		{"run takes no unknown output", []string{"run", "good.yaml", "--output", "xml"}, 2, "", `output "xml": want text or json`},
 		{"run takes no unknown level", []string{"run", "good.yaml", "--log-level", "loud"}, 2, "", `log level "loud": want debug, info, warn or error`},
 		{"run takes no port alone", []string{"run", "good.yaml", "--listen", "8080"}, 2, "", `listen "8080": want HOST:PORT`},
+		{"run takes no port alone for metrics", []string{"run", "good.yaml", "--metrics", "9090"}, 2, "", `metrics "9090": want HOST:PORT`},
 		{"run takes no port that is a name", []string{"run", "good.yaml", "--address", "a:x=b:1"}, 2, "", `address "a:x=b:1": want HOST:PORT=HOST:PORT`},
 		{"run wants a data directory", []string{"run", "good.yaml", "--listen", "127.0.0.1:0", "--data", "good.yaml"}, 1, "", "events run: data directory good.yaml: not a directory\n"},
 		{"version takes no arguments", []string{"version", "x"}, 2, "", `argument "x": not understood`},

@@ -17,6 +17,8 @@ import (
 type runEnv struct {
 	// Listen is the address of the ingress.
 	Listen string `envconfig:"EVENTS_LISTEN" default:"127.0.0.1:8080"`
+	// Metrics is the address of /metrics; empty means that there are none.
+	Metrics string `envconfig:"EVENTS_METRICS"`
 	// Data is the directory where embedded buses and brokers keep their events; empty means in memory.
 	Data string `envconfig:"EVENTS_DATA"`
 	// Output is how deliveries are printed: text or json.
@@ -27,7 +29,7 @@ type runEnv struct {
 
 const aboutRun = `Run runs what the files declare, in this process: sources, buses, triggers and the ingress for HTTP events. It prints what arrives
 at sinks that no --sink leads anywhere, applies files that change, and drains at the first SIGINT or SIGTERM.
-The environment variables EVENTS_LISTEN, EVENTS_DATA, EVENTS_OUTPUT and EVENTS_LOG_LEVEL change the defaults.`
+The environment variables EVENTS_LISTEN, EVENTS_METRICS, EVENTS_DATA, EVENTS_OUTPUT and EVENTS_LOG_LEVEL change the defaults.`
 
 func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var env runEnv
@@ -38,6 +40,7 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	var sinks, addresses list
 	paths := f.paths()
 	f.StringVar(&env.Listen, "listen", env.Listen, "`HOST:PORT` of the ingress; port 0 means any")
+	f.StringVar(&env.Metrics, "metrics", env.Metrics, "`HOST:PORT` where /metrics is served for Prometheus; default: nowhere")
 	f.Var(&sinks, "sink", "where references to a sink lead, `NAMESPACE/NAME=URL`; may be repeated")
 	f.Var(&addresses, "address", "connect to another address than the YAML or a broker names, `HOST:PORT=HOST:PORT`; may be repeated")
 	servers := f.Bool("embedded", false, "start an in-process broker for each address in the YAML that this machine does not reach")
@@ -53,13 +56,16 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	if _, port, err := net.SplitHostPort(env.Listen); err != nil || port == "" {
 		return f.misused("listen %q: want HOST:PORT, for example 127.0.0.1:8080", env.Listen)
 	}
+	if _, port, err := net.SplitHostPort(env.Metrics); env.Metrics != "" && (err != nil || port == "") {
+		return f.misused("metrics %q: want HOST:PORT, for example 127.0.0.1:9090", env.Metrics)
+	}
 	log, flush, err := newLogger(env.LogLevel, stderr)
 	if err != nil {
 		return f.misused("%v", err)
 	}
 	defer flush()
 	o := standalone.Options{
-		Paths: *paths, Listen: env.Listen, Embedded: *servers, DataDir: env.Data, JSON: env.Output == "json", Stdout: stdout, Stderr: stderr,
+		Paths: *paths, Listen: env.Listen, Metrics: env.Metrics, Embedded: *servers, DataDir: env.Data, JSON: env.Output == "json", Stdout: stdout, Stderr: stderr,
 	}
 	if o.Sinks, err = standalone.ParseSinks(sinks); err != nil {
 		return f.misused("%v", err)

@@ -150,7 +150,7 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	// Options of the person who runs the tests must not count.
-	for _, name := range []string{"EVENTS_LISTEN", "EVENTS_DATA", "EVENTS_OUTPUT", "EVENTS_LOG_LEVEL"} {
+	for _, name := range []string{"EVENTS_LISTEN", "EVENTS_METRICS", "EVENTS_DATA", "EVENTS_OUTPUT", "EVENTS_LOG_LEVEL"} {
 		if err := os.Unsetenv(name); err != nil {
 			panic(err)
 		}

@@ -23,6 +23,8 @@ type env struct {
 	Listen string `envconfig:"LISTEN" default:":8080"`
 	// AdminListen is the address of probes and the report.
 	AdminListen string `envconfig:"ADMIN_LISTEN" default:":8081"`
+	// MetricsListen is the address of /metrics.
+	MetricsListen string `envconfig:"METRICS_LISTEN" default:":9090"`
 	// PodName tells this process apart from others that run the same plan.
 	PodName string `envconfig:"POD_NAME" required:"true"`
 	// Instance does so in its place where the next pod is to be taken for the same process: there is one at a time.

@@ -98,7 +98,7 @@ func kubeconfig(t *testing.T, api string) string {
 func start(t *testing.T, api string, environment ...string) *process {
 	t.Helper()
 	c := exec.Command(os.Args[0])
-	c.Env = append(environment, asProgram+"=1", "KUBECONFIG="+kubeconfig(t, api), "PLAN_SECRET=ns/plan", "POD_NAME=pod", "ADMIN_LISTEN=127.0.0.1:0", "TMPDIR="+t.TempDir())
+	c.Env = append(environment, asProgram+"=1", "KUBECONFIG="+kubeconfig(t, api), "PLAN_SECRET=ns/plan", "POD_NAME=pod", "ADMIN_LISTEN=127.0.0.1:0", "METRICS_LISTEN=127.0.0.1:0", "TMPDIR="+t.TempDir())
 	stderr, err := c.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -52,7 +52,7 @@ func run(ctx context.Context, e env) error {
 			log.Errorw("plan is not applied, the one before goes on", "error", err)
 		})
 	})
-	log.Infow("gateway runs", "plan", e.PlanSecret, "ingress", g.Addr(), "admin", g.AdminAddr())
+	log.Infow("gateway runs", "plan", e.PlanSecret, "ingress", g.Addr(), "admin", g.AdminAddr(), "metrics", g.MetricsAddr())
 	err = g.Run(ctx)
 	stop()
 	fed.Wait()
@@ -73,7 +73,8 @@ func (e env) options() (gateway.Options, error) {
 		return gateway.Options{}, fmt.Errorf("READY %q: want flowing or serving", e.Ready)
 	}
 	o := gateway.Options{
-		Listen: e.Listen, Admin: e.AdminListen, Instance: cmp.Or(e.Instance, e.PodName), Serving: e.Ready == "serving", Lenient: true,
+		Listen: e.Listen, Admin: e.AdminListen, Metrics: e.MetricsListen, Instance: cmp.Or(e.Instance, e.PodName),
+		Serving: e.Ready == "serving", Lenient: true,
 	}
 	if e.Listen != "" {
 		o.Lag = e.DrainLag

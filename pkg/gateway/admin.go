@@ -45,3 +45,19 @@ func (g *Gateway) adminHandler() http.Handler {
 	})
 	return r
 }
+
+// metricsHandler serves whoever collects metrics. They have a port of their own, since more may connect to that than to the one of the report.
+func (g *Gateway) metricsHandler() http.Handler {
+	r := chi.NewRouter()
+	r.Method(http.MethodGet, "/metrics", g.metrics.Handler())
+	return r
+}
+
+// well tells of each object of the plan whether it has no problem.
+func (g *Gateway) well() map[string]bool {
+	all := map[string]bool{}
+	for owner, o := range g.Report().Objects {
+		all[owner] = len(o.Problems) == 0
+	}
+	return all
+}

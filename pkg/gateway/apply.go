@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 
 	"knative.dev/pkg/logging"
 
@@ -52,7 +53,9 @@ func (g *Gateway) Apply(p *plan.Plan) error {
 			g.client.Hide(p)
 		}
 		g.replace(next)
-		g.applied.Store(newApplied(p, next))
+		now := newApplied(p, next)
+		g.applied.Store(now)
+		g.metrics.Keep(maps.Keys(now.hashes))
 	}
 	g.SetError(err)
 	return err

@@ -20,6 +20,7 @@ import (
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/dispatch"
 	"github.com/openfunction/events/pkg/gateway/ingress"
+	"github.com/openfunction/events/pkg/gateway/metrics"
 	"github.com/openfunction/events/pkg/gateway/room"
 	"github.com/openfunction/events/pkg/gateway/trigger"
 )
@@ -30,6 +31,8 @@ type Options struct {
 	Listen string
 	// Admin is the address where /healthz, /readyz and plan.ReportPath are served as long as Run does; empty means nowhere.
 	Admin string
+	// Metrics is the address where /metrics is served as long as Run does; empty means nowhere.
+	Metrics string
 	// Serving says to be ready once a plan was applied, whatever its brokers do: routes answer for themselves. Otherwise all parts of the
 	// plan must be ready.
 	Serving bool
@@ -82,6 +85,8 @@ type Gateway struct {
 	log      *zap.SugaredLogger
 	listener net.Listener // nil without an ingress
 	admin    net.Listener // nil if there is none
+	scraped  net.Listener // for metrics; nil if there is none
+	metrics  *metrics.Metrics
 	ingress  *ingress.Ingress
 	client   *dispatch.Client
 	workers  trigger.Workers
@@ -127,26 +132,38 @@ func New(ctx context.Context, o Options) (*Gateway, error) {
 		o: o, log: logging.FromContext(ctx), client: dispatch.NewClient(o.Dial), ballast: make([]byte, ballast),
 		room: room.New(room.Memory(subscribersMemory)),
 	}
-	var err error
-	if g.listener, err = listen(o.Listen); err != nil {
-		return nil, fmt.Errorf("ingress: %w", err)
-	}
-	if g.admin, err = listen(o.Admin); err != nil {
-		if g.listener != nil {
-			_ = g.listener.Close()
-		}
-		return nil, fmt.Errorf("admin: %w", err)
+	g.metrics = metrics.New(g.well)
+	if err := g.listen(); err != nil {
+		return nil, err
 	}
 	g.ctx, g.stop = context.WithCancel(context.WithoutCancel(ctx))
 	g.ingress = ingress.New(ingress.Options{Ready: g.ready, Dial: o.Dial, MaxBytes: room.Memory(postsMemory)})
 	return g, nil
 }
 
-func listen(address string) (net.Listener, error) {
-	if address == "" {
-		return nil, nil
+// listen opens all listeners, or none.
+func (g *Gateway) listen() error {
+	listeners := []struct {
+		to            *net.Listener
+		what, address string
+	}{{&g.listener, "ingress", g.o.Listen}, {&g.admin, "admin", g.o.Admin}, {&g.scraped, "metrics", g.o.Metrics}}
+	for i, l := range listeners {
+		if l.address == "" {
+			continue
+		}
+		var err error
+		if *l.to, err = net.Listen("tcp", l.address); err == nil {
+			continue
+		}
+		*l.to = nil
+		for _, open := range listeners[:i] {
+			if *open.to != nil {
+				_ = (*open.to).Close()
+			}
+		}
+		return fmt.Errorf("%s: %w", l.what, err)
 	}
-	return net.Listen("tcp", address)
+	return nil
 }
 
 // Addr is the ingress's address, host:port, or empty if there is none.
@@ -154,6 +171,9 @@ func (g *Gateway) Addr() string { return address(g.listener) }
 
 // AdminAddr is the address of the probes and the report, host:port, or empty if there is none.
 func (g *Gateway) AdminAddr() string { return address(g.admin) }
+
+// MetricsAddr is the address of the metrics, host:port, or empty if there is none.
+func (g *Gateway) MetricsAddr() string { return address(g.scraped) }
 
 func address(l net.Listener) string {
 	if l == nil {
@@ -171,13 +191,17 @@ func (g *Gateway) Run(ctx context.Context) error {
 		g.draining.Store(true)
 		g.ingress.Drain()
 	})()
-	// The probes and the report are there to the very end, which this context is.
+	// The probes, the report and the metrics are there to the very end, which this context is.
 	ended, stopAdmin := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAdmin()
 	var admin, sources errgroup.Group
 	admin.Go(func() error {
 		defer end()
 		return serve(ended, g.admin, g.adminHandler(), time.Second)
+	})
+	admin.Go(func() error {
+		defer end()
+		return serve(ended, g.scraped, g.metricsHandler(), time.Second)
 	})
 	// Sources may take as long to stop as requests that are inside: they stop at the same time.
 	sources.Go(func() error {

@@ -51,7 +51,7 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	}
 	s, err := trigger.New(trigger.Options{
 		Subscriber: spec, Bus: b, Deliver: deliver,
-		DeadLetter:  dispatch.Insist(g.observed(dead("message").Handler, spec, dead("message").to)),
+		DeadLetter:  dispatch.Insist(g.observed(g.metrics.Target(spec.Owner(), noEvent).DeadLetters(dead("message")), spec, dead("message").to)),
 		MaxInFlight: b.maxInFlight, Redelivery: b.redelivery, Workers: &g.workers, Room: g.room,
 	})
 	if err != nil {
@@ -60,6 +60,9 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	subscription := s.Subscription()
 	return &part{name: spec.Owner() + " subscriber " + spec.ID, spec: fp, bus: b, subscription: &subscription, run: s.Run, deliveries: deliveries}, nil
 }
+
+// noEvent stands for a target in the metrics of messages that cannot have one, since they are not events.
+const noEvent = "none: not an event"
 
 // delivery is what hands events to a target.
 type delivery struct {
@@ -103,10 +106,10 @@ func (g *Gateway) deliver(spec plan.Subscriber, b *openBus, dead func(string) le
 	var targets []event.Handler
 	var deliveries []delivery
 	add := func(h event.Handler, kind, name, dest string) {
-		box := dead(kind)
-		h = dispatch.Retry(h, spec.Delivery)
+		box, count := dead(kind), g.metrics.Target(spec.Owner(), name)
+		h = dispatch.Retry(count.Attempts(h), spec.Delivery)
 		deliveries = append(deliveries, delivery{name, h})
-		h = dispatch.DeadLetter(h, dest, g.observed(box, spec, box.to))
+		h = dispatch.DeadLetter(h, dest, g.observed(count.DeadLetters(box), spec, box.to))
 		targets = append(targets, dispatch.Insist(h)) // each for itself: a target that has the event does not get it again
 	}
 	if spec.Sink != nil {
@@ -193,6 +196,7 @@ func (g *Gateway) addSource(next *state, spec plan.Source) error {
 	if err != nil {
 		return err
 	}
+	out = g.metrics.Source(spec.Owner(), spec.Kind, spec.Event).Handler(out)
 	run := func(ctx context.Context, ready func(error)) error { return src.Run(ctx, out, ready) }
 	p := &part{name: key, spec: fp, bus: b, run: run, deliveries: deliveries}
 	if l, ok := src.(source.Leaver); ok {
@@ -226,7 +230,8 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []del
 		dead := plan.EventSourceDeadLetterTopic(spec.Namespace, spec.EventSource)
 		letters := b.Topic(bus.Topic{Name: dead, Origin: "refused"})
 		owner := plan.Subscriber{EventSource: spec.Namespace + "/" + spec.EventSource}
-		return dispatch.Refused(b.publish(spec), "topic "+spec.Topic, g.observed(letters, owner, "deadletter topic "+dead)), nil, nil
+		count := g.metrics.Target(spec.Owner(), "topic "+spec.Topic)
+		return dispatch.Refused(b.publish(spec), "topic "+spec.Topic, g.observed(count.DeadLetters(letters), owner, "deadletter topic "+dead)), nil, nil
 	}
 	if spec.Sink == nil {
 		return nil, nil, errors.New("it has neither a bus nor a sink")
@@ -239,6 +244,8 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []del
 	if spec.Sink.URL == "" {
 		sink = g.observed(sink, owner, spec.Sink.Name)
 	}
+	count := g.metrics.Target(spec.Owner(), spec.Sink.Name)
+	sink = count.Attempts(sink)
 	if spec.DeadLetter == nil {
 		forever := dispatch.Forever(sink, spec.Delivery)
 		return forever, []delivery{{spec.Sink.Name, forever}}, nil
@@ -247,18 +254,19 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []del
 	if err != nil {
 		return nil, nil, err
 	}
-	dead = g.observed(dispatch.ForeverLetters(dead, spec.Delivery), owner, "deadletter "+spec.DeadLetter.Name)
+	dead = g.observed(count.DeadLetters(dispatch.ForeverLetters(dead, spec.Delivery)), owner, "deadletter "+spec.DeadLetter.Name)
 	retry := dispatch.Retry(sink, spec.Delivery)
 	return dispatch.DeadLetter(retry, destination(*spec.Sink), dead), []delivery{{spec.Sink.Name, retry}}, nil
 }
 
 func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
+	events := g.metrics.Source(spec.Owner(), spec.Kind, spec.Event)
 	r := ingress.RouteOptions{
 		Namespace: spec.Namespace, EventSource: spec.EventSource, Event: spec.Event, HTTP: *spec.HTTP,
-		MarkKind: spec.MarkKind, SourceURI: plan.SourceURI(spec.Namespace, spec.EventSource, spec.Event),
+		MarkKind: spec.MarkKind, SourceURI: plan.SourceURI(spec.Namespace, spec.EventSource, spec.Event), Answered: events.Answered,
 	}
 	if b != noBus {
-		r.Next = b.publish(spec)
+		r.Next = events.Handler(b.publish(spec))
 		return g.ingress.NewRoute(r)
 	}
 	if spec.Sink == nil {
@@ -269,16 +277,21 @@ func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
 		if err != nil {
 			return nil, err
 		}
-		r.Next = next
+		r.Next = events.Handler(next)
 		return g.ingress.NewRoute(r)
 	}
 	sink, err := g.client.Sink(*spec.Sink)
 	if err != nil {
 		return nil, err
 	}
+	calls := g.metrics.Target(spec.Owner(), spec.Sink.Name)
 	r.Timeout = spec.Delivery.Timeout
 	r.Call = func(ctx context.Context, e *event.Event) (*ingress.Reply, error) {
+		begin := time.Now()
 		reply, err := sink.Call(ctx, e)
+		taken := errors.Is(err, dispatch.ErrReply) || err == nil && reply.Status >= 200 && reply.Status <= 299
+		calls.Attempted(begin, taken)
+		events.Handled(taken)
 		if errors.Is(err, dispatch.ErrReply) {
 			return nil, fmt.Errorf("%w: %w", ingress.ErrReply, err)
 		}

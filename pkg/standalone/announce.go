@@ -44,6 +44,9 @@ func (r *runner) announce(ctx context.Context, p *plan.Plan) {
 		}
 	}
 	r.printf("listening on http://%s", r.gateway.Addr())
+	if r.Metrics != "" {
+		r.printf("metrics on http://%s/metrics", r.gateway.MetricsAddr())
+	}
 	lines := tries(p, r.gateway.Addr())
 	for _, line := range lines[:min(shownTries, len(lines))] {
 		r.printf("try: %s", line)

@@ -29,6 +29,8 @@ type Options struct {
 	Paths []string
 	// Listen is the ingress's address; port 0 means any.
 	Listen string
+	// Metrics is the address of /metrics; empty means that there are none.
+	Metrics string
 	// Sinks say where references lead.
 	Sinks *Sinks
 	// Addresses say where to connect instead of an address.
@@ -132,7 +134,7 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 	r.servers = embedded.New(embedded.Options{Dir: r.DataDir, Dial: r.Addresses.dial, Troubled: troubled})
 	defer func() { err = errors.Join(err, r.servers.Close()) }()
 	r.gateway, err = gateway.New(ctx, gateway.Options{
-		Listen: r.Listen, Dial: r.Addresses.through(r.servers), DataDir: r.DataDir, Instance: instance,
+		Listen: r.Listen, Metrics: r.Metrics, Dial: r.Addresses.through(r.servers), DataDir: r.DataDir, Instance: instance,
 		Display: shown, Observe: shown.observed,
 		Embedded: func(name, dir string, sync time.Duration) (gateway.Server, error) {
 			return jetstream.Start(jetstream.Options{
@@ -141,7 +143,7 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 		},
 	})
 	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("%w: stop who has it, or --listen elsewhere; port 0 is any that is free", err)
+		return fmt.Errorf("%w: stop who has it, or choose another with --listen or --metrics; port 0 is any that is free", err)
 	}
 	if err != nil {
 		return err

@@ -5,7 +5,10 @@ package cluster
 import (
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -44,6 +47,7 @@ func TestE2ESamples(t *testing.T) {
 		i.Kubectl("get", "deployment", "eventsource-my-eventsource-kafka-sample-two", "trigger-my-trigger")
 		bodies := i.flows(kafka, s, 20)
 		i.eventually(20*time.Second, "topic metrics", func() error { return metrics.missing(bodies...) })
+		i.counts("trigger-my-trigger", `openfunction_deliveries_total{kind="Trigger",name="my-trigger",namespace="default",target="topic metrics"} 20`)
 	})
 	t.Run("4 a cluster's bus in place of the namespace's", func(t *testing.T) {
 		_, err := i.Try("delete", "eb", "default", "--timeout=20s")
@@ -201,4 +205,26 @@ func topic(t *testing.T, nats *servers.NATSStreamingServer, name string) *sink {
 		t.Fatal(err)
 	}
 	return s
+}
+
+// counts waits until the metrics of a workload's pod have a line.
+func (i *installation) counts(workload, line string) {
+	i.t.Helper()
+	pod := i.Kubectl("get", "pod", "-l", "events.openfunction.io/workload="+workload, "-o", "jsonpath={.items[0].metadata.name}")
+	address := i.Kubectl("get", "pod", pod, "-o", "jsonpath={.status.podIP}") + ":9090"
+	if !i.Ours() {
+		address = i.Forward("default", pod, 9090)
+	}
+	i.eventually(20*time.Second, "metrics of "+workload, func() error {
+		response, err := http.Get("http://" + address + "/metrics")
+		if err != nil {
+			return err
+		}
+		defer response.Body.Close()
+		all, err := io.ReadAll(response.Body)
+		if err == nil && !slices.Contains(strings.Split(string(all), "\n"), line) {
+			err = fmt.Errorf("want %s in\n%s", line, all)
+		}
+		return err
+	})
 }

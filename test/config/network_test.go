@@ -15,11 +15,11 @@ import (
 func TestWhoMayConnect(t *testing.T) {
 	want := map[string][]string{
 		"events-controller": {"9090 from everywhere"},
-		"events-gateway":    {"8080 from everywhere", "8081 from controller"},
+		"events-gateway":    {"8080 from everywhere", "8081 from controller", "9090 from everywhere"},
 		"events-webhook":    {"8443 from everywhere", "9090 from everywhere"},
 		// Those of EventSources and Triggers in our namespace, which the controller makes.
-		"eventsource": {"8081 from controller"},
-		"trigger":     {"8081 from controller"},
+		"eventsource": {"8081 from controller", "9090 from everywhere"},
+		"trigger":     {"8081 from controller", "9090 from everywhere"},
 		// The servers of buses in our namespace, which the controller makes.
 		"clustereventbus": {"4222 from everywhere", "6222 from clustereventbus"},
 		"eventbus":        {"4222 from everywhere", "6222 from eventbus"},

@@ -168,7 +168,7 @@ func TestGateway(t *testing.T) {
 	want := map[string]string{
 		"POD_NAME": "metadata.name", "NAMESPACE": "metadata.namespace",
 		"PLAN_SECRET": "$(NAMESPACE)/" + v.Secret.SecretName, "PLAN_FILE": c.VolumeMounts[0].MountPath + "/plan.json.gz",
-		"LISTEN": ":8080", "ADMIN_LISTEN": ":8081", "READY": "serving", "GOMEMLIMIT": "440MiB", "LOG_LEVEL": "info",
+		"LISTEN": ":8080", "ADMIN_LISTEN": ":8081", "METRICS_LISTEN": ":9090", "READY": "serving", "GOMEMLIMIT": "440MiB", "LOG_LEVEL": "info",
 	}
 	if diff := cmp.Diff(environment(c), want); diff != "" {
 		t.Errorf("environment (-got +want):\n%s", diff)

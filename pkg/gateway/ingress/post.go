@@ -25,31 +25,36 @@ func (i *Ingress) post(w http.ResponseWriter, r *http.Request) {
 		text(w, http.StatusNotFound, fmt.Sprintf("there is no http event %s of EventSource %s/%s: declare it or look at the address", key.event, key.namespace, key.eventSource))
 		return
 	}
+	status := i.serve(w, r, route)
+	if route.Answered != nil {
+		route.Answered(status)
+	}
+}
+
+// serve answers a post to route, and returns the status.
+func (i *Ingress) serve(w http.ResponseWriter, r *http.Request, route *Route) int {
 	select {
 	case i.slots <- struct{}{}:
 		defer func() { <-i.slots }()
 	default:
-		retryLater(w, http.StatusServiceUnavailable, time.Second, "too many requests are inside: try again later")
-		return
+		return retryLater(w, http.StatusServiceUnavailable, time.Second, "too many requests are inside: try again later")
 	}
 	if i.base.Err() != nil {
-		retryLater(w, http.StatusServiceUnavailable, time.Second, "shutting down: try again")
-		return
+		return retryLater(w, http.StatusServiceUnavailable, time.Second, "shutting down: try again")
 	}
 	if !route.posts.Try(1) {
-		retryLater(w, http.StatusServiceUnavailable, time.Second, "too many requests to this event are inside: try again later")
-		return
+		return retryLater(w, http.StatusServiceUnavailable, time.Second, "too many requests to this event are inside: try again later")
 	}
 	defer route.posts.Leave(1)
 	reply, err := i.handle(r, route)
 	switch {
 	case err != nil:
-		answerError(w, err)
+		return answerError(w, err)
 	case reply != nil:
-		answerReply(w, reply)
-	default:
-		w.WriteHeader(http.StatusAccepted)
+		return answerReply(w, reply)
 	}
+	w.WriteHeader(http.StatusAccepted)
+	return http.StatusAccepted
 }
 
 // handle returns once the events of r are safe, with the sink's reply if there is one.

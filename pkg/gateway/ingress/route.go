@@ -26,6 +26,8 @@ type RouteOptions struct {
 	Next event.Handler
 	// Call takes the event and answers: the caller gets the sink's response.
 	Call func(ctx context.Context, e *event.Event) (*Reply, error)
+	// Answered, when set, is told the status of each answer. It must be quick and safe for concurrent use.
+	Answered func(status int)
 	// Timeout bounds Next and Call; zero means Options.Timeout.
 	Timeout time.Duration
 	// MarkKind adds the extension openfunctionkind to events.

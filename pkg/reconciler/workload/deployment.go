@@ -19,6 +19,8 @@ const (
 	volume    = "plan"
 	mountPath = "/etc/openfunction/plan"
 	adminPort = 8081
+	// metricsPort is where a gateway serves its metrics.
+	metricsPort = 9090
 
 	envLogLevel = "LOG_LEVEL"
 
@@ -102,12 +104,16 @@ func (w Workload) container(image string) corev1.Container {
 			{Name: "PLAN_FILE", Value: mountPath + "/" + plan.SecretKey},
 			{Name: "LISTEN"}, // Events over HTTP come to the shared gateway.
 			{Name: "ADMIN_LISTEN", Value: ":8081"},
+			{Name: "METRICS_LISTEN", Value: ":9090"},
 			{Name: "READY", Value: "flowing"},
 			{Name: "RETIRE", Value: "true"},
 			{Name: envLogLevel, Value: cmp.Or(w.LogLevel, "info")},
 			{Name: "GOMEMLIMIT", Value: "220MiB"}, // of the limit below; what the gateway holds of events is a part of it
 		},
-		Ports: []corev1.ContainerPort{{Name: "admin", ContainerPort: adminPort, Protocol: corev1.ProtocolTCP}},
+		Ports: []corev1.ContainerPort{
+			{Name: "admin", ContainerPort: adminPort, Protocol: corev1.ProtocolTCP},
+			{Name: "metrics", ContainerPort: metricsPort, Protocol: corev1.ProtocolTCP},
+		},
 		Resources: corev1.ResourceRequirements{
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
 			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
