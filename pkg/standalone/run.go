@@ -213,7 +213,11 @@ func (r *runner) stand(ctx context.Context, p *plan.Plan) error {
 			r.real = map[string]bool{}
 		}
 		r.real[n.Addresses[0]] = true
-		r.printf("%s at %s answers: no embedded one stands for it", n.Kind, strings.Join(n.Addresses, ", "))
+		why := "answers"
+		if n.Elsewhere {
+			why = "is reached by TLS, a websocket or tokens"
+		}
+		r.printf("%s at %s %s: no embedded one stands for it", n.Kind, strings.Join(n.Addresses, ", "), why)
 	}
 	return nil
 }
