@@ -54,6 +54,20 @@ func (s *spec) component(namespace, name string) *unstructured.Unstructured {
 	return o
 }
 
+// discreet returns s, or nil if a URL in it has what plan.HideURL hides: more people may read a Component than the object that it is made from, in other
+// namespaces too when that is a ClusterEventBus.
+func (s *spec) discreet() *spec {
+	if s == nil {
+		return nil
+	}
+	for _, value := range s.metadata {
+		if text, ok := value.(string); ok && plan.HideURL(text) != text {
+			return nil
+		}
+	}
+	return s
+}
+
 // settings returns the fields of a spec, whose names in JSON are those that Dapr has. A field of the name xFrom becomes the setting x;
 // other objects are left out, and so are empty values.
 func settings(of any) metadata {
