@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
 const (
@@ -63,7 +65,7 @@ func (m *member) Cleanup(session sarama.ConsumerGroupSession) error {
 	var p *partition
 	var err error
 	for range lastCommits {
-		if p, err = m.commit(session); err == nil || isMoot(err) {
+		if p, err = m.commit(session); err == nil || kafkaclient.IsMoot(err) {
 			break
 		}
 		pause(m.over, commitInterval)
