@@ -42,6 +42,7 @@ func TestE2EBroker(t *testing.T) {
 	comeBack := leave(t, s)
 	t.Run("a plain consumer reads the binding", func(t *testing.T) { plainConsumer(t, s) })
 	t.Run("a topic that is removed is made again", func(t *testing.T) { removedTopic(t, s.Addr()) })
+	t.Run("a topic that comes again begins anew", func(t *testing.T) { comesAgain(t, s.Addr()) })
 	t.Run("a process that holds messages is killed", func(t *testing.T) { processKilled(t, s) })
 	t.Run("conformance", func(t *testing.T) {
 		f := fixture(config(s.Addr()))

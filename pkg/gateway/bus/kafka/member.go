@@ -34,6 +34,7 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 	if err := m.take(session); err != nil {
 		return err
 	}
+	m.forget()
 	m.stop = make(chan struct{})
 	m.commits.Go(func() { m.commitRegularly(session) })
 	m.ctx, m.quit = context.WithCancelCause(session.Context())
