@@ -172,7 +172,7 @@ func (s *subscription) consumer(ctx context.Context, l *link, p *part) (jetstrea
 		}
 		return nil, wrapStream("read", p.stream, err)
 	}
-	created := stream.CachedInfo().Created
+	created, limit := stream.CachedInfo().Created, stream.CachedInfo().Config.ConsumerLimits.InactiveThreshold
 	c, err := stream.Consumer(ctx, s.Name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		c, err = stream.CreateConsumer(ctx, s.config(p, created))
@@ -187,7 +187,11 @@ func (s *subscription) consumer(ctx context.Context, l *link, p *part) (jetstrea
 	want := has
 	want.FilterSubject, want.FilterSubjects = "", p.topics
 	want.AckWait, want.MaxAckPending, want.MaxDeliver = s.b.o.Config.AckWait, s.MaxInFlight, -1
-	if !slices.Equal(subjects(has), p.topics) || has.AckWait != want.AckWait || has.MaxAckPending != want.MaxAckPending || has.MaxDeliver != -1 {
+	want.InactiveThreshold = limit // it must outlast any absence, if the stream lets it
+	if limit > 0 {
+		s.b.tellForgetful(p.stream, limit)
+	}
+	if !slices.Equal(subjects(has), p.topics) || has.AckWait != want.AckWait || has.MaxAckPending != want.MaxAckPending || has.MaxDeliver != -1 || has.InactiveThreshold != limit {
 		if c, err = stream.UpdateConsumer(ctx, want); err != nil {
 			return nil, s.wrapConsumer(p, err)
 		}

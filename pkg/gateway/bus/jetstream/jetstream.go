@@ -60,7 +60,7 @@ type Bus struct {
 	first     sync.Once
 	attempted chan struct{} // closed when the first connection succeeded or failed
 
-	told sync.Map // what another bus on the server has set otherwise, once
+	told sync.Map // what others have set otherwise at the server, once
 
 	mu         sync.Mutex
 	closed     bool

@@ -318,6 +318,15 @@ func (b *Bus) tellOther(stream, field string, wanted, has int64, from string) {
 		"bus", b.o.Name, "stream", stream, "field", field, "wanted", wanted, "has", has, "from", from)
 }
 
+// tellForgetful logs once that a stream, which others made or changed, does not keep subscriptions that are away.
+func (b *Bus) tellForgetful(stream string, after time.Duration) {
+	if _, told := b.told.LoadOrStore(stream+" inactive_threshold", true); told {
+		return
+	}
+	logging.FromContext(b.ctx).Warnw("the stream forgets a subscription that is away for too long, and what waits with it is skipped: remove inactive_threshold "+
+		"from its consumer_limits", "bus", b.o.Name, "stream", stream, "after", after)
+}
+
 func isOfEvents(topic []string) bool { return topic[0] == "openfunction" && len(topic) == 4 }
 
 // A new stream of events keeps for a while what nobody wants. A server that lost its streams has lost their consumers too, and drops what is
