@@ -179,6 +179,8 @@ func (m metadata) kafka(a kafkaAccess, group string) bool {
 	}
 	m.drop("saslMechanism", "saslUsername", "saslPassword")
 	switch {
+	case m["clientCert"] != nil && m["caCert"] == nil:
+		return false // Dapr's sidecar panics: that of every application in the namespace, whatever ignoreErrors says.
 	case m["clientCert"] != nil:
 		m.authType("mtls")
 	case m["caCert"] != nil:
@@ -282,7 +284,8 @@ func jetStreamSpec(j *v1alpha1.JetStreamSpec, group string) *spec {
 	if j.NATSAccessSpec != (v1alpha1.NATSAccessSpec{TokenFrom: j.TokenFrom, TLS: j.TLS}) {
 		return nil
 	}
-	m := metadata{"natsURL": url, "queueGroupName": group}
+	// Without the durable each process of the group gets every event, and all of them again whenever it starts.
+	m := metadata{"natsURL": url, "queueGroupName": group, "durableName": group}
 	if token, ok := settings(j)["token"]; ok {
 		m["token"] = token
 	}
