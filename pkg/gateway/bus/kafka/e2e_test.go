@@ -170,7 +170,7 @@ func oneAfterTheOther(t *testing.T, c *servers.KafkaClusterServers) {
 	t.Logf("%d events were taken, %d messages received", len(taken), len(in.ids()))
 }
 
-// A plain consumer, such as that of a Dapr component, knows nothing of us but the binding.
+// A plain consumer knows nothing of us but the binding.
 func plainConsumer(t *testing.T, s *servers.KafkaServer) {
 	k := connect(t, config(s.Addr()))
 	e := newEvent(t, "e1", []byte(`{"cpu":1}`), "partitionkey=node 7", "subject=é ☃")
