@@ -104,19 +104,9 @@ func topicStreamName(topic string) string {
 
 // lookup is the question which stream holds a topic: the answer, once done is closed.
 type lookup struct {
-	topic  string
-	cancel context.CancelCauseFunc
-	done   chan struct{}
-	name   string
-	err    error
-}
-
-// concerns tells whether the question needs an answer to what is published on subject, which is one of the server's own.
-func (q *lookup) concerns(subject string) bool {
-	if subject == "$JS.API.STREAM.NAMES" {
-		return true
-	}
-	return slices.Contains(strings.Split(subject, "."), streamName(q.topic))
+	done chan struct{}
+	name string
+	err  error
 }
 
 // streamOf returns the stream that holds the topic and makes it if need be. All who ask at once share one answer; a bad one is not kept.
@@ -146,20 +136,21 @@ func (b *Bus) ask(l *link, topic string) *lookup {
 	if !b.begin() {
 		return nil
 	}
-	ctx, stop := context.WithCancelCause(l.ctx)
-	q := &lookup{topic: topic, cancel: stop, done: make(chan struct{})}
+	q := &lookup{done: make(chan struct{})}
 	l.streams[topic] = q
 	go func() {
 		defer b.running.Done()
 		defer close(q.done)
-		defer stop(nil)
-		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		own := streamName(topic)
+		watched, end := b.watch(l.ctx, func(subject string) bool {
+			return concernsStream(subject, own, "") || subject == "$JS.API.STREAM.NAMES" && strings.HasPrefix(own, topicPrefix)
+		})
+		defer end()
+		ctx, cancel := context.WithTimeout(watched, requestTimeout)
 		defer cancel()
 		defer context.AfterFunc(b.ctx, cancel)()
 		if q.name, q.err = b.findStream(ctx, l, topic); q.err != nil {
-			if denied := context.Cause(ctx); errors.Is(denied, nats.ErrPermissionViolation) {
-				q.err = denied
-			}
+			q.err = whyDenied(watched, q.err)
 			if l.ctx.Err() != nil {
 				q.err = nats.ErrDisconnected
 			}
