@@ -157,10 +157,13 @@ func (d dialer) Dial(network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, requestTimeout)
 	defer cancel()
 	c, err := d.b.o.Dial(ctx, network, address)
-	if err == nil && d.ctx != d.b.ctx {
+	if err != nil {
+		return nil, err
+	}
+	if d.ctx != d.b.ctx {
 		context.AfterFunc(d.ctx, func() { _ = c.Close() })
 	}
-	return c, err
+	return natsaccess.Wary(c, d.b.o.Config.URL), nil
 }
 
 func (b *Bus) tell() {

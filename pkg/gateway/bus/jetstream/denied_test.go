@@ -181,7 +181,7 @@ func (tr *trip) run(t *testing.T, want string) (step, string) {
 // staysSame wants what try says to be said all the time, for several tries of the bus.
 func staysSame(t *testing.T, s step, said string) {
 	t.Helper()
-	for end := time.Now().Add(1500 * time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+	for end := time.Now().Add(800 * time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
 		if err := s.try(); err == nil || err.Error() != said {
 			t.Fatalf("%s says %v after %s", s.name, err, said)
 		}
@@ -219,6 +219,7 @@ func documented(t *testing.T) (publish, subscribe []string) {
 // What the documentation permits is enough, and no more than that: without any of it something says what to permit, the same all the time, and
 // goes on by itself when it is permitted.
 func TestPermissions(t *testing.T) {
+	t.Parallel()
 	publish, subscribe := documented(t)
 	if diff := cmp.Diff(jetstream.Grants.Publish, without(publish, "metrics")); diff != "" {
 		t.Errorf("docs differ (-want +got):\n%s", diff)
@@ -260,9 +261,16 @@ func TestPermissions(t *testing.T) {
 
 // What is not permitted any more is said of whom it concerns. It is not delivered again meanwhile, nor lost.
 func TestPermissionsThatAreTakenAway(t *testing.T) {
+	t.Parallel()
 	permitted, subscribe := documented(t)
-	t.Run("to acknowledge", func(t *testing.T) {
-		r := restrict(t, permitted, subscribe)
+	var together sync.WaitGroup
+	defer together.Wait()
+	run := func(name string, f func(*testing.T, *restricted)) {
+		together.Go(func() {
+			t.Run(name, func(t *testing.T) { f(t, restrict(t, permitted, subscribe)) })
+		})
+	}
+	run("to acknowledge", func(t *testing.T, r *restricted) {
 		var in state
 		in.begin(t, r.bus, "s", eventTopic)
 		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
@@ -285,8 +293,7 @@ func TestPermissionsThatAreTakenAway(t *testing.T) {
 		}
 		wantsNoRepeats(t, r.logs)
 	})
-	t.Run("to receive answers", func(t *testing.T) {
-		r := restrict(t, permitted, subscribe)
+	run("to receive answers", func(t *testing.T, r *restricted) {
 		var in state
 		in.begin(t, r.bus, "s", eventTopic)
 		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })

@@ -47,6 +47,7 @@ func observed(t *testing.T, c plan.JetStream) (*jetstream.Bus, *observer.Observe
 }
 
 func TestWhatIsNoServerIsSaid(t *testing.T) {
+	t.Parallel()
 	address, end := greet(t, "220 mail.example.com ESMTP\r\n")
 	b, logs := observed(t, plan.JetStream{URL: "nats://" + address})
 	want := "EventBus a/b is unavailable: what answers at " + address + " is no NATS server (it greets as something else): correct the host and the port in url"
@@ -74,6 +75,7 @@ func TestWhatIsNoServerIsSaid(t *testing.T) {
 
 // Of several servers, those that are away say nothing about why the others do not let us in.
 func TestARefusalIsSaidBeforeServersThatAreAway(t *testing.T) {
+	t.Parallel()
 	o := &server.Options{Username: "events", Password: "right"}
 	s := guarded(t, o)
 	away := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(servers.FreePort(t))) }

@@ -18,7 +18,7 @@ var grants = natsaccess.Grants{
 	Publish: []string{
 		"_STAN.discover.>", "_STAN.pub.>", "_STAN.sub.>", "_STAN.subclose.>", "_STAN.unsub.>", "_STAN.close.>", "_INBOX.>", "_OPENFUNCTION.claim.*",
 	},
-	Subscribe: []string{"_STAN.acks.*", "_INBOX.>", "_OPENFUNCTION.claim.*"},
+	Subscribe: []string{"_INBOX.>", "_STAN.acks.*", "_OPENFUNCTION.claim.*"},
 }
 
 func (b *Bus) denial(err error) *natsaccess.Denial {

@@ -63,7 +63,7 @@ const (
 )
 
 func (s Servers) connect(url string, options []nats.Option) (*nats.Conn, *reason) {
-	listener := &listener{CustomDialer: s.Dial}
+	listener := &listener{CustomDialer: s.Dial, ws: strings.HasPrefix(url, "ws")}
 	nc, err := nats.Connect(url, append(options[:len(options):len(options)], nats.SetCustomDialer(listener), nats.SkipHostLookup(),
 		nats.IgnoreDiscoveredServers(), nats.NoReconnect())...)
 	if err == nil {
@@ -75,7 +75,7 @@ func (s Servers) connect(url string, options []nats.Option) (*nats.Conn, *reason
 	if explained := Explain(s.Access, url, err); explained != nil {
 		return nil, &reason{isRefused, fmt.Errorf("nats %s: %w", listener.address, explained)}
 	}
-	if what := listener.heard(err, strings.HasPrefix(url, "ws")); what != "" {
+	if what := listener.heard(err); what != "" {
 		return nil, &reason{isStrange, fmt.Errorf("what answers at %s is no NATS server (%s): correct the host and the port in %s", listener.address, what, s.Field)}
 	}
 	if op := (*net.OpError)(nil); errors.As(err, &op) { // it also has our port, which is another one each time
@@ -87,6 +87,7 @@ func (s Servers) connect(url string, options []nats.Option) (*nats.Conn, *reason
 // listener is a nats.CustomDialer that remembers how the last connection began.
 type listener struct {
 	nats.CustomDialer
+	ws      bool
 	address string
 	err     error // of Dial
 	conn    *opening
@@ -98,13 +99,20 @@ func (l *listener) Dial(network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.conn = &opening{Conn: conn}
+	l.conn = &opening{Conn: conn, ws: l.ws}
 	return l.conn, nil
 }
 
-// opening is a connection that remembers what it read first.
+// Wary returns conn, to one of urls, that reads nothing more once it is clear that no NATS server answers.
+func Wary(conn net.Conn, urls string) net.Conn {
+	return &opening{Conn: conn, ws: strings.HasPrefix(urls, "ws")}
+}
+
+// opening is a connection that remembers what it read first, and reads no more if a NATS server would not say that: the library waits for
+// the end of a line that may have none.
 type opening struct {
 	net.Conn
+	ws    bool
 	first []byte
 }
 
@@ -112,14 +120,19 @@ func (o *opening) Read(p []byte) (int, error) {
 	n, err := o.Conn.Read(p)
 	if missing := len(greeting) - len(o.first); missing > 0 {
 		o.first = append(o.first, p[:min(n, missing)]...)
+		if !o.ws && !strings.EqualFold(string(o.first), greeting[:len(o.first)]) {
+			return n, errStrange
+		}
 	}
 	return n, err
 }
 
 const greeting = "INFO "
 
+var errStrange = errors.New("not a NATS server")
+
 // heard says how what the server said is not what a NATS server says, or "". err is what the library made of it.
-func (l *listener) heard(err error, ws bool) string {
+func (l *listener) heard(err error) string {
 	if l.conn == nil {
 		return ""
 	}
@@ -129,11 +142,11 @@ func (l *listener) heard(err error, ws bool) string {
 		return "it says nothing"
 	case first == "":
 		return "it ends the connection without a word"
-	case ws && strings.Contains(err.Error(), "invalid websocket connection"):
+	case l.ws && strings.Contains(err.Error(), "invalid websocket connection"):
 		return "it speaks HTTP, but no NATS over WebSocket"
-	case ws || strings.EqualFold(first, greeting):
+	case l.ws || strings.EqualFold(first, greeting):
 		return ""
-	case first == "HTTP/":
+	case strings.HasPrefix("HTTP/", first):
 		return "it speaks HTTP"
 	}
 	return "it greets as something else"
