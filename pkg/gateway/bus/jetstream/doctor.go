@@ -2,10 +2,12 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccess"
 )
 
@@ -26,18 +28,23 @@ func (d *doctor) start() {
 	}
 	ctx, cancel := context.WithCancel(d.b.ctx)
 	d.cancel, d.ended = cancel, make(chan struct{})
+	wait := time.Duration(0)
+	if !errors.Is(d.b.why(), bus.ErrConnecting) {
+		wait = reopenWait // nc may well be back by then
+	}
 	go func() {
 		defer close(d.ended)
-		for wait := reconnectMin; ctx.Err() == nil; wait = min(2*wait, lookMax) {
-			if err := d.look(ctx); err != nil && ctx.Err() == nil {
-				d.b.away(d.nc, err)
-			}
-			timer := time.NewTimer(wait)
+		for timer := time.NewTimer(wait); ; timer.Reset(wait) {
 			select {
 			case <-timer.C:
 			case <-ctx.Done():
 				timer.Stop()
+				return
 			}
+			if err := d.look(ctx); err != nil && ctx.Err() == nil {
+				d.b.away(d.nc, err)
+			}
+			wait = min(max(2*wait, reconnectMin), lookMax)
 		}
 	}()
 }
