@@ -50,6 +50,10 @@ func unreachable(reason, why string) option {
 	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkUnreachable(reason, "%s", why) }
 }
 
+func full(why string) option {
+	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkFull(why) }
+}
+
 func seen(generation int64) option {
 	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.ObservedGeneration = generation }
 }
@@ -139,6 +143,18 @@ func TestEventBus(t *testing.T) {
 		Key:           "default/b",
 		Objects:       []runtime.Object{bus(seen(1))},
 		OtherTestData: after(pollReachable, running(answers)),
+	}, {
+		Name:              "a bus that is full answers all the same, and says so",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(seen(1))},
+		OtherTestData:     after(pollReachable, running(workload.State{Ready: true, Failing: "no room"})),
+		WantStatusUpdates: update(bus(seen(1), full("no room"))),
+	}, {
+		Name:              "a bus that has room again",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(seen(1), full("no room"))},
+		OtherTestData:     after(pollReachable, running(answers)),
+		WantStatusUpdates: update(bus(seen(1))),
 	}, {
 		Name:              "users beyond ten are only counted",
 		Key:               "default/b",

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -23,6 +24,21 @@ func TestEventBusState(t *testing.T) {
 		if got := [3]string{b.Status.State, r[0], r[1]}; got != tt.want {
 			t.Errorf("state and Ready = %v, want %v", got, tt.want)
 		}
+	}
+}
+
+// TestABusThatIsFullIsReady, since it answers, and goes on delivering.
+func TestABusThatIsFullIsReady(t *testing.T) {
+	b := &EventBus{}
+	b.Status.MarkFull("no room for 100%")
+	b.Status.MarkServers(Good())
+	c := b.Status.GetCondition(EventBusReachable)
+	if got, want := []string{b.Status.State, ready(b)[0], string(c.Status), c.Reason, c.Message}, []string{"Running", "True", "True", "Full", "no room for 100%"}; !slices.Equal(got, want) {
+		t.Errorf("state, Ready and Reachable = %q, want %q", got, want)
+	}
+	b.Status.MarkReachable()
+	if c := b.Status.GetCondition(EventBusReachable); c.Reason != "" || c.Message != "" {
+		t.Errorf("Reachable with room = %+v, want nothing to say", c)
 	}
 }
 
