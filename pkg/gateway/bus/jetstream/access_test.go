@@ -139,17 +139,17 @@ func TestAccess(t *testing.T) {
 		{"credentials without a JWT", withJWT.Clone(), "nats", access{Credentials: seed},
 			"the value of credentialsFrom is not a credentials file, with a user's JWT and its nkey seed (it has no JWT)", access{Credentials: known}},
 		{"an unknown authority", secured(authority.Server()), "tls", access{TLS: &plan.TLS{CACerts: stranger.Cert}},
-			"the server's certificate was signed by an authority that is not known: correct tls.caCertFrom: it does not hold the certificate of that authority",
+			"the server's certificate was signed by an authority that is not trusted: correct tls.caCertFrom: no valid certificate of that authority is there",
 			access{TLS: &plan.TLS{CACerts: authority.Cert}}},
 		{"no authority", secured(authority.Server()), "nats", access{},
 			"set tls.caCertFrom to the certificate of that authority", access{TLS: &plan.TLS{CACerts: authority.Cert}}},
 		{"another name", secured(authority.ServerOf("nats.example.com")), "tls", access{TLS: &plan.TLS{CACerts: authority.Cert}},
 			"the server's certificate is for another host (", access{TLS: &plan.TLS{CACerts: authority.Cert, ServerName: "nats.example.com"}}},
 		{"no client certificate", mutual, "tls", access{TLS: &plan.TLS{CACerts: authority.Cert}},
-			"the server refuses a connection without a client certificate (", access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: shown.Cert, Key: shown.Key}}},
+			"the server wants a client certificate (tls: certificate required): set tls.clientCertFrom and tls.clientKeyFrom", access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: shown.Cert, Key: shown.Key}}},
 		{"a client certificate of somebody else", mutual.Clone(), "tls", access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: forged.Cert, Key: forged.Key}},
-			"the server refuses the client certificate (", access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: shown.Cert, Key: shown.Key}}},
-		{"TLS where there is none", &server.Options{}, "nats", access{TLS: &plan.TLS{CACerts: authority.Cert}}, "the server does not speak TLS: ", access{}},
+			"the server refuses the client certificate (tls: unknown certificate authority): correct tls.clientCertFrom and tls.clientKeyFrom", access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: shown.Cert, Key: shown.Key}}},
+		{"TLS where there is none", &server.Options{}, "nats", access{TLS: &plan.TLS{CACerts: authority.Cert}}, "the server speaks no TLS: switch it on there, or remove tls", access{}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := guarded(t, tt.server)

@@ -128,7 +128,7 @@ func TestE2EUnknownAuthority(t *testing.T) {
 	}
 	wrong := connect(stranger.Cert)
 	want := "EventBus a/b is unavailable: nats " + strings.TrimPrefix(s.URL(), "tls://") +
-		": the server's certificate was signed by an authority that is not known: correct tls.caCertFrom"
+		": the server's certificate was signed by an authority that is not trusted: correct tls.caCertFrom"
 	var err error
 	eventually(t, want, func() bool {
 		err = wrong.Ready()

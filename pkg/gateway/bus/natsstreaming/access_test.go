@@ -86,7 +86,7 @@ func TestAccess(t *testing.T) {
 		{"credentials that are none", &natsd.Options{Nkeys: []*natsd.NkeyUser{{Nkey: public}}}, "nats",
 			plan.NATSAccess{Credentials: "hush"}, "the value of credentialsFrom is not a credentials file", plan.NATSAccess{NKeySeed: string(seed)}},
 		{"an unknown authority", secured(), "tls", plan.NATSAccess{Username: "events", Password: "right", TLS: &plan.TLS{CACerts: stranger.Cert}},
-			"the server's certificate was signed by an authority that is not known: correct tls.caCertFrom", trusted},
+			"the server's certificate was signed by an authority that is not trusted: correct tls.caCertFrom", trusted},
 		{"no authority", secured(), "nats", plan.NATSAccess{Username: "events", Password: "right"}, "set tls.caCertFrom", trusted},
 		{"permissions that are too few", &natsd.Options{Users: []*natsd.User{
 			{Username: "few", Password: "right", Permissions: few}, {Username: "events", Password: "right"},
