@@ -125,7 +125,20 @@ func Handshake(ctx context.Context, conn net.Conn, config *tls.Config, address s
 		_ = conn.Close()
 		return nil, &HandshakeError{address, err}
 	}
-	return secured, nil
+	return &reasoned{secured}, nil
+}
+
+type reasoned struct{ *tls.Conn }
+
+// Write writes b. Where the other side has ended the connection, the reason that it gave before is the error: whoever only writes would not read it.
+func (c *reasoned) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	if err != nil && HungUp(err) {
+		if _, reason := c.Conn.Read(make([]byte, 1)); Alert(reason) != "" {
+			err = reason
+		}
+	}
+	return n, err
 }
 
 // HandshakeError is a connection that could not be secured.

@@ -131,6 +131,32 @@ func TestUntrustedWithoutAClientCertificate(t *testing.T) {
 	}
 }
 
+// A server that refuses a client's certificate hangs up while the client, whose handshake is over, is writing already.
+func TestAWriteHasTheReason(t *testing.T) {
+	ours := servers.NewAuthority(t)
+	mutual := &tls.Config{Certificates: []tls.Certificate{ours.Server().Pair(t)}, ClientAuth: tls.RequireAnyClientCert}
+	server := servers.NewStranger(t, "127.0.0.1:0", func(c net.Conn) { _ = tls.Server(c, mutual).Handshake() })
+	config, err := (&plan.TLS{CACerts: ours.Cert}).Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn, err := net.Dial("tcp", server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	secured, err := peer.Handshake(t.Context(), conn, config, server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(deadline); err == nil && time.Now().Before(end); {
+		_, err = secured.Write([]byte("x"))
+	}
+	if got, want := peer.Alert(err), "tls: certificate required"; got != want {
+		t.Errorf("Write() = %v, want the alert %q", err, want)
+	}
+}
+
 func TestOtherErrorsAreNotOfTrust(t *testing.T) {
 	for _, err := range []error{
 		io.EOF, context.DeadlineExceeded, errors.New("x509: certificate signed by unknown authority"),
