@@ -62,7 +62,7 @@ func (p Peer) Untrusted(err error) error {
 		return p.SpeaksNoTLS()
 	}
 	if alert := Alert(err); alert != "" {
-		return p.refuses(alert)
+		return p.Refuses(alert)
 	}
 	switch {
 	case errors.As(err, &failed) && HungUp(err):
@@ -76,8 +76,8 @@ func (p Peer) Untrusted(err error) error {
 // SpeaksNoTLS is the sentence for a peer that has said so in its own way.
 func (p Peer) SpeaksNoTLS() error { return fmt.Errorf("%s speaks no TLS: %s", p.Name, p.Plain) }
 
-// refuses is the sentence for an alert of the peer.
-func (p Peer) refuses(alert string) error {
+// Refuses is the sentence for a peer that has ended TLS, with the reason that it gave.
+func (p Peer) Refuses(alert string) error {
 	ours, wanted := p.TLS != nil && p.TLS.Cert != "", strings.Contains(alert, "certificate")
 	switch {
 	case p.Certificate == "" && wanted:

@@ -69,6 +69,9 @@ func untrusted(a plan.NATSAccess, err error) error {
 	if errors.Is(err, nats.ErrSecureConnWanted) {
 		return p.SpeaksNoTLS()
 	}
+	if strings.Contains(err.Error(), "closed by remote after TLS handshake") { // with TLS 1.3 we may write before we read that it refuses us
+		return p.Refuses("it ends the connection, as one does that wants another certificate")
+	}
 	return p.Untrusted(err)
 }
 
