@@ -41,7 +41,7 @@ func RunAccess(t *testing.T, f Fixture) {
 
 func (f Fixture) refusals() (list []testCase) {
 	for _, r := range f.Refusals {
-		list = append(list, testCase{r.Name + " is said, and corrected it loses nothing", r.run})
+		list = append(list, testCase{r.Name + ": it is said, and corrected nothing is lost", r.run})
 	}
 	return list
 }

@@ -34,7 +34,7 @@ func newBroker(t testing.TB, tcp bool) *broker {
 	if tcp {
 		authority := servers.NewAuthority(t)
 		c := authority.Server()
-		b.port, b.access = -1, &embedded.Access{Username: "events", Password: "right", CACerts: authority.Cert, Cert: c.Cert, Key: c.Key}
+		b.port, b.access = -1, &embedded.Access{Username: "events", Password: "right-s3cret", CACerts: authority.Cert, Cert: c.Cert, Key: c.Key}
 	}
 	b.start(t)
 	t.Cleanup(func() { b.s.Load().Close() })

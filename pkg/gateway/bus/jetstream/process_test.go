@@ -34,13 +34,13 @@ func processFixture(c plan.JetStream) bustest.Fixture {
 // A real server that is killed with SIGKILL. It has two users.
 func TestE2EConformance(t *testing.T) {
 	authority := servers.NewAuthority(t)
-	s := servers.JetStreamTLS(t, authority, "authorization { users: [ { user: events, password: right }, { user: other, password: right-too } ] }")
+	s := servers.JetStreamTLS(t, authority, "authorization { users: [ { user: events, password: right-s3cret }, { user: other, password: other-s3cret } ] }")
 	as := func(user, password string) plan.JetStream {
 		return plan.JetStream{URL: s.URL(), NATSAccess: plan.NATSAccess{Username: user, Password: password, TLS: &plan.TLS{CACerts: authority.Cert}}}
 	}
-	right := as("events", "right")
+	right := as("events", "right-s3cret")
 	f := processFixture(right)
-	f.Refusals, f.Other = refusals(t, right), processFixture(as("other", "right-too")).New
+	f.Refusals, f.Other = refusals(t, right), processFixture(as("other", "other-s3cret")).New
 	f.Stop, f.Start, f.Outage = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }, 20*time.Second
 	bustest.Run(t, f)
 }
