@@ -131,12 +131,12 @@ func TestAccess(t *testing.T) {
 				"the server refuses the credentials file (Authorization Violation): correct the value of credentialsFrom"},
 		}},
 		{"a client certificate", mutual, access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: shown.Cert, Key: shown.Key}}, nil, []refusal{
-			{"none", "", access{TLS: &plan.TLS{CACerts: authority.Cert}}, "the server refuses a connection without a client certificate ("},
+			{"none", "", access{TLS: &plan.TLS{CACerts: authority.Cert}}, "the server wants a client certificate ("},
 			{"one of somebody else", forged.Key, access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: forged.Cert, Key: forged.Key}},
 				"the server refuses the client certificate ("},
 		}},
 		{"anybody without TLS", &server.Options{}, access{}, nil, []refusal{
-			{"TLS", "", access{TLS: &plan.TLS{CACerts: authority.Cert}}, "the server does not speak TLS: "},
+			{"TLS", "", access{TLS: &plan.TLS{CACerts: authority.Cert}}, "the server speaks no TLS: "},
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
