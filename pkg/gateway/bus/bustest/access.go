@@ -69,7 +69,7 @@ func (r Refusal) run(h *harness) {
 
 	meanwhile := numbers("meanwhile-", 20)
 	h.publishAll(good.Topic(bus.Topic{Name: name}), meanwhile...)
-	h.never("the bus says something else", 2*h.f.AckWait, func() bool { return !r.isSaid(bad.Ready()) || refused.isReady() })
+	h.never("the bus says something else, or the subscription ends", 2*h.f.AckWait, func() bool { return !r.isSaid(bad.Ready()) || refused.isReady() || refused.hasEnded() })
 	r.tellsNobody(h, bad.Ready().Error())
 	r.isLoggedOnce(h, logs.All())
 	if err := good.Ready(); err != nil || !beside.isReady() {
