@@ -391,7 +391,7 @@ func TestAnIssuerComesAndGoes(t *testing.T) {
 			}
 		}
 	}
-	want := "tokens cannot be checked, issuer answers again, tokens cannot be checked, issuer answers again"
+	want := "tokens cannot be checked, issuer answers again, tokens cannot be checked, issuer answers again, post refused"
 	if strings.Join(got, ", ") != want {
 		t.Errorf("log = %s, want %s", strings.Join(got, ", "), want)
 	}

@@ -49,7 +49,9 @@ func (i *Ingress) serve(w http.ResponseWriter, r *http.Request, route *Route) in
 	reply, err := i.handle(r, route)
 	switch {
 	case err != nil:
-		return answerError(w, err)
+		status := answerError(w, err)
+		route.sayRefused(r.Context(), i.o.Now(), status, err)
+		return status
 	case reply != nil:
 		return answerReply(w, reply)
 	}

@@ -55,6 +55,7 @@ type Route struct {
 	limit *rate.Limiter // nil: none
 	// posts and bytes are what is inside of the ingress by this route.
 	posts, bytes *room.Share
+	refusals     *refusals
 }
 
 // smallBodies is what the bodies of a route may take whatever others take.
@@ -82,7 +83,7 @@ func (r *Route) Problem() error {
 }
 
 // NewRoute returns the route that o describes, or what is wrong with it. What it has in common with the route that is served now goes on:
-// another plan neither fills a rate limit up again nor forgets an issuer's keys.
+// another plan neither fills a rate limit up again nor forgets an issuer's keys, nor what was said.
 func (i *Ingress) NewRoute(o RouteOptions) (*Route, error) {
 	r := &Route{RouteOptions: o}
 	var err error
@@ -91,9 +92,10 @@ func (i *Ingress) NewRoute(o RouteOptions) (*Route, error) {
 	}
 	served := (*i.routes.Load())[o.key()]
 	if served != nil {
-		r.posts, r.bytes = served.posts, served.bytes
+		r.posts, r.bytes, r.refusals = served.posts, served.bytes, served.refusals
 	} else {
 		r.posts, r.bytes = i.posts.Share(0, 1), i.bytes.Share(smallBodies, 1)
+		r.refusals = &refusals{}
 	}
 	if served != nil && reflect.DeepEqual(served.HTTP.Auth, o.HTTP.Auth) {
 		r.auth = served.auth

@@ -18,7 +18,8 @@ import (
 )
 
 func handle(f func(ctx context.Context, e *event.Event) error) []*Route {
-	return []*Route{{RouteOptions: RouteOptions{Namespace: "ns", EventSource: "es", Event: "e", HTTP: plan.HTTP{MaxBodyBytes: 1 << 20}, Next: event.HandlerFunc(f)}}}
+	o := RouteOptions{Namespace: "ns", EventSource: "es", Event: "e", HTTP: plan.HTTP{MaxBodyBytes: 1 << 20}, Next: event.HandlerFunc(f)}
+	return []*Route{{RouteOptions: o, refusals: &refusals{}}}
 }
 
 // start serves i on a port of its own and returns its address, and what stops it and returns Serve's error.
