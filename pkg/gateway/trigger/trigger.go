@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.uber.org/zap"
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
@@ -47,6 +48,7 @@ type Subscriber struct {
 	condition *condition.Condition
 	topics    map[string][]input
 	lanes     lanes
+	log       *zap.Logger // since Run
 
 	// mu guards what follows: the window and when it was last used.
 	mu       sync.Mutex
@@ -139,6 +141,7 @@ func (s *Subscriber) Run(ctx context.Context, ready func(error)) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer s.inFlight.Wait()
 	defer cancel()
+	s.log = logging.FromContext(ctx).Desugar()
 	if s.window != nil {
 		s.inFlight.Go(func() { s.expire(ctx) })
 		s.inFlight.Go(func() {
@@ -175,14 +178,20 @@ func (s *Subscriber) receive(ctx context.Context, m *bus.Message) {
 	}
 	arrived := s.arrived(m)
 	switch {
-	case arrived == 0:
-		m.Done(nil)
-	case s.window != nil:
+	case arrived != 0 && s.window != nil:
 		s.join(ctx, m, arrived)
 	case s.condition.Fires(arrived, m.Event):
 		s.begin(ctx, m.Event, func() error { return s.fire(ctx, m, arrived) }, m.Done)
 	default:
+		s.sayNothingFired(m.Event)
 		m.Done(nil)
+	}
+}
+
+// sayNothingFired costs nothing unless the log shows debug.
+func (s *Subscriber) sayNothingFired(e *event.Event) {
+	if line := s.log.Check(zap.DebugLevel, "event fired nothing"); line != nil {
+		line.Write(zap.String("trigger", s.o.Subscriber.Trigger), zap.String("id", event.Short(e.ID())), zap.Stringer("condition", s.condition))
 	}
 }
 
@@ -292,6 +301,9 @@ func (s *Subscriber) join(ctx context.Context, m *bus.Message, arrived uint64) {
 		}
 	}
 	s.mu.Unlock()
+	if len(result.Fired) == 0 {
+		s.sayNothingFired(m.Event)
+	}
 	for _, f := range result.Fired {
 		s.delivering.Add(1)
 		s.begin(ctx, f.Arrived.Event, func() error { return s.deliverFiring(ctx, f) }, func(err error) {

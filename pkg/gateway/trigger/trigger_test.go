@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/event"
@@ -103,6 +106,11 @@ type fixture struct {
 
 func start(t *testing.T, sub plan.Subscriber) *fixture {
 	t.Helper()
+	return startLogged(t, sub, zap.NewNop())
+}
+
+func startLogged(t *testing.T, sub plan.Subscriber, log *zap.Logger) *fixture {
+	t.Helper()
 	f := &fixture{script: &script{receive: make(chan func(*bus.Message), 1), done: map[string]error{}}}
 	if sub.Window == 0 {
 		sub.Window = time.Minute
@@ -131,7 +139,7 @@ func start(t *testing.T, sub plan.Subscriber) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(logging.WithLogger(t.Context(), log.Sugar()))
 	ended := make(chan error, 1)
 	go func() { ended <- s.Run(ctx, nil) }()
 	f.stop = sync.OnceFunc(func() {
@@ -176,6 +184,31 @@ func TestAnEventThatFiresAloneIsAcknowledgedAfterDelivery(t *testing.T) {
 		close(release)
 		want(t, "delivered", f.got(), []string{"a1"})
 		want(t, "acknowledged", f.acked(), []string{"a1"})
+	})
+}
+
+func TestAnEventThatFiresNothingIsSaidAtDebug(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for condition, fires := range map[string][]string{"a.data.id == 'a2'": {"a2"}, "a && b": {"b1"}} {
+			core, logs := observer.New(zap.DebugLevel)
+			f := startLogged(t, subscriber(condition), zap.New(core))
+			f.send("ta", newEvent(t, "a1"), nil)
+			f.send("ta", newEvent(t, "a2"), nil)
+			f.send("tb", newEvent(t, "b1"), nil)
+			want(t, condition+": delivered", f.got(), fires)
+			var said []string
+			for _, line := range logs.All() {
+				fields := line.ContextMap()
+				said = append(said, fmt.Sprintf("%s %s: %v %v %v", line.Level, line.Message, fields["trigger"], fields["id"], fields["condition"]))
+			}
+			var silent []string
+			for _, id := range []string{"a1", "a2", "b1"} {
+				if !slices.Contains(fires, id) {
+					silent = append(silent, fmt.Sprintf("debug event fired nothing: default/t %s %s", id, condition))
+				}
+			}
+			want(t, condition+": said", said, silent)
+		}
 	})
 }
 
