@@ -49,8 +49,11 @@ func (s *EventSourceSpec) validate(r report) {
 	r.field("sink").destination(s.Sink)
 	r.field("deadLetterSink").destination(s.DeadLetterSink)
 	s.Delivery.validate(r.field("delivery"))
-	if s.Sink == nil {
+	switch {
+	case s.Sink == nil:
 		s.validateNoSink(r)
+	case s.EventBus == "":
+		s.validateNoBus(r)
 	}
 	for i, ns := range s.AllowedNamespaces {
 		if ns != "*" {
@@ -61,7 +64,7 @@ func (s *EventSourceSpec) validate(r report) {
 	if s.Build != nil {
 		r.field("build").warnf("is accepted and not used: nothing is built, leave it out")
 	}
-	switch n := len(s.HTTP) + len(s.Kafka) + len(s.Cron) + len(s.Redis) + len(s.MQTT); {
+	switch n := s.events(); {
 	case n == 0:
 		r.errorf(`declares no event: add at least one below http, kafka, cron, redis or mqtt, for example cron: {tick: {schedule: "@every 5s"}}`)
 	case n > maxEvents:
@@ -82,6 +85,41 @@ func (s *EventSourceSpec) validateNoSink(r report) {
 	if s.Delivery != nil {
 		r.field("delivery").errorf("says how events are delivered to spec.sink, and there is no spec.sink: add one, or set delivery on the subscriber of a Trigger")
 	}
+}
+
+// validateNoBus warns of what has no effect where the source itself delivers to the sink.
+func (s *EventSourceSpec) validateNoBus(r report) {
+	calls := len(s.HTTP) > 0 && len(s.HTTP) == s.events()
+	const unused = "is not used: without eventBus, an http event is one call to the sink, whose caller gets the answer and tries again; set eventBus too, or leave it out"
+	if calls && s.DeadLetterSink != nil {
+		r.field("deadLetterSink").warnf(unused)
+	}
+	d := s.Delivery
+	if d == nil {
+		return
+	}
+	r = r.field("delivery")
+	if d.Ordering != nil && *d.Ordering == OrderingKey {
+		r.field("ordering").warnf("is not used: it is for what waits on an event bus; set eventBus too, or leave it out")
+	}
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"retry", d.Retry != nil && *d.Retry > 0},
+		{"backoffPolicy", d.BackoffPolicy != nil},
+		{"backoffDelay", d.BackoffDelay != nil},
+		{"retryAfterMax", d.RetryAfterMax != nil},
+	} {
+		if calls && f.set {
+			r.field(f.name).warnf(unused)
+		}
+	}
+}
+
+// events is how many events s declares.
+func (s *EventSourceSpec) events() int {
+	return len(s.HTTP) + len(s.Kafka) + len(s.Cron) + len(s.Redis) + len(s.MQTT)
 }
 
 // validateEvents checks the events of a kind and their names.
