@@ -136,7 +136,7 @@ func TestComparisons(t *testing.T) {
 		}
 	}
 	e, err := b.Event("application/json", []byte(`{"amount":100.5,"neg":-3,"paid":true,"state":"it's \"ok\"","items":[{"sku":"A1"},{"sku":"B2"}],
-		"none":null,"order-id":"o-1","huge":1e999,"100":"key","nested":{"deep":{"er":1}},"day":"2026-01-01",
+		"none":null,"order-id":"o-1","huge":1e999,"100":"key","a.io/b":{"a b":[1]},"it's \"":true,"":"empty","nested":{"deep":{"er":1}},"day":"2026-01-01",
 		"big":9007199254740993,"less":9007199254740992,"most":18446744073709551615,"least":-9223372036854775808}`))
 	if err != nil {
 		t.Fatal(err)
@@ -224,6 +224,15 @@ func TestComparisons(t *testing.T) {
 		"o.data.order-id == 'o-1'":                true,
 		"o.data.huge > 1":                         false,
 		"o.data.100 == 'key'":                     true,
+		`o.data["nested"]['deep'].er == 1`:        true,
+		`o.data["nested.deep"].er == 1`:           false,
+		`o.data["a.io/b"]["a b"].0 == 1`:          true,
+		`o.data["a.io/b"]["a b"]["0"] == 1`:       true,
+		`o.data['a.io/b'].a == 1`:                 false,
+		`1 == o.data["a.io/b"]['a b'].0`:          true,
+		`o.data['it\'s "'] == true`:               true,
+		`o.data[""] == 'empty'`:                   true,
+		`o.data["order-id"] == o.data.order-id`:   true,
 		"o.data.nested.deep.er == 1":              true,
 		"o.data.nested.deep.er.x == 1":            false,
 		"o.data == 1":                             false,

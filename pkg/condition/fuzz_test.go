@@ -18,6 +18,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("a && (b || !c) && a.data.x >= -1.5e3", `{"x":2}`)
 	f.Add(`a.data.items.0.sku == "A\"1" || b.time < '2026-01-01' && !!d-e`, `{"items":[{"sku":"A\"1"}]}`)
 	f.Add("a.data.x == b.data.x && a.type != c.subject", "[1,2")
+	f.Add(`a.data["x.y"]['z \'"'].0 == 1`, `{"x.y":{"z '\"":[1]}}`)
 	inputs := []string{"a", "b", "c", "d-e", "eventA", "eventB", "order-paid"}
 	f.Fuzz(func(t *testing.T, expr, data string) {
 		c, err := Parse(expr, inputs)

@@ -74,22 +74,48 @@ func (l *lexer) token(start int, kind govaluate.TokenKind, value any) token {
 func (l *lexer) name() (token, error) {
 	start := l.pos
 	l.scan(isNamePart)
-	parts := 1
-	for l.pos < len(l.src) && l.src[l.pos] == '.' {
-		l.pos++
-		if !l.scan(isNamePart) {
-			return token{}, l.failure(l.pos, "a field name must follow the dot of %q, for example order.data.amount or order.data.items.0", l.src[start:l.pos])
+	parts := []string{l.src[start:l.pos]}
+	for l.follows('.') || l.follows('[') && len(parts) > 1 && parts[1] == "data" {
+		part, err := l.part(start)
+		if err != nil {
+			return token{}, err
 		}
-		parts++
+		parts = append(parts, part)
 	}
 	switch text := l.src[start:l.pos]; {
-	case parts > 1:
-		return l.token(start, govaluate.ACCESSOR, strings.Split(text, ".")), nil
+	case len(parts) > 1:
+		return l.token(start, govaluate.ACCESSOR, parts), nil
 	case text == "true" || text == "false":
 		return l.token(start, govaluate.BOOLEAN, text == "true"), nil
 	default:
 		return l.token(start, govaluate.VARIABLE, text), nil
 	}
+}
+
+func (l *lexer) follows(c byte) bool { return l.pos < len(l.src) && l.src[l.pos] == c }
+
+// part reads what follows in the path that begins at start: a name after a dot, or any text as ["text"].
+func (l *lexer) part(start int) (string, error) {
+	at := l.pos
+	l.pos++
+	if l.src[at] == '.' {
+		if !l.scan(isNamePart) {
+			return "", l.failure(l.pos, "a field name must follow the dot of %q, for example order.data.amount or order.data.items.0", l.src[start:l.pos])
+		}
+		return l.src[at+1 : l.pos], nil
+	}
+	if !l.follows('"') && !l.follows('\'') {
+		return "", l.failure(at, "unexpected '[': %s", hints['['])
+	}
+	t, err := l.quoted(l.src[l.pos])
+	if err != nil {
+		return "", err
+	}
+	if !l.follows(']') {
+		return "", l.failure(l.pos, "the name %s has no closing ]", t.text)
+	}
+	l.pos++
+	return t.Value.(string), nil
 }
 
 func (l *lexer) number() (token, error) {
@@ -153,7 +179,7 @@ var hints = map[rune]string{
 	'&': "write && for and",
 	'|': "write || for or",
 	'=': "write == to compare",
-	'[': "write order.data.items.0 for an element",
+	'[': `write order.data.items.0 for an element, and order.data["a.b"] for a name that has other characters`,
 	'.': "a path begins with the name of an input, for example order.data.amount",
 }
 
