@@ -62,6 +62,9 @@ type Bus struct {
 
 	told sync.Map // what another bus on the server has set otherwise, once
 
+	inspected atomic.Int64           // when the settings of the stream of events were last looked at
+	losing    atomic.Pointer[string] // see Losing; nil before the first look
+
 	mu         sync.Mutex
 	closed     bool
 	running    sync.WaitGroup // Subscribes and lookups; begun under mu

@@ -260,6 +260,7 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 	}
 	if want.Replicas == has.Replicas && want.MaxBytes == has.MaxBytes && want.MaxMsgSize == has.MaxMsgSize &&
 		slices.Equal(want.Subjects, has.Subjects) && maps.Equal(want.Metadata, has.Metadata) {
+		b.inspect(has)
 		return true, nil
 	}
 	// The server has no compare-and-set for this: read it again to see whether another process overwrote it.

@@ -96,6 +96,9 @@ func (b *Bus) Ready() error {
 	return b.unavailable(b.why)
 }
 
+// Losing implements bus.Bus. What the server's limits are, nobody is told; see Subscribe.
+func (b *Bus) Losing() string { return "" }
+
 // Close ends the subscriptions without grace, waits for publications under way, and disconnects.
 func (b *Bus) Close() error {
 	b.once.Do(func() {
