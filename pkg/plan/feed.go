@@ -90,6 +90,8 @@ type ObjectReport struct {
 	Problems []string `json:"problems,omitempty"`
 	// Failing says of targets that they did not take the last event that was tried, a sentence each.
 	Failing []string `json:"failing,omitempty"`
+	// Losing says of a bus how its broker, as it is set up, loses events that it has taken. Events flow all the same.
+	Losing string `json:"losing,omitempty"`
 }
 
 // Owner names the object that asks for s: "EventSource ns/name".

@@ -119,6 +119,8 @@ func (o *Observer) Observe(ctx context.Context, b Bus, err error) pkgreconciler.
 
 func (b *Bus) mark(s workload.State) {
 	switch {
+	case s.Ready && s.Losing != "":
+		b.Status.MarkLosing(s.Losing)
 	case s.Ready:
 		b.Status.MarkReachable()
 	case b.Servers != nil && b.Servers.Reason == broker.ReasonNotRunning: // which says more than that nobody is there

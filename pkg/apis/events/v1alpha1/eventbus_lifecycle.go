@@ -50,6 +50,12 @@ func (s *EventBusStatus) MarkReachable() {
 	eventBusConditions.Manage(s).MarkTrue(EventBusReachable)
 }
 
+// MarkLosing says how the bus, which answers, loses events.
+func (s *EventBusStatus) MarkLosing(how string) {
+	s.State = "Running"
+	eventBusConditions.Manage(s).MarkTrueWithReason(EventBusReachable, ReasonLosesEvents, "%s", how)
+}
+
 // MarkUnreachable says why the bus does not answer.
 func (s *EventBusStatus) MarkUnreachable(reason, format string, args ...any) {
 	s.State = "Error"
