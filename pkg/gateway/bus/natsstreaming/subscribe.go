@@ -110,7 +110,7 @@ func (b *Bus) attach(ctx context.Context, s bus.Subscription, f *flow) error {
 				since = tried
 			}
 			report(nil)
-			err = m.stay(ctx)
+			err = m.stay(ctx, f)
 		}
 		if err == nil || ctx.Err() != nil {
 			m.leave()
@@ -175,9 +175,10 @@ func (m *membership) join(f *flow, generation int) error {
 }
 
 // stay returns nil when ctx is done, and an error when the session is lost.
-func (m *membership) stay(ctx context.Context) error {
+func (m *membership) stay(ctx context.Context, f *flow) error {
 	t := time.NewTicker(m.ackWait())
 	defer t.Stop()
+	var answered <-chan time.Time // when other members have had time to say that they are there; nil while nothing is missing
 	for {
 		select {
 		case <-ctx.Done():
@@ -187,7 +188,16 @@ func (m *membership) stay(ctx context.Context) error {
 		case <-t.C:
 			if m.o.Config.Queue {
 				nudge(m.subs, m.subscription.Topics)
+				f.reconsider()
 			}
+		case <-f.gapped:
+			if answered == nil {
+				f.inquire()
+				answered = time.After(membersAnswerWithin)
+			}
+		case <-answered:
+			answered = nil
+			m.tellMissing(ctx, f.takeGaps())
 		}
 	}
 }
