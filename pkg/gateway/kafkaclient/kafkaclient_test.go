@@ -185,7 +185,7 @@ func TestExplainKeepsWhatItCannotExplain(t *testing.T) {
 	_ = l.Close()
 	access := plan.KafkaAccess{Brokers: []string{l.Addr().String()}}
 	err := Explain(connect(t, access), access)
-	for _, want := range []string{"kafka " + l.Addr().String() + ": ", "connection refused"} {
+	for _, want := range []string{"kafka " + l.Addr().String() + ": ", "connection refused", ": start the brokers, or correct brokers"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("Explain() = %v, want %q in it", err, want)
 		}
