@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the suites against real servers need from the system: Java and Maven for Kafka, redis-server, which is the Sentinel too, and
 # mosquitto for MQTT.
-# The NATS servers are built from Go modules and Kafka's jars are fetched by the tests themselves.
+# The NATS servers and Dapr's components are built from Go modules and Kafka's jars are fetched by the tests themselves.
 set -euo pipefail
 missing=()
 command -v java >/dev/null || missing+=(openjdk-17-jre-headless)

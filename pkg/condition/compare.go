@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/big"
 	"strconv"
 	"strings"
 	"time"
@@ -26,7 +27,7 @@ type operand struct {
 }
 
 // comparison is false when a side is missing or the sides are of different types, also for !=.
-// Text, numbers and booleans can be compared; null, objects and arrays count as missing. Numbers are float64.
+// Text, numbers and booleans can be compared; null, objects and arrays count as missing. Numbers are float64, see number.
 type comparison struct {
 	text        string
 	left, right operand
@@ -117,13 +118,13 @@ func alike(l, r any) (any, any) {
 		if _, ok := r.(string); ok {
 			return l, r
 		}
-	case float64:
-		if _, ok := r.(float64); ok {
-			return l, r
-		}
 	case bool:
 		if _, ok := r.(bool); ok {
 			return l, r
+		}
+	default:
+		if left, right, ok := compared(l, r); ok {
+			return left, right
 		}
 	}
 	return nil, nil
@@ -131,12 +132,11 @@ func alike(l, r any) (any, any) {
 
 func (a attribute) as(other any) any {
 	switch other.(type) {
-	case float64:
-		number, err := strconv.ParseFloat(string(a), 64)
-		if err != nil || strings.ContainsAny(string(a), "xXpPiInN_") {
+	case float64, *big.Rat:
+		if strings.ContainsAny(string(a), "xXpPiInN_") {
 			return nil
 		}
-		return number
+		return number(string(a))
 	case bool:
 		if a == "true" || a == "false" {
 			return a == "true"
@@ -146,7 +146,7 @@ func (a attribute) as(other any) any {
 	return string(a)
 }
 
-// value returns the operand's string, float64, bool or attribute; nil if it is missing.
+// value returns the operand's string, number, bool or attribute; nil if it is missing.
 func (o *operand) value(d *document) any {
 	if o.input < 0 {
 		return o.literal
@@ -205,7 +205,7 @@ type document struct {
 	data  any
 }
 
-// field returns the string, float64 or bool at the path of the data, and nil if there is none.
+// field returns the string, number or bool at the path of the data, and nil if there is none.
 func (d *document) field(path []string) any {
 	if !d.read {
 		d.data, d.read = readJSON(d.event.DataEncoded), true
@@ -229,9 +229,7 @@ func (d *document) field(path []string) any {
 	case string, bool:
 		return v
 	case json.Number:
-		if number, err := v.Float64(); err == nil {
-			return number
-		}
+		return number(string(v))
 	}
 	return nil
 }

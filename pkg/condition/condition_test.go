@@ -129,13 +129,15 @@ func TestComparisons(t *testing.T) {
 	for _, a := range [][2]string{
 		{"specversion", "1.0"}, {"id", "7"}, {"source", "/shop"}, {"type", "created"}, {"subject", "s"}, {"time", "2026-01-02T03:04:05+01:00"},
 		{"dataschema", "http://schema/1"}, {"priority", "5"}, {"urgent", "true"}, {"day", "2026-01-01"},
+		{"big", "9007199254740993"},
 	} {
 		if err := b.Set(a[0], a[1]); err != nil {
 			t.Fatal(err)
 		}
 	}
 	e, err := b.Event("application/json", []byte(`{"amount":100.5,"neg":-3,"paid":true,"state":"it's \"ok\"","items":[{"sku":"A1"},{"sku":"B2"}],
-		"none":null,"order-id":"o-1","huge":1e999,"100":"key","nested":{"deep":{"er":1}},"day":"2026-01-01"}`))
+		"none":null,"order-id":"o-1","huge":1e999,"100":"key","nested":{"deep":{"er":1}},"day":"2026-01-01",
+		"big":9007199254740993,"less":9007199254740992,"most":18446744073709551615,"least":-9223372036854775808}`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,6 +200,27 @@ func TestComparisons(t *testing.T) {
 		"o.data.items != 'B2'":                    false,
 		"o.data.items == o.data.items":            false,
 		"o.data.none != 'x'":                      false,
+		"o.data.big == 9007199254740993":          true,
+		"o.data.big == 9007199254740993.0":        true,
+		"o.data.big == 9007199254740992":          false,
+		"o.data.big != 9007199254740992":          true,
+		"o.data.less == 9007199254740993":         false,
+		"o.data.less < 9007199254740993":          true,
+		"o.data.less == 9007199254740992":         true,
+		"o.data.big > o.data.less":                true,
+		"o.data.big <= o.data.less":               false,
+		"o.data.big == o.big":                     true,
+		"o.data.less == o.big":                    false,
+		"o.big == 9007199254740993":               true,
+		"o.data.big > 100":                        true,
+		"o.data.big > o.data.amount":              true,
+		"o.data.big == '9007199254740993'":        false,
+		"o.data.most == 18446744073709551615":     true,
+		"o.data.most > 18446744073709551614":      true,
+		"o.data.most < 18446744073709551616":      true,
+		"o.data.least == -9223372036854775808":    true,
+		"o.data.least > -9223372036854775809":     true,
+		"o.data.huge > o.data.big":                false,
 		"o.data.order-id == 'o-1'":                true,
 		"o.data.huge > 1":                         false,
 		"o.data.100 == 'key'":                     true,

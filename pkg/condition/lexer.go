@@ -2,7 +2,6 @@ package condition
 
 import (
 	"fmt"
-	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -110,7 +109,7 @@ func (l *lexer) number() (token, error) {
 	}
 	l.scan(func(c byte) bool { return isNamePart(c) || c == '.' }) // to name all of what is wrong
 	text := l.src[start:l.pos]
-	if value, err := strconv.ParseFloat(text, 64); err == nil && !strings.ContainsAny(text, "xX_pP") && !strings.HasSuffix(text, ".") {
+	if value := number(text); value != nil && !strings.ContainsAny(text, "xX_pP") && !strings.HasSuffix(text, ".") {
 		return l.token(start, govaluate.NUMERIC, value), nil
 	}
 	return token{}, l.failure(start, "%q is not a number; write for example 100, -1.5 or 2e6, begin names with a letter, and put text in quotes", text)

@@ -2,6 +2,7 @@ package condition
 
 import (
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 
@@ -243,6 +244,9 @@ func (p *parser) uncompared(t token) error {
 func (p *parser) operand() (operand, error) {
 	t := p.tok
 	o := operand{input: -1, text: fmt.Sprintf("%#v", t.Value), literal: t.Value}
+	if exact, ok := t.Value.(*big.Rat); ok {
+		o.text = exact.RatString()
+	}
 	switch t.Kind {
 	case govaluate.STRING, govaluate.NUMERIC, govaluate.BOOLEAN:
 	case govaluate.ACCESSOR:

@@ -129,7 +129,7 @@ func (g *Gateway) fill(next *state, p *plan.Plan) {
 	}
 	for _, spec := range p.Subscribers {
 		if err := g.addSubscriber(next, spec); err != nil {
-			next.mistakes = append(next.mistakes, mistake{spec.Owner(), "subscriber for " + targets(spec), err})
+			next.mistakes = append(next.mistakes, mistake{spec.Owner(), "subscriber for " + spec.Targets(), err})
 			if p := g.subscribers[spec.ID]; p != nil && next.has(p.bus) {
 				next.subscribers[spec.ID] = p
 			}

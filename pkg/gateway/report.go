@@ -68,23 +68,12 @@ func newApplied(p *plan.Plan, running *state) *applied {
 		b := running.buses[s.Bus]
 		add(s.Owner(), need{bus: b})
 		if part := running.subscribers[s.ID]; part != nil {
-			add(s.Owner(), need{name: part.name, what: "subscriber for " + targets(s), behind: b})
+			add(s.Owner(), need{name: part.name, what: "subscriber for " + s.Targets(), behind: b})
 			a.deliveries[s.Owner()] = append(a.deliveries[s.Owner()], part.deliveries...)
 		}
 	}
 	maps.DeleteFunc(a.buses, func(name string, _ *openBus) bool { return leftover[name] })
 	return a
-}
-
-// targets names where s delivers to.
-func targets(s plan.Subscriber) string {
-	switch {
-	case s.Sink == nil:
-		return "topic " + s.Topic
-	case s.Topic == "":
-		return s.Sink.Name
-	}
-	return s.Sink.Name + " and topic " + s.Topic
 }
 
 // SetError makes Report say that the latest plan is not applied, for a reason that Apply did not see. The next Apply overrides it, and so

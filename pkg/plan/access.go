@@ -80,14 +80,10 @@ func (r *reader) oauth(path string, s *v1alpha1.OAuthSpec) *OAuth {
 // secrets returns the lines of a secret that a person who posts may show; all are good.
 func (r *reader) secrets(path string, ref *v1alpha1.SecretKeyRef) []string {
 	var lines []string
-	text := r.secret(path, ref, nil)
-	for line := range strings.Lines(text) {
+	for line := range strings.Lines(r.secret(path, ref, nil)) {
 		if line = strings.TrimRight(line, "\r\n"); line != "" {
 			lines = append(lines, line)
 		}
-	}
-	if len(lines) == 0 && r.failed == "" {
-		r.problem(path, ReasonSecretNotFound, "key %q of Secret %s is empty: nobody could ever show it", ref.Key, ref.Name)
 	}
 	return lines
 }

@@ -105,6 +105,17 @@ func (s *Subscriber) Owner() string {
 	return "Trigger " + s.Trigger
 }
 
+// Targets names where s delivers to.
+func (s *Subscriber) Targets() string {
+	switch {
+	case s.Sink == nil:
+		return "topic " + s.Topic
+	case s.Topic == "":
+		return s.Sink.Name
+	}
+	return s.Sink.Name + " and topic " + s.Topic
+}
+
 // Hashes tells by Owner what p asks of a gateway for that object, its bus included, and by name what it says of each bus. Two plans have
 // the same hash for an object if and only if a gateway does the same for it.
 func (p *Plan) Hashes() map[string]string {

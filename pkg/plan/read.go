@@ -56,7 +56,10 @@ func (r *reader) secret(path string, ref *v1alpha1.SecretKeyRef, inline *string)
 		r.problem(path, ReasonSecretNotFound, "key %q of Secret %s/%s: %v", ref.Key, namespace, ref.Name, err)
 		return ""
 	}
-	return strings.TrimRight(s, "\r\n")
+	if s = strings.TrimRight(s, "\r\n"); s == "" {
+		r.problem(path, ReasonSecretNotFound, "key %q of Secret %s/%s is empty: write the value there, or leave this field out", ref.Key, namespace, ref.Name)
+	}
+	return s
 }
 
 // userName is secret, for one that cannot do without.

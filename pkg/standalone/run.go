@@ -76,6 +76,9 @@ type runner struct {
 	real    map[string]bool // brokers that no embedded one stands for, by their first address
 	gateway *gateway.Gateway
 
+	last  *plan.Plan // that runs
+	saved []byte     // the file of subscriptions, as it is
+
 	saidBus bool // see sayDefaultBus
 }
 
@@ -174,10 +177,7 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 
 // start starts the servers and applies the plan. When it fails, the gateway is over.
 func (r *runner) start(ctx context.Context, p *plan.Plan) error {
-	err := r.stand(ctx, p)
-	if err == nil {
-		err = r.gateway.Apply(p)
-	}
+	err := r.apply(ctx, p)
 	if err == nil {
 		return nil
 	}
@@ -187,6 +187,22 @@ func (r *runner) start(ctx context.Context, p *plan.Plan) error {
 	stopped, stop := context.WithCancel(ctx)
 	stop()
 	return errors.Join(err, r.gateway.Run(stopped))
+}
+
+// apply starts the servers that p needs and runs it in place of the plan before.
+func (r *runner) apply(ctx context.Context, p *plan.Plan) error {
+	if err := r.stand(ctx, p); err != nil {
+		return err
+	}
+	next, err := r.follow(p)
+	if err != nil {
+		return err
+	}
+	if err := r.gateway.Apply(next); err != nil {
+		return err
+	}
+	r.applied(next)
+	return nil
 }
 
 // stand starts the embedded servers that p needs, if they are wanted, and says so.
@@ -213,7 +229,11 @@ func (r *runner) stand(ctx context.Context, p *plan.Plan) error {
 			r.real = map[string]bool{}
 		}
 		r.real[n.Addresses[0]] = true
-		r.printf("%s at %s answers: no embedded one stands for it", n.Kind, strings.Join(n.Addresses, ", "))
+		why := "answers"
+		if n.Elsewhere {
+			why = "is reached by TLS, a websocket or tokens"
+		}
+		r.printf("%s at %s %s: no embedded one stands for it", n.Kind, strings.Join(n.Addresses, ", "), why)
 	}
 	return nil
 }
@@ -235,10 +255,7 @@ func (r *runner) reload(ctx context.Context) {
 		return
 	}
 	r.sayDefaultBus(config)
-	err := r.stand(ctx, p)
-	if err == nil {
-		err = r.gateway.Apply(p)
-	}
+	err := r.apply(ctx, p)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:

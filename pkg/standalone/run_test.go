@@ -248,6 +248,42 @@ func TestRunWithEmbeddedServers(t *testing.T) {
 	p.stdout.wait(t, `^\{"trigger":"default/my-trigger","to":"topic metrics","event":.*kafka`)
 }
 
+func TestRunWithAnEmbeddedKafkaAsTheBus(t *testing.T) {
+	sample, err := os.ReadFile("../../config/samples/quickstart.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "kafka.yaml")
+	write(t, file, strings.Replace(string(sample), "  embedded: {}\n", `  kafka:
+    brokers: kafka.kafka:9092,kafka-1.kafka:9092
+    replicationFactor: 3
+    authRequired: true
+    saslUsername: u
+    saslPasswordFrom: {name: kafka, key: password}
+---
+apiVersion: v1
+kind: Secret
+metadata:
+  name: kafka
+stringData:
+  password: p
+`, 1))
+	addresses, err := ParseAddresses([]string{"kafka-1.kafka:9092=127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, Options{Paths: []string{file}, Embedded: true, Addresses: addresses})
+	p.stderr.wait(t, `^embedded kafka stands for kafka\.kafka:9092, kafka-1\.kafka:9092 at 127\.0\.0\.1:\d+$`)
+	base := p.stderr.wait(t, `^listening on (http://\S+)$`)[1]
+	if got := post(t, base+"/default/es/event", `{"hello":"kafka"}`); got != http.StatusAccepted {
+		t.Errorf("POST = %d, want 202", got)
+	}
+	p.stdout.wait(t, `"to":"sink default/orders".*"data":\{"hello":"kafka"\}`)
+	if strings.Contains(p.stderr.String(), "no object names it") {
+		t.Errorf("stderr:\n%s", &p.stderr)
+	}
+}
+
 func TestRunStartsNothingOfWhatCannotWork(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "t.yaml", `apiVersion: events.openfunction.io/v1alpha1

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/nats-io/stan.go"
+	"github.com/redis/go-redis/v9"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/test/servers"
@@ -131,6 +133,44 @@ func TestE2ESamples(t *testing.T) {
 		}
 		i.Kubectl("delete", "-f", "../../config/samples/sample-5-conditions.yaml")
 	})
+	t.Run("1 and 2 with Redis in place of Kafka", func(t *testing.T) {
+		server := servers.Redis(t)
+		i.forwardService("redis", "redis", "6379", server.Addr())
+		flows := func() []string {
+			var bodies []string
+			for range 20 {
+				bodies = append(bodies, unique())
+				if err := server.Client().XAdd(t.Context(), &redis.XAddArgs{Stream: "sample", Values: []string{"data", bodies[len(bodies)-1]}}).Err(); err != nil {
+					t.Fatal(err)
+				}
+			}
+			i.eventually(30*time.Second, "events at the sink", func() error { return s.missing(bodies...) })
+			return bodies
+		}
+		i.Apply(inRedis(t, "sample-1-sink.yaml"))
+		i.ready(time.Minute, "es/my-eventsource")
+		i.shows("es", `my-eventsource +`+sampleSink+` +Running +2/2 +1/1`)
+		flows()
+		i.Kubectl("delete", "es", "my-eventsource")
+		i.gone("deployment/eventsource-my-eventsource-redis-sample-one")
+		i.Apply(inRedis(t, "sample-2-bus-and-trigger.yaml"))
+		i.ready(time.Minute, "es/my-eventsource", "tg/my-trigger")
+		i.shows("es", `my-eventsource +default +Running +2/2 +1/1`)
+		bodies := flows()
+		i.eventually(20*time.Second, "topic metrics", func() error { return metrics.missing(bodies...) })
+		i.Kubectl("delete", "es/my-eventsource", "tg/my-trigger")
+	})
+}
+
+// inRedis returns a sample whose Kafka events are entries of a Redis stream.
+func inRedis(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile("../../config/samples/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.NewReplacer("  kafka:\n", "  redis:\n", "brokers: dapr-kafka.kafka:9092", "redisHost: redis.redis:6379", " topic: sample\n", " stream: sample\n",
+		"      authRequired: false\n", "").Replace(string(text))
 }
 
 // shows wants a line like that in what kubectl get prints.

@@ -94,19 +94,19 @@ func (p page) withoutBlocks() string {
 	return text
 }
 
-var names = regexp.MustCompile(`^<!-- (docs/examples/[a-z0-9-]+\.yaml) -->$`)
+var names = regexp.MustCompile(`^<!-- (docs/examples/[a-z0-9-]+\.(yaml|conf)) -->$`)
 
-// TestExamplesAreFiles wants each YAML example to be a file that is named above it, and each of these files to be shown.
+// TestExamplesAreFiles wants each example in YAML, or for a NATS server, to be a file that is named above it, and each of these files to be shown.
 func TestExamplesAreFiles(t *testing.T) {
 	shown := map[string]bool{}
 	for _, p := range pages(t) {
 		for _, b := range p.blocks() {
-			if b.language != "yaml" && b.language != "yml" {
+			if b.language != "yaml" && b.language != "yml" && b.language != "conf" {
 				continue
 			}
 			m := names.FindStringSubmatch(b.above)
 			if m == nil {
-				t.Errorf("%s:%d: the line above a yaml block is %q, want <!-- %s/NAME.yaml -->", p.name, b.line, b.above, examples)
+				t.Errorf("%s:%d: the line above a %s block is %q, want <!-- %s/NAME.%s -->", p.name, b.line, b.language, b.above, examples, b.language)
 				continue
 			}
 			shown[filepath.Join(root, m[1])] = true
@@ -115,7 +115,7 @@ func TestExamplesAreFiles(t *testing.T) {
 			}
 		}
 	}
-	for _, file := range glob(t, examples+"/*.yaml") {
+	for _, file := range append(glob(t, examples+"/*.yaml"), glob(t, examples+"/*.conf")...) {
 		if !shown[file] {
 			t.Errorf("%s is shown on no page", file)
 		}

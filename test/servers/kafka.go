@@ -196,6 +196,45 @@ func (k *KafkaServer) Committed(group, topic string) map[int32]int64 {
 	return offsets
 }
 
+// Absence waits until consumer groups have no members. What it returns waits until they have had none for longer than the broker keeps
+// offsets by itself, offsets.retention.minutes: until then it has lost one that a group without members commits now.
+func (k *KafkaServer) Absence(topic string, groups ...string) (outlast func()) {
+	k.t.Helper()
+	admin, err := sarama.NewClusterAdmin([]string{k.Addr()}, kafkaConfig())
+	if err != nil {
+		k.t.Fatalf("absence of %s: %v", groups, err)
+	}
+	defer admin.Close()
+	k.eventually("no members", func() error {
+		all, err := admin.DescribeConsumerGroups(groups)
+		if err != nil {
+			return err
+		}
+		for _, g := range all {
+			if g.Err != sarama.ErrNoError || g.State != "Empty" {
+				return fmt.Errorf("group %s is %q: %w", g.GroupId, g.State, g.Err)
+			}
+		}
+		return nil
+	})
+	control := "control-" + topic
+	offsets := map[string]map[int32]sarama.OffsetAndMetadata{topic: {0: {Offset: 0, LeaderEpoch: -1}}}
+	if _, err := admin.AlterConsumerGroupOffsets(control, offsets, nil); err != nil {
+		k.t.Fatalf("commit of %s: %v", control, err)
+	}
+	if len(k.Committed(control, topic)) != 1 {
+		k.t.Fatalf("group %s has committed nothing", control)
+	}
+	return func() {
+		k.t.Helper()
+		for deadline := time.Now().Add(5 * time.Minute); len(k.Committed(control, topic)) > 0; time.Sleep(time.Second) {
+			if time.Now().After(deadline) {
+				k.t.Fatalf("the broker has not forgotten the offset of group %s: lower its offsets.retention.minutes", control)
+			}
+		}
+	}
+}
+
 func (k *KafkaServer) answers() error {
 	c := kafkaConfig()
 	c.Metadata.Retry.Max = 0

@@ -120,8 +120,8 @@ func hash(s string) string {
 }
 
 // EventSource returns the Components of es. One is left out that Dapr could not use: that of an http event, of a bus that is nil or
-// embedded, whose servers have an authority of their own; of a server that wants credentials or TLS in a way that Dapr has no field for; and
-// of the sink while sinkURL is empty.
+// embedded, whose servers have an authority of their own; of a server that wants credentials or TLS in a way that Dapr has no field for, or
+// whose URL has a password; and of the sink while sinkURL is empty.
 //
 // Dapr reads the Secrets of a Component in the Component's namespace, so those that a ClusterEventBus names have to be there too.
 func EventSource(es *v1alpha1.EventSource, bus *v1alpha1.EventBusSpec, sinkURL string) []*unstructured.Unstructured {
@@ -131,11 +131,11 @@ func EventSource(es *v1alpha1.EventSource, bus *v1alpha1.EventBusSpec, sinkURL s
 		var s *spec
 		switch {
 		case p.Bus:
-			s = busSpec(bus, group)
+			s = busSpec(bus, group).discreet()
 		case p.Sink != nil:
 			s = sinkSpec(sinkURL)
 		default:
-			s = eventSpec(&es.Spec, p.Kind, p.Event, group)
+			s = eventSpec(&es.Spec, p.Kind, p.Event, group).discreet()
 		}
 		if s != nil {
 			components = append(components, s.component(es.Namespace, p.Name))
@@ -151,7 +151,7 @@ func Trigger(t *v1alpha1.Trigger, bus *v1alpha1.EventBusSpec, url func(sink *duc
 	for _, p := range TriggerParts(t) {
 		var s *spec
 		if p.Bus {
-			s = busSpec(bus, t.Namespace+"-"+p.Name)
+			s = busSpec(bus, t.Namespace+"-"+p.Name).discreet()
 		} else {
 			s = sinkSpec(url(p.Sink))
 		}

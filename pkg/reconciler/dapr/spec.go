@@ -54,6 +54,20 @@ func (s *spec) component(namespace, name string) *unstructured.Unstructured {
 	return o
 }
 
+// discreet returns s, or nil if a URL in it has what plan.HideURL hides: more people may read a Component than the object that it is made from, in other
+// namespaces too when that is a ClusterEventBus.
+func (s *spec) discreet() *spec {
+	if s == nil {
+		return nil
+	}
+	for _, value := range s.metadata {
+		if text, ok := value.(string); ok && plan.HideURL(text) != text {
+			return nil
+		}
+	}
+	return s
+}
+
 // settings returns the fields of a spec, whose names in JSON are those that Dapr has. A field of the name xFrom becomes the setting x;
 // other objects are left out, and so are empty values.
 func settings(of any) metadata {
@@ -165,6 +179,8 @@ func (m metadata) kafka(a kafkaAccess, group string) bool {
 	}
 	m.drop("saslMechanism", "saslUsername", "saslPassword")
 	switch {
+	case m["clientCert"] != nil && m["caCert"] == nil:
+		return false // Dapr's sidecar panics: that of every application in the namespace, whatever ignoreErrors says.
 	case m["clientCert"] != nil:
 		m.authType("mtls")
 	case m["caCert"] != nil:
@@ -268,7 +284,8 @@ func jetStreamSpec(j *v1alpha1.JetStreamSpec, group string) *spec {
 	if j.NATSAccessSpec != (v1alpha1.NATSAccessSpec{TokenFrom: j.TokenFrom, TLS: j.TLS}) {
 		return nil
 	}
-	m := metadata{"natsURL": url, "queueGroupName": group}
+	// Without the durable each process of the group gets every event, and all of them again whenever it starts.
+	m := metadata{"natsURL": url, "queueGroupName": group, "durableName": group}
 	if token, ok := settings(j)["token"]; ok {
 		m["token"] = token
 	}

@@ -8,10 +8,10 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// startKafka starts a cluster of one broker. The broker advertises its own address, so that clients find it whatever name they began with.
+// startKafka starts a cluster. Its brokers advertise their own addresses, so that clients find them whatever name they began with.
 func startKafka(n Need, dir string) (*running, error) {
 	opts := []kfake.Opt{
-		kfake.NumBrokers(1),
+		kfake.NumBrokers(max(1, n.Brokers)),
 		kfake.AllowAutoTopicCreation(),
 		kfake.DefaultNumPartitions(1),
 		kfake.SeedTopics(1, n.Topics...),

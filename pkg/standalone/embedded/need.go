@@ -28,13 +28,15 @@ type Need struct {
 	Addresses []string
 	// ClusterID of a NATS Streaming server.
 	ClusterID string
-	// Topics of a Kafka cluster that shall exist from the start.
-	Topics []string
+	// Topics of a Kafka cluster that shall exist from the start, and how many brokers it has; zero means one.
+	Topics  []string
+	Brokers int
 	// Mechanism, Username, Password and Token are what clients show.
 	Mechanism, Username, Password, Token string
 	// Sentinel, when set, wants Redis Sentinels at the addresses, which know a server.
 	Sentinel *Sentinel
-	// Elsewhere says that no server here can stand for it: it is reached by TLS, for which we have no certificate, or a websocket.
+	// Elsewhere says that no server here can stand for it: it is reached by TLS, for which we have no certificate, a websocket, or with tokens of
+	// an issuer.
 	Elsewhere bool
 }
 
@@ -65,21 +67,29 @@ func Needs(p *plan.Plan) ([]Need, error) {
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", b.Name, err)
 			}
-			needs = append(needs, Need{Kind: NATSStreaming, Addresses: addresses, ClusterID: b.NATSStreaming.ClusterID})
+			needs = append(needs, Need{
+				Kind: NATSStreaming, Addresses: addresses, ClusterID: b.NATSStreaming.ClusterID, Elsewhere: secured(b.NATSStreaming.URL, b.NATSStreaming.TLS),
+			})
 		case b.JetStream != nil:
 			addresses, err := natsAddresses(b.JetStream.URL)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", b.Name, err)
 			}
 			j := b.JetStream
-			needs = append(needs, Need{Kind: JetStream, Addresses: addresses, Username: j.Username, Password: j.Password, Token: j.Token})
+			needs = append(needs, Need{
+				Kind: JetStream, Addresses: addresses, Username: j.Username, Password: j.Password, Token: j.Token, Elsewhere: secured(j.URL, j.TLS),
+			})
+		case b.Kafka != nil:
+			n := kafkaNeed(b.Kafka.KafkaAccess)
+			n.Brokers = int(b.Kafka.ReplicationFactor)
+			needs = append(needs, n)
 		}
 	}
 	for _, s := range p.Sources {
 		var n Need
 		switch {
 		case s.Kafka != nil:
-			n = kafkaNeed(s.Kafka)
+			n = kafkaNeed(s.Kafka.KafkaAccess, s.Kafka.Topic)
 		case s.Redis != nil:
 			n = redisNeed(s.Redis)
 		case s.MQTT != nil:
@@ -92,8 +102,8 @@ func Needs(p *plan.Plan) ([]Need, error) {
 	return needs, nil
 }
 
-func kafkaNeed(k *plan.Kafka) Need {
-	n := Need{Kind: Kafka, Topics: []string{k.Topic}, Mechanism: k.SASLMechanism, Username: k.Username, Password: k.Password}
+func kafkaNeed(k plan.KafkaAccess, topics ...string) Need {
+	n := Need{Kind: Kafka, Topics: topics, Mechanism: k.SASLMechanism, Username: k.Username, Password: k.Password, Elsewhere: k.TLS != nil || k.OAuth != nil}
 	for _, b := range k.Brokers {
 		n.Addresses = append(n.Addresses, Normal(b))
 	}
@@ -101,7 +111,7 @@ func kafkaNeed(k *plan.Kafka) Need {
 }
 
 func redisNeed(r *plan.Redis) Need {
-	n := Need{Kind: Redis, Username: r.Username, Password: r.Password}
+	n := Need{Kind: Redis, Username: r.Username, Password: r.Password, Elsewhere: r.TLS != nil}
 	for _, a := range r.Addresses {
 		n.Addresses = append(n.Addresses, Normal(a))
 	}
@@ -110,6 +120,9 @@ func redisNeed(r *plan.Redis) Need {
 	}
 	return n
 }
+
+// secured tells whether servers of NATS are reached by TLS.
+func secured(urls string, t *plan.TLS) bool { return t != nil || strings.Contains(urls, "tls://") }
 
 func natsAddresses(urls string) ([]string, error) {
 	var addresses []string
@@ -154,7 +167,7 @@ func merge(needs []Need) ([]Need, error) {
 			if m.identity() != n.identity() {
 				return nil, fmt.Errorf("address %s: %s servers with two cluster ids or two sets of credentials are wanted there", n.Addresses[0], n.Kind)
 			}
-			n.Addresses, n.Topics = append(m.Addresses, n.Addresses...), append(m.Topics, n.Topics...)
+			n.Addresses, n.Topics, n.Brokers = append(m.Addresses, n.Addresses...), append(m.Topics, n.Topics...), max(m.Brokers, n.Brokers)
 		}
 		n.Addresses, n.Topics = unique(n.Addresses), unique(n.Topics)
 		merged = append(rest, n)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
-	"strings"
 	"sync"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"knative.dev/pkg/logging"
 
-	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccess"
 )
 
@@ -66,13 +64,10 @@ func (b *Bus) connect() (*nats.Conn, error) {
 
 // explain says why the server and we do not trust each other, if that is what err means.
 func (b *Bus) explain(err error) error {
-	explained := natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err)
-	if explained == nil {
-		return err
+	if explained := natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err); explained != nil {
+		return explained
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return fmt.Errorf("nats %s: %w", b.dialed, explained)
+	return err
 }
 
 func (b *Bus) isShut() bool {
@@ -104,6 +99,7 @@ func (b *Bus) options() []nats.Option {
 		b.lose(b.explain(err))
 		b.tell()
 	}
+	retry := func(*nats.Conn, error) { b.tell() } // maintain finds out why
 	options := []nats.Option{
 		nats.Name("openfunction-events " + b.o.Name),
 		nats.RetryOnFailedConnect(true),
@@ -117,14 +113,14 @@ func (b *Bus) options() []nats.Option {
 		nats.ReconnectHandler(tell),
 		nats.ClosedHandler(tell),
 		nats.DisconnectErrHandler(lose),
-		nats.ReconnectErrHandler(lose),
+		nats.ReconnectErrHandler(retry),
 		nats.ErrorHandler(b.asyncError),
 	}
 	if b.o.InProcess != nil {
 		return append(options, nats.InProcessServer(b.o.InProcess))
 	}
 	// The dialer resolves names: it may lead somewhere else than the system's resolver does.
-	return append(options, nats.SetCustomDialer(dialer{b}), func(o *nats.Options) error { o.SkipHostLookup = true; return nil })
+	return append(options, nats.SetCustomDialer(dialer{b: b}), func(o *nats.Options) error { o.SkipHostLookup = true; return nil })
 }
 
 // reconnectDelay grows with the number of times that no server let us in.
@@ -137,17 +133,9 @@ func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err) != nil {
 		return // the connection ends, which is said once; this comes with every attempt
 	}
-	if errors.Is(err, nats.ErrPermissionViolation) {
-		b.mu.Lock()
-		b.denied = err
-		b.mu.Unlock()
-		l := b.current.Load()
-		if l == nil {
-			return // open tells
-		}
-		if subject := natsaccess.DeniedSubject(err); subject != "" {
-			l.deny(subject, b.whyDenied(err))
-		}
+	if denied := b.denial(err); denied != nil {
+		b.deny(denied)
+		return
 	}
 	subject := ""
 	if sub != nil {
@@ -156,17 +144,26 @@ func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	logging.FromContext(b.ctx).Warnw("the bus reports an error", "bus", b.o.Name, "subject", subject, "error", err)
 }
 
-// dialer is a nats.CustomDialer that remembers where it was sent and why it could not.
-type dialer struct{ b *Bus }
+// dialer is a nats.CustomDialer whose connections end with ctx, if that is not nil.
+type dialer struct {
+	b   *Bus
+	ctx context.Context
+}
 
 func (d dialer) Dial(network, address string) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(d.b.ctx, requestTimeout)
+	if d.ctx == nil {
+		d.ctx = d.b.ctx
+	}
+	ctx, cancel := context.WithTimeout(d.ctx, requestTimeout)
 	defer cancel()
 	c, err := d.b.o.Dial(ctx, network, address)
-	d.b.mu.Lock()
-	defer d.b.mu.Unlock()
-	d.b.dialed, d.b.dialErr = address, err
-	return c, err
+	if err != nil {
+		return nil, err
+	}
+	if d.ctx != d.b.ctx {
+		context.AfterFunc(d.ctx, func() { _ = c.Close() })
+	}
+	return natsaccess.Wary(c, d.b.o.Config.URL), nil
 }
 
 func (b *Bus) tell() {
@@ -188,9 +185,9 @@ func (b *Bus) maintain(nc *nats.Conn) {
 		b.pause(time.Second)
 		return
 	}
-	if !nc.IsConnected() && errors.Is(b.why(), bus.ErrConnecting) { // otherwise a callback was faster, and knows more
-		b.lose(nats.ErrNoServers)
-	}
+	doctor := doctor{b: b, nc: nc}
+	defer doctor.stop()
+	var pause backoff
 	retry := time.NewTimer(0)
 	defer retry.Stop()
 	for !nc.IsClosed() {
@@ -202,18 +199,23 @@ func (b *Bus) maintain(nc *nats.Conn) {
 		case <-retry.C:
 		}
 		if !nc.IsConnected() {
-			if err := nc.LastError(); err != nil { // nobody is told of a server that accepts the connection and then refuses us
-				b.lose(b.explain(err))
+			doctor.start()
+			retry.Reset(reopenWait)
+			continue
+		}
+		doctor.stop()
+		if b.current.Load() == nil {
+			if err := b.open(nc, js, pub); err != nil {
+				b.lose(err)
+				retry.Reset(pause.after(err, reopenWait))
+			} else {
+				pause = backoff{}
 			}
-			retry.Reset(reopenWait)
-			continue
 		}
-		if b.current.Load() != nil {
-			continue
-		}
-		if err := b.open(nc, js, pub); err != nil {
-			b.lose(err)
-			retry.Reset(reopenWait)
+		if denied := b.isDeaf(); denied != nil {
+			b.lose(denied)
+			b.pause(pause.after(denied, 0))
+			b.listen(nc)
 		}
 	}
 }
@@ -222,13 +224,16 @@ func (b *Bus) maintain(nc *nats.Conn) {
 func (b *Bus) open(nc *nats.Conn, js jetstream.JetStream, pub *publisher) error {
 	b.mu.Lock()
 	generation := b.generation
-	b.denied = nil
 	b.mu.Unlock()
-	ctx, cancel := context.WithTimeout(b.ctx, requestTimeout)
+	ctx, end := b.watch(b.ctx, func(subject string) bool {
+		return concernsStream(subject, eventsName, "") || concernsStream(subject, eventsName, latecomersName)
+	})
+	defer end()
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	l := &link{nc: nc, js: js, pub: pub, streams: map[string]*lookup{}}
 	if err := b.ensure(ctx, l, b.eventsStream()); err != nil {
-		return b.whyDenied(err)
+		return whyDenied(ctx, err)
 	}
 	b.mu.Lock()
 	if b.generation != generation {
@@ -250,36 +255,13 @@ func (b *Bus) open(nc *nats.Conn, js jetstream.JetStream, pub *publisher) error 
 	return nil
 }
 
-// deny ends what waits for an answer to what was published on the subject, which the server did not take.
-func (l *link) deny(subject string, err error) {
-	l.pub.deny(subject, err)
-	if !strings.HasPrefix(subject, "$JS.API.") {
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, q := range l.streams {
-		if q.concerns(subject) {
-			q.cancel(err)
-		}
-	}
-}
-
-// whyDenied returns err, of a request, or that the server refused to take it: then err says only that no answer came.
-func (b *Bus) whyDenied(err error) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.denied == nil {
-		return err
-	}
-	return fmt.Errorf("nats %s: %w", b.dialed, natsaccess.Denied(b.denied, "$JS.>, _INBOX.>, openfunction.> and the topics of subscribers"))
-}
-
 // lose ends the link, if there is one.
 func (b *Bus) lose(err error) {
 	b.mu.Lock()
 	news := b.err == nil && !b.closed
-	b.err = err
+	if b.err == nil || !errors.Is(err, nats.ErrDisconnected) { // which says less than what is known
+		b.err = err
+	}
 	b.generation++
 	if l := b.current.Swap(nil); l != nil {
 		l.cancel()

@@ -97,6 +97,9 @@ func (s *subscription) attach(ctx context.Context, l *link, h handlers) ([]jetst
 		if consumers[i], err = s.consumer(ctx, l, p); err != nil {
 			return nil, err
 		}
+		if err := s.examine(ctx, l, p); err != nil {
+			return nil, s.wrapConsumer(p, err)
+		}
 	}
 	var consuming []jetstream.ConsumeContext
 	for i, c := range consumers {
@@ -172,7 +175,7 @@ func (s *subscription) consumer(ctx context.Context, l *link, p *part) (jetstrea
 		}
 		return nil, wrapStream("read", p.stream, err)
 	}
-	created := stream.CachedInfo().Created
+	created, limit := stream.CachedInfo().Created, stream.CachedInfo().Config.ConsumerLimits.InactiveThreshold
 	c, err := stream.Consumer(ctx, s.Name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		c, err = stream.CreateConsumer(ctx, s.config(p, created))
@@ -187,7 +190,11 @@ func (s *subscription) consumer(ctx context.Context, l *link, p *part) (jetstrea
 	want := has
 	want.FilterSubject, want.FilterSubjects = "", p.topics
 	want.AckWait, want.MaxAckPending, want.MaxDeliver = s.b.o.Config.AckWait, s.MaxInFlight, -1
-	if !slices.Equal(subjects(has), p.topics) || has.AckWait != want.AckWait || has.MaxAckPending != want.MaxAckPending || has.MaxDeliver != -1 {
+	want.InactiveThreshold = limit // it must outlast any absence, if the stream lets it
+	if limit > 0 {
+		s.b.tellForgetful(p.stream, limit)
+	}
+	if !slices.Equal(subjects(has), p.topics) || has.AckWait != want.AckWait || has.MaxAckPending != want.MaxAckPending || has.MaxDeliver != -1 || has.InactiveThreshold != limit {
 		if c, err = stream.UpdateConsumer(ctx, want); err != nil {
 			return nil, s.wrapConsumer(p, err)
 		}
@@ -240,16 +247,27 @@ func (b *Bus) Unsubscribe(ctx context.Context, s bus.Subscription) error {
 	if err != nil {
 		return fmt.Errorf("unsubscribe %s: %w", s.Name, err)
 	}
+	watched, end := b.watch(ctx, func(subject string) bool {
+		return subject == "$JS.API.STREAM.NAMES" || strings.HasPrefix(subject, "$JS.API.CONSUMER.DELETE.") && strings.HasSuffix(subject, "."+s.Name)
+	})
+	defer end()
+	if err := b.remove(watched, l, s); err != nil {
+		return fmt.Errorf("unsubscribe %s: %w", s.Name, b.refusal(ctx, whyDenied(watched, err)))
+	}
+	return nil
+}
+
+func (b *Bus) remove(ctx context.Context, l *link, s bus.Subscription) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*requestTimeout)
 	defer cancel()
 	streams, err := b.streamsOf(ctx, l, s.Topics)
 	if err != nil {
-		return fmt.Errorf("unsubscribe %s: %w", s.Name, b.refusal(ctx, err))
+		return err
 	}
 	for _, name := range streams {
 		err := l.js.DeleteConsumer(ctx, name, s.Name)
 		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) && !errors.Is(err, jetstream.ErrStreamNotFound) {
-			return fmt.Errorf("unsubscribe %s: %w", s.Name, b.refusal(ctx, err))
+			return err
 		}
 	}
 	return nil

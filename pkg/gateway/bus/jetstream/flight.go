@@ -89,7 +89,7 @@ func (s *subscription) onError(lost chan<- error) jetstream.ConsumeErrHandler {
 			return // nats.go asks the new leader
 		}
 		if errors.Is(err, nats.ErrNoResponders) {
-			err = errors.New("the consumer does not answer")
+			err = errNoConsumer
 		}
 		select {
 		case lost <- err:

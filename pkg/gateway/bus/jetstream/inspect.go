@@ -40,6 +40,9 @@ func (b *Bus) flaws(c jetstream.StreamConfig) (loses, others []string) {
 	if c.Storage == jetstream.MemoryStorage && b.o.Storage == jetstream.FileStorage {
 		lose("with storage memory it loses everything when its servers restart: %s", again)
 	}
+	if after := c.ConsumerLimits.InactiveThreshold; after > 0 {
+		lose("with inactive_threshold %s in consumer_limits it removes a subscription that is away for longer, with what waits for it: remove that from its configuration", after)
+	}
 	if c.SubjectTransform != nil {
 		lose("with subject_transform it puts events where no subscription looks for them: %s", edit("--no-transform"))
 	}

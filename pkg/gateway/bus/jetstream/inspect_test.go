@@ -91,6 +91,8 @@ func TestSettingsThatLoseEventsAreToldWithTheCure(t *testing.T) {
 		"elsewhere": {func(c *natsjs.StreamConfig) {
 			c.SubjectTransform = &natsjs.SubjectTransformConfig{Source: "openfunction.*.*.e", Destination: "elsewhere.$1.$2"}
 		}, []string{"subject_transform", "--no-transform"}, -1, func(c *natsjs.StreamConfig) { c.SubjectTransform = nil }},
+		"forgets subscriptions": {func(c *natsjs.StreamConfig) { c.ConsumerLimits.InactiveThreshold = time.Hour }, []string{"inactive_threshold 1h0m0s"}, 30,
+			func(c *natsjs.StreamConfig) { c.ConsumerLimits.InactiveThreshold = 0 }},
 		"several at once": {func(c *natsjs.StreamConfig) { c.Discard, c.MaxMsgs, c.MaxAge = natsjs.DiscardOld, 7, time.Hour },
 			[]string{"max_msgs 7", "max_age 1h0m0s"}, 7,
 			func(c *natsjs.StreamConfig) { c.Discard, c.MaxAge = natsjs.DiscardNew, 0 }},

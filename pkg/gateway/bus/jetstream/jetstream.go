@@ -15,6 +15,7 @@ import (
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccess"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -60,20 +61,19 @@ type Bus struct {
 	first     sync.Once
 	attempted chan struct{} // closed when the first connection succeeded or failed
 
-	told sync.Map // what another bus on the server has set otherwise, once
+	told sync.Map // what is logged once
 
 	inspected atomic.Int64           // when the settings of the stream of events were last looked at
 	losing    atomic.Pointer[string] // see Losing; nil before the first look
 
 	mu         sync.Mutex
 	closed     bool
-	running    sync.WaitGroup // Subscribes and lookups; begun under mu
-	err        error          // why the server is away; nil before the first attempt has ended
-	dialed     string         // the last address
-	dialErr    error
-	denied     error         // the last permission that the server did not give
-	generation uint64        // counts lost connections
-	changed    chan struct{} // closed and replaced when current changes
+	running    sync.WaitGroup     // Subscribes and lookups; begun under mu
+	err        error              // why the server is away; nil before the first attempt has ended
+	generation uint64             // counts lost connections
+	changed    chan struct{}      // closed and replaced when current changes
+	deaf       *natsaccess.Denial // what keeps answers from us on this connection
+	watches    map[*watch]struct{}
 }
 
 var _ bus.Bus = (*Bus)(nil)
@@ -96,6 +96,7 @@ func New(ctx context.Context, o Options) *Bus {
 		signal:    make(chan struct{}, 1),
 		attempted: make(chan struct{}),
 		changed:   make(chan struct{}),
+		watches:   map[*watch]struct{}{},
 	}
 	b.ctx, b.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	go b.run()
@@ -136,8 +137,6 @@ func (b *Bus) why() error {
 		return errClosed
 	case b.err == nil:
 		return bus.ErrConnecting
-	case b.dialErr != nil && errors.Is(b.err, nats.ErrNoServers):
-		return b.dialErr // nats.go does not say why no server was available
 	}
 	return b.err
 }

@@ -129,16 +129,19 @@ func (p *publisher) receive(m *nats.Msg) {
 	}
 }
 
-// deny answers what waits on the subject: a server that does not permit to publish there says so once, besides, and acknowledges nothing.
-func (p *publisher) deny(subject string, err error) {
+// deny answers what waits on the subject, and tells whether something did: a server that does not permit to publish there says so once,
+// besides, and acknowledges nothing.
+func (p *publisher) deny(subject string, err error) (told bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, w := range p.waiting {
 		if w.subject == subject {
 			delete(p.waiting, id)
 			w.answer <- err
+			told = true
 		}
 	}
+	return told
 }
 
 // outcome reads an acknowledgement: {"stream":"S","seq":1}, or {"error":{...},"stream":"S","seq":0}

@@ -109,19 +109,9 @@ func topicStreamName(topic string) string {
 
 // lookup is the question which stream holds a topic: the answer, once done is closed.
 type lookup struct {
-	topic  string
-	cancel context.CancelCauseFunc
-	done   chan struct{}
-	name   string
-	err    error
-}
-
-// concerns tells whether the question needs an answer to what is published on subject, which is one of the server's own.
-func (q *lookup) concerns(subject string) bool {
-	if subject == "$JS.API.STREAM.NAMES" {
-		return true
-	}
-	return slices.Contains(strings.Split(subject, "."), streamName(q.topic))
+	done chan struct{}
+	name string
+	err  error
 }
 
 // streamOf returns the stream that holds the topic and makes it if need be. All who ask at once share one answer; a bad one is not kept.
@@ -151,20 +141,21 @@ func (b *Bus) ask(l *link, topic string) *lookup {
 	if !b.begin() {
 		return nil
 	}
-	ctx, stop := context.WithCancelCause(l.ctx)
-	q := &lookup{topic: topic, cancel: stop, done: make(chan struct{})}
+	q := &lookup{done: make(chan struct{})}
 	l.streams[topic] = q
 	go func() {
 		defer b.running.Done()
 		defer close(q.done)
-		defer stop(nil)
-		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		own := streamName(topic)
+		watched, end := b.watch(l.ctx, func(subject string) bool {
+			return concernsStream(subject, own, "") || subject == "$JS.API.STREAM.NAMES" && strings.HasPrefix(own, topicPrefix)
+		})
+		defer end()
+		ctx, cancel := context.WithTimeout(watched, requestTimeout)
 		defer cancel()
 		defer context.AfterFunc(b.ctx, cancel)()
 		if q.name, q.err = b.findStream(ctx, l, topic); q.err != nil {
-			if denied := context.Cause(ctx); errors.Is(denied, nats.ErrPermissionViolation) {
-				q.err = denied
-			}
+			q.err = whyDenied(watched, q.err)
 			if l.ctx.Err() != nil {
 				q.err = nats.ErrDisconnected
 			}
@@ -322,6 +313,15 @@ func (b *Bus) tellOther(stream, field string, wanted, has int64, from string) {
 	logging.FromContext(b.ctx).Warnw("the stream keeps what another bus on this server has set: give both the same value, or an account of the server each; "+
 		"if that bus is gone, set the value with nats stream edit",
 		"bus", b.o.Name, "stream", stream, "field", field, "wanted", wanted, "has", has, "from", from)
+}
+
+// tellForgetful logs once that a stream, which others made or changed, does not keep subscriptions that are away.
+func (b *Bus) tellForgetful(stream string, after time.Duration) {
+	if _, told := b.told.LoadOrStore(stream+" inactive_threshold", true); told {
+		return
+	}
+	logging.FromContext(b.ctx).Warnw("the stream forgets a subscription that is away for too long, and what waits with it is skipped: remove inactive_threshold "+
+		"from its consumer_limits", "bus", b.o.Name, "stream", stream, "after", after)
 }
 
 func isOfEvents(topic []string) bool { return topic[0] == "openfunction" && len(topic) == 4 }

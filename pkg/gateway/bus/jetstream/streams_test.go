@@ -346,3 +346,46 @@ func TestAWeakerBusIsToldOnce(t *testing.T) {
 		t.Errorf("told %d times that another bus has set maxBytes, want once", n)
 	}
 }
+
+// The server would remove a subscription that is away, with what waits for it.
+func TestSubscriptionsOutlastAnyAbsence(t *testing.T) {
+	s := newBroker(t, false)
+	js := manager(t, s)
+	limits := natsjs.StreamConsumerLimits{InactiveThreshold: time.Hour}
+	if _, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "forgetful", Subjects: []string{"metrics"}, ConsumerLimits: limits}); err != nil {
+		t.Fatal(err)
+	}
+	core, logs := observer.New(zap.WarnLevel)
+	b := jetstream.New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), s.options())
+	t.Cleanup(func() { _ = b.Close() })
+	const name = "openfunction.test.es.e"
+	subscription := bus.Subscription{Name: "s", Topics: []string{name, "metrics"}}
+	subscribe(t, b, subscription, nil)
+	c, err := js.Consumer(t.Context(), "openfunction-events", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	edited := c.CachedInfo().Config
+	edited.InactiveThreshold = time.Hour
+	if _, err := js.UpdateConsumer(t.Context(), "openfunction-events", edited); err != nil {
+		t.Fatal(err)
+	}
+	subscribe(t, b, subscription, nil)
+	for stream, want := range map[string]time.Duration{"openfunction-events": 0, "forgetful": time.Hour} {
+		c, err := js.Consumer(t.Context(), stream, "s")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := c.CachedInfo().Config.InactiveThreshold; got != want {
+			t.Errorf("stream %s forgets the subscription after %s, want %s", stream, got, want)
+		}
+	}
+	told := logs.FilterMessageSnippet("forgets a subscription").All()
+	if len(told) != 1 {
+		t.Fatalf("told %d times that a stream forgets subscriptions, want once", len(told))
+	}
+	want := map[string]any{"bus": s.options().Name, "stream": "forgetful", "after": time.Hour}
+	if diff := cmp.Diff(want, told[0].ContextMap()); diff != "" {
+		t.Errorf("logged fields differ (-want +got):\n%s", diff)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"knative.dev/pkg/logging"
 
@@ -34,7 +35,9 @@ type subscription struct {
 	queue   chan *delivery
 	slots   chan struct{} // one in it for each message handed over and not Done
 	parts   map[string]*part
-	news    bool // the last report was nil; used by run's goroutine only
+	refused string // the subject of an acknowledgement that was denied; used by run's goroutine only, as is
+	news    bool   // the last report was nil
+	warned  bool   // that something is not permitted, since then
 
 	mu     sync.Mutex
 	ending bool
@@ -98,6 +101,9 @@ func (s *subscription) run(ctx context.Context) {
 		defer close(alive)
 		s.keepAlive(dead)
 	}()
+	_, end := s.b.watch(ctx, s.concerns) // what is denied between two sessions is said by the next one
+	defer end()
+	var pause backoff
 	for ctx.Err() == nil {
 		l := s.b.await(ctx)
 		if l == nil {
@@ -108,7 +114,7 @@ func (s *subscription) run(ctx context.Context) {
 			break
 		}
 		s.report(err)
-		s.pause(ctx)
+		s.pause(ctx, pause.after(err, reattach))
 	}
 	s.report(errEnded)
 	s.drain()
@@ -120,7 +126,8 @@ var errEnded = errors.New("the subscription has ended")
 
 // report tells whoever asked whether messages arrive.
 func (s *subscription) report(err error) {
-	if (err == nil) != s.news && !errors.Is(err, errEnded) {
+	denied := errors.Is(err, nats.ErrPermissionViolation) && !s.warned
+	if ((err == nil) != s.news || denied) && !errors.Is(err, errEnded) {
 		log := logging.FromContext(s.b.ctx).With("bus", s.b.o.Name, "subscription", s.Name)
 		switch {
 		case err == nil:
@@ -130,6 +137,7 @@ func (s *subscription) report(err error) {
 		}
 	}
 	s.news = err == nil
+	s.warned = !s.news && (s.warned || denied)
 	if s.Ready != nil {
 		if err != nil {
 			err = fmt.Errorf("subscription %s: %w", s.Name, err)
@@ -138,8 +146,8 @@ func (s *subscription) report(err error) {
 	}
 }
 
-func (s *subscription) pause(ctx context.Context) {
-	timer := time.NewTimer(reattach)
+func (s *subscription) pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -151,16 +159,19 @@ func (s *subscription) pause(ctx context.Context) {
 func (s *subscription) session(ctx context.Context, l *link) error {
 	lost := make(chan error, 1)
 	closed := make(chan struct{})
-	consuming, err := s.attach(ctx, l, func(p *part) (jetstream.MessageHandler, jetstream.ConsumeErrHandler) {
+	watched, end := s.b.watch(ctx, s.concerns)
+	defer end()
+	consuming, err := s.attach(watched, l, func(p *part) (jetstream.MessageHandler, jetstream.ConsumeErrHandler) {
 		return func(m jetstream.Msg) { s.take(p, m, closed) }, s.onError(lost)
 	})
 	defer s.detach(ctx, l, consuming)
 	defer close(closed)
 	if err != nil {
-		return err
+		return s.whyDenied(watched, err)
 	}
+	s.refused = ""
 	s.report(nil)
-	return s.handOver(ctx, l, lost)
+	return s.whyDenied(watched, s.handOver(watched, l, lost))
 }
 
 // handOver calls receive, never with more than MaxInFlight messages that are not Done.
@@ -180,7 +191,7 @@ func (s *subscription) handOver(ctx context.Context, l *link, lost <-chan error)
 			slots, queue = s.slots, nil
 			s.hand(d)
 		case <-ctx.Done():
-			return nil
+			return ctx.Err()
 		case <-l.ctx.Done():
 			return s.b.why()
 		case err := <-lost:

@@ -41,8 +41,7 @@ func (m *member) commit(session sarama.ConsumerGroupSession) (*partition, error)
 }
 
 func (m *member) tryCommit(session sarama.ConsumerGroupSession) (*partition, error) {
-	request := sarama.NewOffsetCommitRequest(m.config, m.group)
-	request.ConsumerID, request.ConsumerGroupGeneration = session.MemberID(), session.GenerationID()
+	request := m.committer.Request(session)
 	type sent struct{ change, metadata int }
 	all := map[*partition]sent{}
 	for _, p := range m.claims {
@@ -56,25 +55,16 @@ func (m *member) tryCommit(session sarama.ConsumerGroupSession) (*partition, err
 	if len(all) == 0 {
 		return nil, nil
 	}
-	coordinator, err := m.client.Coordinator(m.group)
+	response, err := m.committer.Commit(request)
 	if err != nil {
-		return nil, fmt.Errorf("commit offsets: %w", err)
-	}
-	response, err := coordinator.CommitOffset(request)
-	if err != nil {
-		_ = coordinator.Close()
-		_ = m.client.RefreshCoordinator(m.group) // the group may be another broker's by now
-		return nil, fmt.Errorf("commit offsets: %w", err)
+		return nil, err
 	}
 	var about *partition
 	var failed error
 	for p, sent := range all {
-		var err error = sarama.ErrIncompleteResponse
-		if answer, ok := response.Errors[p.topic][p.id]; ok {
-			err = answer
-		}
+		err := kafkaclient.Answer(response, p.topic, p.id)
 		switch err {
-		case sarama.ErrNoError:
+		case nil:
 			m.committed[p] = sent.change
 			m.taken(p, sent.metadata)
 			continue
@@ -82,9 +72,6 @@ func (m *member) tryCommit(session sarama.ConsumerGroupSession) (*partition, err
 			m.shorten(p, sent.metadata)
 		}
 		about, failed = p, fmt.Errorf("commit offset of topic %s, partition %d: %w", p.topic, p.id, err)
-	}
-	if errors.Is(failed, sarama.ErrNotCoordinatorForConsumer) || errors.Is(failed, sarama.ErrConsumerCoordinatorNotAvailable) {
-		_ = m.client.RefreshCoordinator(m.group) // the next attempt says what is wrong
 	}
 	return about, failed
 }
@@ -109,17 +96,10 @@ func (m *member) taken(p *partition, size int) {
 	}
 }
 
-// isMoot tells whether a commit fails because the partitions are shared out anew, and this member commits again when it has joined, or
-// because the topic was removed.
-func isMoot(err error) bool {
-	return errors.Is(err, sarama.ErrUnknownTopicOrPartition) || errors.Is(err, sarama.ErrUnknownMemberId) || errors.Is(err, sarama.ErrIllegalGeneration) ||
-		errors.Is(err, sarama.ErrRebalanceInProgress) || errors.Is(err, sarama.ErrFencedInstancedId)
-}
-
 // judge tells, once each, that commits fail and that they work again.
 func (m *member) judge(p *partition, err error) {
 	switch {
-	case len(m.claims) == 0 || isMoot(err):
+	case len(m.claims) == 0 || kafkaclient.IsMoot(err):
 		return
 	case err == nil:
 		if m.told {

@@ -38,15 +38,18 @@ func fixture(c plan.KafkaBus) bustest.Fixture {
 
 // A real broker, which is killed with SIGKILL, also under load.
 func TestE2EBroker(t *testing.T) {
-	s := servers.Kafka(t)
+	s := servers.Kafka(t, "offsets.retention.minutes=1", "offsets.retention.check.interval.ms=1000")
+	comeBack := leave(t, s)
 	t.Run("a plain consumer reads the binding", func(t *testing.T) { plainConsumer(t, s) })
 	t.Run("a topic that is removed is made again", func(t *testing.T) { removedTopic(t, s.Addr()) })
+	t.Run("a topic that comes again begins anew", func(t *testing.T) { comesAgain(t, s.Addr()) })
 	t.Run("a process that holds messages is killed", func(t *testing.T) { processKilled(t, s) })
 	t.Run("conformance", func(t *testing.T) {
 		f := fixture(config(s.Addr()))
 		f.Stop, f.Start, f.Outage = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }, 20*time.Second
 		bustest.Run(t, f)
 	})
+	t.Run("subscriptions that were away for long lose nothing", comeBack)
 }
 
 // What loses or repeats events is not kept from whoever looks after them.
@@ -167,7 +170,7 @@ func oneAfterTheOther(t *testing.T, c *servers.KafkaClusterServers) {
 	t.Logf("%d events were taken, %d messages received", len(taken), len(in.ids()))
 }
 
-// A plain consumer, such as that of a Dapr component, knows nothing of us but the binding.
+// A plain consumer knows nothing of us but the binding.
 func plainConsumer(t *testing.T, s *servers.KafkaServer) {
 	k := connect(t, config(s.Addr()))
 	e := newEvent(t, "e1", []byte(`{"cpu":1}`), "partitionkey=node 7", "subject=é ☃")
@@ -213,27 +216,65 @@ func plainConsumer(t *testing.T, s *servers.KafkaServer) {
 	}
 }
 
+// leave has subscriptions that end, one of them with its process. What it returns wants them to get all that was published since, though
+// the broker has forgotten what it was not asked to remember.
+func leave(t *testing.T, s *servers.KafkaServer) func(*testing.T) {
+	c := config(s.Addr())
+	k := connect(t, c)
+	file := t.TempDir() + "/received"
+	p := startSubscriber(t, s.Addr(), "cut-off", "cut-off", file)
+	publish(t, k, "cut-off", numbers(400)...)
+	done := bus.Subscription{Name: "ended", Topics: []string{"ended"}}
+	in := subscribe(t, k, done, nil)
+	publish(t, k, "ended", "before")
+	in.wants(t, "before")
+	if err := in.stop(); err != nil {
+		t.Fatal(err)
+	}
+	awaitCommits(t, s.Addr(), "cut-off", "cut-off", 400)
+	p.Kill()
+	publish(t, k, "ended", "a", "b", "c")
+	publish(t, k, "cut-off", "a", "b", "c")
+	if err := k.Close(); err != nil {
+		t.Fatal(err)
+	}
+	outlast := s.Absence("ended", "openfunction.ended", "openfunction.cut-off")
+	return func(t *testing.T) {
+		outlast()
+		k := connect(t, c)
+		subscribe(t, k, done, nil).wants(t, "a", "b", "c")
+		again := bus.Subscription{Name: "cut-off", Topics: []string{"cut-off"}}
+		subscribe(t, k, again, nil).wants(t, append(slices.Clone(heldBySubscriber), "a", "b", "c")...)
+	}
+}
+
+// awaitCommits waits until all that a subscriber process was sent is committed, without what it holds.
+func awaitCommits(t *testing.T, addr, name, topic string, sent int64) {
+	t.Helper()
+	eventually(t, "what the process has done is committed", func() bool {
+		var next int64
+		open := 0
+		for partition := range config(addr).Partitions {
+			at := position(t, addr, "openfunction."+name, topic, partition)
+			next, open = next+at.next, open+len(at.open)
+		}
+		return next == sent && open == len(heldBySubscriber)
+	})
+}
+
 // A process that holds messages is killed. Another one gets those again, what it had no time to commit, and the rest.
 func processKilled(t *testing.T, s *servers.KafkaServer) {
 	c := config(s.Addr())
 	k := connect(t, c)
 	file := t.TempDir() + "/received"
-	p := startSubscriber(t, s.Addr(), file)
+	p := startSubscriber(t, s.Addr(), "s", "topic", file)
 	publish(t, k, "topic", numbers(400)...)
 	eventually(t, "the process has received all", func() bool { return len(lines(t, file)) == 400 })
-	eventually(t, "what it has done is committed", func() bool {
-		var next int64
-		open := 0
-		for partition := range c.Partitions {
-			at := position(t, s.Addr(), "openfunction.s", "topic", partition)
-			next, open = next+at.next, open+len(at.open)
-		}
-		return next == 400 && open == len(heldBySubscriber)
-	})
+	awaitCommits(t, s.Addr(), "s", "topic", 400)
 	p.Kill()
 	publish(t, k, "topic", "while nobody listens")
 	in := subscribe(t, connect(t, c), bus.Subscription{Name: "s", Topics: []string{"topic"}}, nil)
-	in.wants(t, append(heldBySubscriber, "while nobody listens")...)
+	in.wants(t, append(slices.Clone(heldBySubscriber), "while nobody listens")...)
 }
 
 // heldBySubscriber are the messages that the process does not acknowledge.
@@ -253,11 +294,11 @@ func lines(t *testing.T, file string) []string {
 	return all
 }
 
-func startSubscriber(t *testing.T, addr, file string) *servers.Process {
+func startSubscriber(t *testing.T, addr, name, topic, file string) *servers.Process {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "-test.run=^TestSubscriberProcess$")
 	ready := t.TempDir() + "/ready"
-	cmd.Env = append(os.Environ(), "SUBSCRIBER="+strings.Join([]string{addr, file, ready}, " "))
+	cmd.Env = append(os.Environ(), "SUBSCRIBER="+strings.Join([]string{addr, name, topic, file, ready}, " "))
 	return servers.StartProcess(t, cmd, func() error {
 		_, err := os.Stat(ready)
 		return err
@@ -270,14 +311,14 @@ func TestSubscriberProcess(t *testing.T) {
 	if len(args) == 0 {
 		return
 	}
-	f, err := os.Create(args[1])
+	f, err := os.Create(args[3])
 	if err != nil {
 		t.Fatal(err)
 	}
 	k := connect(t, config(args[0]))
-	err = k.Subscribe(context.Background(), bus.Subscription{Name: "s", Topics: []string{"topic"}, Ready: func(err error) {
+	err = k.Subscribe(context.Background(), bus.Subscription{Name: args[1], Topics: []string{args[2]}, Ready: func(err error) {
 		if err == nil {
-			_ = os.WriteFile(args[2], nil, 0o600)
+			_ = os.WriteFile(args[4], nil, 0o600)
 		}
 	}}, func(m *bus.Message) {
 		if _, err := fmt.Fprintln(f, m.Event.ID()); err == nil && !slices.Contains(heldBySubscriber, m.Event.ID()) {

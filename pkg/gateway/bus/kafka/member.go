@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
 const (
@@ -32,6 +34,7 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 	if err := m.take(session); err != nil {
 		return err
 	}
+	m.forget()
 	m.stop = make(chan struct{})
 	m.commits.Go(func() { m.commitRegularly(session) })
 	m.ctx, m.quit = context.WithCancelCause(session.Context())
@@ -63,7 +66,7 @@ func (m *member) Cleanup(session sarama.ConsumerGroupSession) error {
 	var p *partition
 	var err error
 	for range lastCommits {
-		if p, err = m.commit(session); err == nil || isMoot(err) {
+		if p, err = m.commit(session); err == nil || kafkaclient.IsMoot(err) {
 			break
 		}
 		pause(m.over, commitInterval)

@@ -3,6 +3,7 @@ package kafka
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/IBM/sarama"
 )
@@ -99,6 +100,25 @@ func (m *member) claim(session sarama.ConsumerGroupSession, p *partition, commit
 	session.MarkOffset(p.topic, p.id, begin, "")
 	session.ResetOffset(p.topic, p.id, begin, "")
 	m.claims = append(m.claims, p)
+}
+
+// forget removes what the group has committed for topics that the subscription had before. Should it have one again, that counts from then on.
+func (m *member) forget() {
+	response, err := m.admin.ListConsumerGroupOffsets(m.group, nil)
+	if err != nil {
+		m.log(nil).Debugw("fetch offsets of the group", "error", err)
+		return
+	}
+	for topic, partitions := range response.Blocks {
+		if slices.Contains(m.Topics, topic) {
+			continue
+		}
+		for id := range partitions {
+			if err := m.admin.DeleteConsumerGroupOffset(m.group, topic, id); err != nil { // the next session tries again
+				m.log(nil).Debugw("forget offset", "topic", topic, "partition", id, "error", err)
+			}
+		}
+	}
 }
 
 // committed returns what the group has committed, without the partitions for which it has nothing.

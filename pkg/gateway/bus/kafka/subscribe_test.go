@@ -223,6 +223,30 @@ func TestEventsThatWereDeletedAreCounted(t *testing.T) {
 	}
 }
 
+// A topic that a subscription gives up and has again later counts from then on, as a new one does.
+func TestATopicThatComesAgainBeginsAnew(t *testing.T) {
+	b := startBroker(t)
+	comesAgain(t, b.addr())
+}
+
+func comesAgain(t *testing.T, addr string) {
+	k := connect(t, config(addr))
+	s := bus.Subscription{Name: "again", Topics: []string{"again-1", "again-2"}}
+	in := subscribe(t, k, s, nil)
+	for _, topics := range [][]string{{"again-2"}, {"again-1", "again-2"}} {
+		publish(t, k, "again-2", "kept")
+		in.wants(t, "kept")
+		if err := in.stop(); err != nil {
+			t.Fatal(err)
+		}
+		publish(t, k, "again-1", "for nobody")
+		s.Topics = topics
+		in = subscribe(t, k, s, nil)
+	}
+	publish(t, k, "again-1", "from now on")
+	in.wants(t, "from now on")
+}
+
 func TestUnsubscribeRemovesTheGroup(t *testing.T) {
 	b := startBroker(t)
 	k := connect(t, config(b.addr()))

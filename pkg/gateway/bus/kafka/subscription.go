@@ -43,7 +43,8 @@ type subscription struct {
 	start  map[string]map[int32]int64 // by topic, see positions
 	ids    map[string]string          // by topic, see identities; changes only between sessions
 
-	denied atomic.Bool // a topic may not be read any more, see look
+	denied    atomic.Bool // a topic may not be read any more, see look
+	committer *kafkaclient.Committer
 	committing
 
 	handing sync.Mutex // receive is called for one message after the other
@@ -141,8 +142,11 @@ func (s *subscription) open(dialer *kafkaclient.Dialer) error {
 		return err
 	}
 	s.config = c
-	s.client, err = sarama.NewClient(s.b.o.Config.Brokers, c)
-	return err
+	if s.client, err = sarama.NewClient(s.b.o.Config.Brokers, c); err != nil {
+		return err
+	}
+	s.committer = kafkaclient.NewCommitter(s.client, s.group)
+	return nil
 }
 
 // loop joins the group again and again. The group stays the same object when brokers are away, so that it comes back as the member

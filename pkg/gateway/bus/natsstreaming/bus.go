@@ -11,11 +11,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"go.uber.org/zap"
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccess"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -50,12 +52,14 @@ type Bus struct {
 
 	mu      sync.Mutex
 	id      identity
-	current *session      // nil while the server is away
-	why     error         // why it is away
-	changed chan struct{} // closed and replaced when current changes
-	ending  bool          // no more subscriptions
-	ended   bool          // no more publications
-	losing  string        // see Losing
+	current *session           // nil while the server is away
+	why     error              // why it is away
+	changed chan struct{}      // closed and replaced when current changes
+	denied  *natsaccess.Denial // what the last session was lost by, until another one has it
+	mute    sync.Once          // says that members cannot talk to each other
+	ending  bool               // no more subscriptions
+	ended   bool               // no more publications
+	losing  string             // see Losing
 	lost    time.Time
 
 	subscriptions sync.WaitGroup
@@ -123,6 +127,8 @@ func (b *Bus) Close() error {
 const (
 	retryMin = 100 * time.Millisecond
 	retryMax = 2 * time.Second
+	// deniedMax is for what a person has to cure: the server logs every try.
+	deniedMax = 10 * time.Second
 )
 
 // run connects, serves publications and connects again, until ctx is done.
@@ -135,8 +141,11 @@ func (b *Bus) run(ctx context.Context) {
 		if err == nil {
 			b.log.Infow("event bus connected", "url", plan.HideURL(b.o.Config.URL), "client", s.id)
 			logged, wait = false, retryMin
+			b.remember(nil)
 			b.become(s, nil)
-			err = s.serve(ctx)
+			if err = s.serve(ctx); errors.Is(err, nats.ErrPermissionViolation) {
+				err = b.connectError(err) // which is what the next attempts say
+			}
 			b.become(nil, err)
 			s.close()
 		} else {
@@ -145,12 +154,17 @@ func (b *Bus) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
+		limit := retryMax
+		if errors.Is(err, nats.ErrPermissionViolation) {
+			limit = deniedMax
+		}
+		b.remember(err)
 		if !logged {
 			b.log.Warnw("event bus is away, connecting until it is back", zap.Error(err))
 			logged = true
 		}
 		pause(ctx, wait/2+rand.N(wait/2))
-		wait = min(2*wait, retryMax)
+		wait = min(2*wait, limit)
 	}
 	b.become(nil, errClosed)
 }

@@ -3,7 +3,6 @@
 package natsstreaming
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"runtime"
@@ -12,9 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
-	"github.com/nats-io/stan.go"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
@@ -126,27 +122,4 @@ func TestE2EFrozenServer(t *testing.T) {
 	eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
 	publish(t, b, "topic", "after")
 	eventually(t, "the event is received", func() bool { return slices.Contains(in.ids(), "after") })
-}
-
-// A Dapr subscriber is a queue group of the client library, and wants the event as structured JSON.
-func TestE2EPlainClientReadsATopic(t *testing.T) {
-	s := servers.NATSStreaming(t)
-	got := make(chan *stan.Msg, 1)
-	if _, err := client(t, s.URL()).QueueSubscribe("metrics", "functions", func(m *stan.Msg) { got <- m }, stan.DurableName("functions")); err != nil {
-		t.Fatal(err)
-	}
-	publish(t, connect(t, instance(), config(s.URL())), "metrics", "e1")
-	select {
-	case m := <-got:
-		var members map[string]any
-		if err := json.Unmarshal(m.Data, &members); err != nil {
-			t.Fatalf("%s is not JSON: %v", m.Data, err)
-		}
-		want := map[string]any{"specversion": "1.0", "id": "e1", "source": "/test", "type": "test", "datacontenttype": "text/plain", "data": "e1"}
-		if diff := cmp.Diff(want, members); diff != "" {
-			t.Errorf("envelope differs (-want +got):\n%s", diff)
-		}
-	case <-time.After(30 * time.Second):
-		t.Fatal("the client received nothing within 30s")
-	}
 }

@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/stan.go"
-	"go.uber.org/zap"
 
 	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccess"
 	"github.com/openfunction/events/pkg/plan"
@@ -45,6 +45,8 @@ type session struct {
 	window   chan struct{}
 	denied   denials
 
+	silent atomic.Bool // members of a subscription cannot ask each other
+
 	once sync.Once
 	lost chan struct{}
 	err  error // why, once lost is closed
@@ -76,12 +78,16 @@ func (b *Bus) connect(ctx context.Context) (*session, error) {
 			b.refused(id)
 			err = fmt.Errorf("client id %s: another live client has it", id)
 		}
-		return nil, fmt.Errorf("connect to %s: %w", plan.HideURL(b.o.Config.URL), err)
+		return nil, b.connectError(err)
 	}
 	b.mu.Lock()
 	b.id.refused = 0
 	b.mu.Unlock()
 	return s, nil
+}
+
+func (b *Bus) connectError(err error) error {
+	return fmt.Errorf("connect to %s: %w", plan.HideURL(b.o.Config.URL), err)
 }
 
 func (b *Bus) refused(id string) {
@@ -94,48 +100,39 @@ func (b *Bus) refused(id string) {
 }
 
 func (s *session) open(b *Bus) error {
-	access, err := natsaccess.Options(b.o.Config.NATSAccess)
-	if err != nil {
-		return err
-	}
-	nc, err := nats.Connect(b.o.Config.URL, append(access,
+	nc, err := natsaccess.Connect(s.dial.ctx, natsaccess.Servers{
+		Access: b.o.Config.NATSAccess, URL: b.o.Config.URL, Field: "natsURL", Dial: s.dial,
+	},
 		nats.Name("openfunction-events"),
-		nats.SetCustomDialer(s.dial),
-		nats.SkipHostLookup(),
-		nats.NoReconnect(),
 		nats.Timeout(dialTimeout),
 		nats.FlusherTimeout(writeTimeout),
 		nats.PingInterval(pingSeconds*time.Second),
 		nats.MaxPingsOutstanding(pingsMissed),
 		nats.ClosedHandler(func(nc *nats.Conn) { s.lose(closedBecause(nc)) }),
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			s.denied.add(err)
-			b.log.Debugw("event bus connection reports an error", zap.Error(err))
-		}),
-	)...)
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.told(b, err) }),
+	)
 	if err != nil {
 		s.dial.close()
-		if errors.Is(err, nats.ErrNoServers) {
-			return s.dial.failure(err)
-		}
-		if explained := natsaccess.Explain(b.o.Config.NATSAccess, b.o.Config.URL, err); explained != nil {
-			return explained
-		}
 		return err
 	}
+	s.denied.interrupt(nc.Close) // the client library would wait for an answer that does not come
 	sc, err := stan.Connect(b.o.Config.ClusterID, s.id,
 		stan.NatsConn(nc),
 		stan.ConnectWait(requestTimeout),
 		stan.PubAckWait(ackTimeout),
 		stan.MaxPubAcksInflight(window+1), // ours is the one that respects a context
 		stan.Pings(pingSeconds, pingsMissed),
+		stan.AllowCloseRetry(true), // so that a subscription that cannot be removed can be closed
 		stan.SetConnectionLostHandler(func(_ stan.Conn, err error) { s.lose(err) }),
 	)
 	if err == nil {
-		err = nc.FlushTimeout(requestTimeout) // by then the server has said whether it permits what that subscribes to
+		err = s.examine(b, nc)
 	}
-	if last := nc.LastError(); errors.Is(last, nats.ErrPermissionViolation) {
-		err = natsaccess.Denied(last, needed)
+	s.denied.interrupt(nil)
+	if denied := b.denial(nc.LastError()); denied != nil {
+		err = denied
+	} else if denied := s.denied.latest(); denied != nil { // said by whom the connection was closed
+		err = denied
 	} else if errors.Is(err, stan.ErrConnectReqTimeout) {
 		err = fmt.Errorf("no NATS Streaming cluster %q answers there", b.o.Config.ClusterID)
 	}
@@ -148,45 +145,6 @@ func (s *session) open(b *Bus) error {
 		return err
 	}
 	s.nc, s.sc = nc, sc
-	return nil
-}
-
-// needed is what the server has to permit.
-const needed = "_STAN.>, _INBOX.> and _OPENFUNCTION.>"
-
-// denials are what the server has said that it does not permit to publish, by subject. It does not answer such a request.
-type denials struct {
-	mu  sync.Mutex
-	all map[string]denial
-}
-
-type denial struct {
-	at  time.Time
-	err error
-}
-
-func (d *denials) add(err error) {
-	subject := natsaccess.DeniedSubject(err)
-	if subject == "" {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.all == nil {
-		d.all = map[string]denial{}
-	}
-	d.all[subject] = denial{time.Now(), err}
-}
-
-// since returns what the server has said since then of a subject that is accepts, or nil.
-func (d *denials) since(then time.Time, is func(subject string) bool) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for subject, denied := range d.all {
-		if is(subject) && denied.at.After(then) {
-			return natsaccess.Denied(denied.err, needed)
-		}
-	}
 	return nil
 }
 
@@ -239,6 +197,7 @@ func (s *session) close() {
 		return
 	}
 	_ = s.nc.FlushTimeout(requestTimeout)
+	s.denied.interrupt(s.nc.Close)
 	_ = s.sc.Close()
 	s.nc.Close()
 	s.dial.close()
@@ -251,7 +210,6 @@ type dialer struct {
 
 	mu   sync.Mutex
 	conn net.Conn
-	err  error // the last
 }
 
 // Dial is called for one server after the other until one accepts.
@@ -260,7 +218,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 	defer cancel()
 	conn, err := d.dial(ctx, network, address)
 	d.mu.Lock()
-	d.conn, d.err = conn, err
+	d.conn = conn
 	d.mu.Unlock()
 	if err != nil {
 		return nil, err
@@ -269,16 +227,6 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 		d.close()
 	}
 	return conn, nil
-}
-
-// failure returns why the last server could not be reached, which the NATS client keeps to itself, or else err.
-func (d *dialer) failure(err error) error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.err != nil {
-		return d.err
-	}
-	return err
 }
 
 func (d *dialer) close() {

@@ -129,15 +129,18 @@ func (b *Bus) attach(ctx context.Context, s bus.Subscription, f *flow) error {
 	}
 }
 
-// reporter calls ready, if there is one, when the subscription begins or ceases to receive.
+// reporter calls ready, if there is one, when the subscription begins or ceases to receive, or when there is another reason.
 func reporter(ready func(error)) func(error) {
-	known, was := false, false
+	last := "?"
 	return func(err error) {
-		is := err == nil
-		if ready != nil && (!known || is != was) {
+		now := ""
+		if err != nil {
+			now = err.Error()
+		}
+		if ready != nil && now != last {
 			ready(err)
 		}
-		known, was = true, is
+		last = now
 	}
 }
 
@@ -197,7 +200,9 @@ func (m *membership) stay(ctx context.Context, f *flow) error {
 			}
 		case <-answered:
 			answered = nil
-			m.tellMissing(ctx, f.takeGaps())
+			if gaps := f.takeGaps(); !m.session.silent.Load() { // otherwise another member may have them
+				m.tellMissing(ctx, gaps)
+			}
 		}
 	}
 }
@@ -305,11 +310,27 @@ func (b *Bus) Unsubscribe(ctx context.Context, s bus.Subscription) error {
 		// The protocol removes only what one is subscribed to.
 		sub, err := b.subscribe(session, s.Name, topic, func(*stan.Msg) {}, stan.MaxInflight(1))
 		if err == nil {
-			err = sub.Unsubscribe()
+			err = b.remove(session, sub)
 		}
 		if err != nil {
 			return fmt.Errorf("unsubscribe %s: topic %s: %w", s.Name, topic, err)
 		}
 	}
 	return nil
+}
+
+// remove removes the subscription from the server.
+func (b *Bus) remove(session *session, sub stan.Subscription) error {
+	began := time.Now()
+	err := sub.Unsubscribe()
+	if !errors.Is(err, stan.ErrUnsubReqTimeout) {
+		return err
+	}
+	if denied := session.denied.since(began, func(subject string) bool { return strings.HasPrefix(subject, "_STAN.unsub.") }); denied != nil {
+		err = denied
+	}
+	if closing := sub.Close(); closing != nil {
+		session.lose(closing) // the server would go on sending to it
+	}
+	return err
 }

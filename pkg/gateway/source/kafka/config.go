@@ -32,7 +32,7 @@ func (s *Source) config(dialer *kafkaclient.Dialer) (*sarama.Config, error) {
 
 	// Setup commits a position for every partition, so Initial is for offsets that are gone: go on with what is left, skip nothing.
 	c.Consumer.Offsets.Initial = sarama.OffsetOldest
-	c.Consumer.Offsets.AutoCommit.Interval = 200 * time.Millisecond // what a process that is killed has done since comes again
+	c.Consumer.Offsets.AutoCommit.Enable = false // see kafkaclient.Committer
 	c.Consumer.Return.Errors = true
 	c.Consumer.IsolationLevel = sarama.ReadCommitted // a record of an aborted transaction is no event
 	// A larger record arrives too, in a fetch of its own. Fetch.Max would skip it.

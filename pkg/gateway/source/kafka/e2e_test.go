@@ -20,7 +20,8 @@ import (
 )
 
 func TestE2EKafka(t *testing.T) {
-	k := servers.Kafka(t)
+	k := servers.Kafka(t, "offsets.retention.minutes=1", "offsets.retention.check.interval.ms=1000")
+	comeBack := leave(t, k)
 	for name, test := range map[string]func(*testing.T, *servers.KafkaServer){
 		"two members and a third that leaves get every record":  rebalance,
 		"a broker that is killed comes back":                    brokerKilled,
@@ -33,6 +34,7 @@ func TestE2EKafka(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, k) })
 	}
+	t.Run("groups that were away for long lose nothing", comeBack)
 }
 
 func numbers(n int) []string {
@@ -133,6 +135,42 @@ func processKilled(t *testing.T, k *servers.KafkaServer) {
 	})
 	if s.count("before the group was") != 0 {
 		t.Error("read what was there before the group was")
+	}
+}
+
+// leave has sources that end, one of them with its process. What it returns wants them to read all that was produced since, though the
+// broker has forgotten what it was not asked to remember.
+func leave(t *testing.T, k *servers.KafkaServer) func(*testing.T) {
+	topics := []string{"ended", "cut-off"}
+	for _, topic := range topics {
+		k.CreateTopic(topic, 2)
+	}
+	taken := t.TempDir() + "/taken"
+	p := startSource(t, k, "cut-off", taken)
+	s := &sink{}
+	r := start(t, options("ended", k.Addr()), s)
+	r.awaitReady(true)
+	k.Produce(records("cut-off", numbers(100))...)
+	k.Produce(records("ended", numbers(100))...)
+	eventually(t, "every record", func() bool { return s.distinct() == 100 })
+	r.end()
+	eventually(t, "every record is committed", func() bool {
+		offsets := k.Committed("group-cut-off", "cut-off")
+		return offsets[0]+offsets[1] == 100
+	})
+	p.Kill()
+	for _, topic := range topics {
+		k.Produce(records(topic, numbers(200)[100:])...)
+	}
+	outlast := k.Absence("ended", "group-ended", "group-cut-off")
+	return func(t *testing.T) {
+		outlast()
+		for _, topic := range topics {
+			s := &sink{}
+			start(t, options(topic, k.Addr()), s)
+			eventually(t, "every record of "+topic+" since", func() bool { return s.distinct() == 100 })
+			s.await(t, numbers(200)[100:]...)
+		}
 	}
 }
 

@@ -115,14 +115,17 @@ type run struct {
 	log    *zap.SugaredLogger
 	share  *room.Share
 
-	client sarama.Client
-	admin  sarama.ClusterAdmin // nil until the first session
-	start  map[int32]int64     // see positions; nil until it is known
+	client    sarama.Client
+	committer *kafkaclient.Committer
+	admin     sarama.ClusterAdmin // nil until the first session
+	start     map[int32]int64     // see positions; nil until it is known
 	// topicID tells the topic from earlier ones of its name; it changes only between sessions.
 	topicID string
 	state   state
 	// problem tells what ready was called with last.
 	problem string
+
+	tooLarge bool // the metadata of commits is, and that was told; sessions use it one after the other
 
 	failing atomic.Int64 // records that a handler did not take
 	denied  atomic.Bool  // the topic may not be read any more, see look
@@ -135,7 +138,7 @@ func (r *run) run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	r.client = client
+	r.client, r.committer = client, kafkaclient.NewCommitter(client, r.kafka.ConsumerGroup)
 	group, err := sarama.NewConsumerGroupFromClient(r.kafka.ConsumerGroup, client)
 	if err != nil {
 		return err
@@ -203,7 +206,7 @@ func (r *run) session(ctx context.Context, group sarama.ConsumerGroup) error {
 	looking.Go(func() { r.look(ctx, r.topicID, end) })
 	defer looking.Wait()
 	defer end(nil)
-	err := group.Consume(ctx, []string{r.kafka.Topic}, &member{r})
+	err := group.Consume(ctx, []string{r.kafka.Topic}, &member{run: r, marked: map[int32]int64{}})
 	if cause := context.Cause(ctx); errors.Is(cause, sarama.ErrTopicAuthorizationFailed) {
 		return cause
 	}
@@ -265,16 +268,11 @@ func (r *run) receiving() {
 	r.ready(nil)
 }
 
-// debug keeps what the client complains about while it recovers by itself. What it does not recover from is for look, or is told once.
+// debug keeps what the client complains about while it recovers by itself. What it does not recover from is for look.
 func (r *run) debug(errs <-chan error) {
-	told := false
 	for err := range errs {
-		switch {
-		case errors.Is(err, sarama.ErrTopicAuthorizationFailed):
+		if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {
 			r.denied.Store(true)
-		case !told && (errors.Is(err, sarama.ErrOffsetMetadataTooLarge) || errors.Is(err, sarama.ErrInvalidCommitOffsetSize)):
-			told = true
-			r.log.Warnw("offsets cannot be committed, so a restart repeats all since: set offset.metadata.max.bytes of the brokers to 4096", "error", err)
 		}
 		r.log.Debugw("kafka client", "error", err)
 	}

@@ -1,9 +1,33 @@
 package kafka
 
-import "github.com/IBM/sarama"
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/IBM/sarama"
+
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
+)
+
+const (
+	// commitInterval is how often what is done is committed. What a process that is killed has done since comes again.
+	commitInterval = 200 * time.Millisecond
+	// lastCommits is how often the commit at the end of a session is tried.
+	lastCommits = 3
+)
 
 // member is what a session of the group calls.
-type member struct{ *run }
+type member struct {
+	*run
+	stop    chan struct{}
+	commits sync.WaitGroup
+
+	mu     sync.Mutex
+	marked map[int32]int64 // by partition: everything before it is done, and that is not committed yet
+}
 
 // Setup is called when the group has been balanced and before the session reads.
 func (m *member) Setup(session sarama.ConsumerGroupSession) error {
@@ -12,25 +36,101 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 			return err
 		}
 	}
+	m.stop = make(chan struct{})
+	m.commits.Go(func() { m.commitRegularly(session) })
 	// Also without a partition: whoever has it has done the same.
 	m.receiving()
 	return nil
 }
 
-// Cleanup has nothing to do: the session commits what was marked.
-func (m *member) Cleanup(sarama.ConsumerGroupSession) error { return nil }
-
 // ConsumeClaim reads one partition until the session ends.
 func (m *member) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
-	p := newPartition(m.run, func(offset int64) {
-		session.MarkOffset(claim.Topic(), claim.Partition(), offset, m.signature())
-	})
+	p := newPartition(m.run, func(offset int64) { m.mark(claim.Partition(), offset) })
 	if claim.InitialOffset() == sarama.OffsetOldest {
-		// What was committed does not exist any more. If it is higher than what is read now, marks would not count: they only go up.
-		session.ResetOffset(claim.Topic(), claim.Partition(), 0, m.signature())
+		m.mark(claim.Partition(), 0) // the topic may reach what was committed before anything is done
 		m.log.Warnw("what the group has committed is not in the topic, which is read from its oldest record: it keeps records too short a time, or the "+
 			"source is too slow", "partition", claim.Partition())
 	}
 	p.read(session.Context(), claim.Messages())
 	return nil
+}
+
+// Cleanup commits what was done until now, as the last thing before the partitions may go to other members.
+func (m *member) Cleanup(session sarama.ConsumerGroupSession) error {
+	if m.stop == nil {
+		return nil
+	}
+	close(m.stop)
+	m.commits.Wait()
+	for range lastCommits {
+		err := m.commit(session)
+		m.judge(err)
+		if err == nil || kafkaclient.IsMoot(err) {
+			break
+		}
+		time.Sleep(commitInterval)
+	}
+	return nil
+}
+
+func (m *member) commitRegularly(session sarama.ConsumerGroupSession) {
+	ticker := time.NewTicker(commitInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-m.stop:
+			return
+		case <-ticker.C:
+			m.judge(m.commit(session))
+		}
+	}
+}
+
+// mark notes that everything before an offset is done.
+func (m *member) mark(partition int32, offset int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.marked[partition] = offset
+}
+
+// commit commits what was marked. What the brokers do not take stays marked.
+func (m *member) commit(session sarama.ConsumerGroupSession) error {
+	m.mu.Lock()
+	marked := maps.Clone(m.marked)
+	m.mu.Unlock()
+	if len(marked) == 0 {
+		return nil
+	}
+	request := m.committer.Request(session)
+	for p, offset := range marked {
+		request.AddBlockWithLeaderEpoch(m.kafka.Topic, p, offset, -1, 0, m.signature())
+	}
+	response, err := m.committer.Commit(request)
+	if err != nil {
+		return err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var failed error
+	for p, offset := range marked {
+		if err := kafkaclient.Answer(response, m.kafka.Topic, p); err != nil {
+			failed = fmt.Errorf("commit offset of partition %d: %w", p, err)
+		} else if m.marked[p] == offset {
+			delete(m.marked, p)
+		}
+	}
+	return failed
+}
+
+// judge tells, once, that a setting of the brokers keeps offsets from being committed. What else does, the next session tells, which
+// begins with a commit.
+func (m *member) judge(err error) {
+	if err == nil {
+		return
+	}
+	if !m.tooLarge && (errors.Is(err, sarama.ErrOffsetMetadataTooLarge) || errors.Is(err, sarama.ErrInvalidCommitOffsetSize)) {
+		m.tooLarge = true
+		m.log.Warnw("offsets cannot be committed, so a restart repeats all since: set offset.metadata.max.bytes of the brokers to 4096", "error", err)
+	}
+	m.log.Debugw("commit", "error", err)
 }

@@ -37,8 +37,8 @@ func (r *run) positions() (map[int32]int64, error) {
 
 // take commits a position for each of the partitions that a session was given. So a process that dies before its first event was handled
 // begins there again, not at what is then the end. It does so for those that have one too: whether it may is whether it may read.
-func (r *run) take(session sarama.ConsumerGroupSession, partitions []int32) error {
-	committed, err := r.committed(partitions)
+func (m *member) take(session sarama.ConsumerGroupSession, partitions []int32) error {
+	committed, err := m.committed(partitions)
 	if err != nil {
 		return err
 	}
@@ -46,53 +46,28 @@ func (r *run) take(session sarama.ConsumerGroupSession, partitions []int32) erro
 	for _, p := range partitions {
 		if offset, ok := committed[p]; ok {
 			begin[p] = offset
-			delete(r.start, p) // should it lose its offset, its topic was created anew
-		} else if offset, ok := r.start[p]; ok {
+			delete(m.start, p) // should it lose its offset, its topic was created anew
+		} else if offset, ok := m.start[p]; ok {
 			begin[p] = offset
 		} else {
 			oldest = append(oldest, p)
 		}
 	}
-	offsets, err := r.offsets(oldest, sarama.OffsetOldest)
+	offsets, err := m.offsets(oldest, sarama.OffsetOldest)
 	if err != nil {
 		return err
 	}
 	for p, offset := range offsets {
 		begin[p] = offset
 	}
-	if err := r.commit(session, begin); err != nil {
-		return err
-	}
 	for p, offset := range begin {
-		// The session asked for offsets before the commit, and may have one of an earlier topic: marks only go up.
-		session.ResetOffset(r.kafka.Topic, p, offset, r.signature())
-		session.MarkOffset(r.kafka.Topic, p, offset, r.signature())
+		m.mark(p, offset)
+		// The session asked for offsets before this, and may have one of an earlier topic. Nothing is committed by it: marks only go up.
+		session.ResetOffset(m.kafka.Topic, p, offset, "")
+		session.MarkOffset(m.kafka.Topic, p, offset, "")
 	}
-	return nil
-}
-
-// commit commits as the member of the group that session is: a group that has members takes it from nobody else.
-func (r *run) commit(session sarama.ConsumerGroupSession, offsets map[int32]int64) error {
-	if len(offsets) == 0 {
-		return nil
-	}
-	request := sarama.NewOffsetCommitRequest(r.config, r.kafka.ConsumerGroup)
-	request.ConsumerID, request.ConsumerGroupGeneration = session.MemberID(), session.GenerationID()
-	for p, offset := range offsets {
-		request.AddBlockWithLeaderEpoch(r.kafka.Topic, p, offset, -1, 0, r.signature())
-	}
-	coordinator, err := r.client.Coordinator(r.kafka.ConsumerGroup)
-	if err != nil {
-		return fmt.Errorf("commit first offsets: %w", err)
-	}
-	response, err := coordinator.CommitOffset(request)
-	if err != nil {
-		return fmt.Errorf("commit first offsets: %w", err)
-	}
-	for p := range offsets {
-		if err, ok := response.Errors[r.kafka.Topic][p]; !ok || err != sarama.ErrNoError {
-			return fmt.Errorf("commit first offset of partition %d: %w", p, err)
-		}
+	if err := m.commit(session); err != nil {
+		return fmt.Errorf("first offsets: %w", err)
 	}
 	return nil
 }

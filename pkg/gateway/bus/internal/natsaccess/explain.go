@@ -89,16 +89,4 @@ func untrusted(a plan.NATSAccess, err error) error {
 	return nil
 }
 
-// Denied says that the server let us in but refused a request, of which err tells, and which subjects are needed.
-func Denied(err error, subjects string) error {
-	return fmt.Errorf("the server lets us in, but permits too little (%w): permit to publish and subscribe to %s", err, subjects)
-}
-
-// DeniedSubject returns where err says that the server does not permit to publish, or "".
-func DeniedSubject(err error) string {
-	_, rest, _ := strings.Cut(err.Error(), `Permissions Violation for Publish to "`)
-	subject, _, _ := strings.Cut(rest, `"`)
-	return subject
-}
-
 func words(err error) string { return strings.TrimPrefix(err.Error(), "nats: ") }

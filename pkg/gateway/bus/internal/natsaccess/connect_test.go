@@ -1,0 +1,131 @@
+package natsaccess
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// answer is a server that does what say does with each connection, which is closed after it.
+func answer(t *testing.T, say func(net.Conn)) (address string) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				say(conn)
+			}()
+		}
+	}()
+	return l.Addr().String()
+}
+
+func TestConnectSaysWhyNoServerLetsUsIn(t *testing.T) {
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, Username: "events", Password: "right"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	if !s.ReadyForConnections(30 * time.Second) {
+		t.Fatal("the server is not ready")
+	}
+	guarded := s.Addr().String()
+	web := httptest.NewServer(http.NotFoundHandler())
+	t.Cleanup(web.Close)
+	over := make(chan struct{})
+	t.Cleanup(func() { close(over) })
+	silent := answer(t, func(net.Conn) { <-over })
+	ends := answer(t, func(net.Conn) {})
+	http400 := answer(t, func(c net.Conn) { fmt.Fprint(c, "HTTP/1.1 400 Bad Request\r\n\r\n"); <-over })
+	mail := answer(t, func(c net.Conn) { fmt.Fprint(c, "220 mail.example.com ESMTP\r\n"); <-over })
+	endless := answer(t, func(c net.Conn) {
+		for err := error(nil); err == nil; _, err = c.Write(make([]byte, 1<<16)) {
+		}
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	away := l.Addr().String()
+	_ = l.Close()
+	isNone := func(address, how string) string {
+		return "what answers at " + address + " is no NATS server (" + how + "): correct the host and the port in url"
+	}
+	refused := "nats " + guarded + `: the server refuses the user "events" or the password (Authorization Violation): correct username and the value of passwordFrom`
+
+	for _, tt := range []struct{ name, url, want string }{
+		{"silence", silent, isNone(silent, "it says nothing")},
+		{"the end", ends, isNone(ends, "it ends the connection without a word")},
+		{"HTTP, when it is tired of waiting", http400, isNone(http400, "it speaks HTTP")},
+		{"mail", mail, isNone(mail, "it greets as something else")},
+		{"no end", endless, isNone(endless, "it greets as something else")},
+		{"HTTP where WebSocket is wanted", "ws://" + web.Listener.Addr().String(), isNone(web.Listener.Addr().String(), "it speaks HTTP, but no NATS over WebSocket")},
+		{"nobody", away, "dial tcp " + away + ": connect: connection refused"},
+		{"a refusal", guarded, refused},
+		{"a refusal, and nobody", away + "," + guarded + "," + away, refused},
+		{"a refusal, and what is no server", mail + "," + guarded, refused},
+		{"no server, and nobody", away + "," + mail, isNone(mail, "it greets as something else")},
+		{"two that are none", mail + "," + ends, isNone(mail, "it greets as something else")},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			for range 3 { // in whatever order it tries them
+				_, err := Connect(t.Context(), Servers{
+					Access: plan.NATSAccess{Username: "events", Password: "hush"}, URL: tt.url, Field: "url", Dial: &net.Dialer{Timeout: 10 * time.Second},
+				}, nats.Timeout(500*time.Millisecond))
+				if err == nil || err.Error() != tt.want {
+					t.Errorf("Connect = %v, want %s", err, tt.want)
+				}
+			}
+		})
+	}
+	nc, err := Connect(t.Context(), Servers{
+		Access: plan.NATSAccess{Username: "events", Password: "right"}, URL: strings.Join([]string{away, mail, guarded}, ", "), Field: "url",
+		Dial: &net.Dialer{Timeout: 10 * time.Second},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc.Close()
+}
+
+func TestDeniedIsTheSameForEveryTry(t *testing.T) {
+	grants := Grants{Publish: []string{"$JS.ACK.>", "events.*"}, Subscribe: []string{"_INBOX.>"}}
+	for _, tt := range []struct{ said, want string }{
+		{`Permissions Violation for Publish to "$JS.ACK.stream.consumer.1.2.3.1700000000.0"`,
+			`Publish to "$JS.ACK.stream.consumer.>"): permit to publish to "$JS.ACK.>" for the user "events"`},
+		{`Permissions Violation for Publish to "$JS.ACK.domain.hash.stream.consumer.1.2.3.1700000000.0"`,
+			`Publish to "$JS.ACK.domain.hash.stream.consumer.>"): permit to publish to "$JS.ACK.>" for the user "events"`},
+		{`Permissions Violation for Subscription to "_INBOX.Qz2.*" (sid "3")`,
+			`Subscription to "_INBOX.>"): permit to subscribe to "_INBOX.>" for the user "events"`},
+		{`Permissions Violation for Publish to "events.a"`, `Publish to "events.a"): permit to publish to "events.*" for the user "events"`},
+		{`Permissions Violation for Publish to "events.a.b"`, `Publish to "events.a.b"): permit to publish to "events.a.b" for the user "events"`},
+	} {
+		d := Denied(plan.NATSAccess{Username: "events", Password: "hush"}, "nats://nats:4222", grants, fmt.Errorf("%w: %s", nats.ErrPermissionViolation, tt.said))
+		want := "the server lets us in, but permits too little (Permissions Violation for " + tt.want
+		if d == nil || d.Error() != want {
+			t.Errorf("%s:\n%v, want\n%s", tt.said, d, want)
+		}
+	}
+	if d := Denied(plan.NATSAccess{}, "", grants, nats.ErrTimeout); d != nil {
+		t.Errorf("a timeout is a denial: %v", d)
+	}
+}

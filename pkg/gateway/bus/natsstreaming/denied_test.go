@@ -1,0 +1,288 @@
+package natsstreaming
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	natsd "github.com/nats-io/nats-server/v2/server"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// restricted is a server whose user has some permissions, and a bus of that user.
+type restricted struct {
+	*natsd.Server
+	options *natsd.Options
+	bus     *Bus
+	logs    *observer.ObservedLogs
+}
+
+func restrict(t *testing.T, publish, subscribe []string) *restricted {
+	t.Helper()
+	r := &restricted{options: &natsd.Options{Users: []*natsd.User{user(publish, subscribe)}}}
+	r.Server = guarded(t, r.options, nil)
+	core, logs := observer.New(zap.InfoLevel)
+	r.logs = logs
+	c := config("nats://" + r.Addr().String())
+	c.NATSAccess = plan.NATSAccess{Username: "events", Password: "change-me"}
+	r.bus = New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus a/b", Config: c, Instance: instance()})
+	t.Cleanup(func() { _ = r.bus.Close() })
+	return r
+}
+
+func user(publish, subscribe []string) *natsd.User {
+	return &natsd.User{Username: "events", Password: "change-me", Permissions: &natsd.Permissions{
+		Publish: &natsd.SubjectPermission{Allow: publish}, Subscribe: &natsd.SubjectPermission{Allow: subscribe},
+	}}
+}
+
+// permit changes the permissions, as a person does.
+func (r *restricted) permit(t *testing.T, publish, subscribe []string) {
+	t.Helper()
+	o := r.options.Clone()
+	o.Users[0] = user(publish, subscribe)
+	if err := r.ReloadOptions(o); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// unavailable is what the bus says while something is not permitted to all of it.
+func (r *restricted) unavailable(denied string) string {
+	return "EventBus a/b is unavailable: connect to nats://" + r.Addr().String() + ": the server lets us in, but permits too little (" + denied + ` for the user "events"`
+}
+
+// says waits until what try returns is want, and wants it to be that for several tries of the bus.
+func says(t *testing.T, want string, try func() error) {
+	t.Helper()
+	var err error
+	eventually(t, want, func() bool { err = try(); return err != nil && strings.Contains(err.Error(), want) })
+	said := err.Error()
+	for end := time.Now().Add(800 * time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		if err := try(); err == nil || err.Error() != said {
+			t.Fatalf("it says %v after %s", err, said)
+		}
+	}
+}
+
+func allBut(list []string, item string) []string {
+	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == item })
+}
+
+// documented returns the permissions that the documentation gives the user of the bus.
+func documented(t *testing.T) (publish, subscribe []string) {
+	t.Helper()
+	o, err := natsd.ProcessConfigFile("../../../../docs/examples/nats-streaming.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := o.Users[0].Permissions
+	if diff := cmp.Diff(grants.Publish, p.Publish.Allow); diff != "" {
+		t.Errorf("docs differ (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(grants.Subscribe, p.Subscribe.Allow); diff != "" {
+		t.Errorf("docs differ (-want +got):\n%s", diff)
+	}
+	return p.Publish.Allow, p.Subscribe.Allow
+}
+
+// trip uses all that a bus does.
+func (r *restricted) trip(t *testing.T) {
+	t.Helper()
+	in := startSubscription(t, r.bus, bus.Subscription{Name: "s", Topics: []string{"topic"}})
+	eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
+	publish(t, r.bus, "topic", "e1")
+	in.wants(t, "e1")
+	if err := in.stop(); err != nil {
+		t.Error(err)
+	}
+	publish(t, r.bus, "topic", "e2")
+	in = startSubscription(t, r.bus, bus.Subscription{Name: "s", Topics: []string{"topic"}})
+	in.wants(t, "e2")
+	if err := in.stop(); err != nil {
+		t.Error(err)
+	}
+	if err := r.bus.Unsubscribe(t.Context(), bus.Subscription{Name: "s", Topics: []string{"topic"}}); err != nil {
+		t.Error(err)
+	}
+	if err := r.bus.Close(); err != nil {
+		t.Error(err)
+	}
+	connected, said := 0, map[string]bool{}
+	for _, e := range r.logs.All() {
+		if e.Message == "event bus connected" {
+			connected++
+			continue
+		}
+		line := fmt.Sprint(e.Message, e.ContextMap())
+		if said[line] {
+			t.Errorf("said twice: %s", line)
+		}
+		said[line] = true
+	}
+	if want := 1 + len(said); connected > want {
+		t.Errorf("connected %d times, want no more than %d: %v", connected, want, r.logs.All())
+	}
+}
+
+func TestDocumentedPermissionsAreEnough(t *testing.T) {
+	t.Parallel()
+	publish, subscribe := documented(t)
+	r := restrict(t, publish, subscribe)
+	r.trip(t)
+	if n := r.logs.FilterLevelExact(zap.WarnLevel).Len(); n != 0 {
+		t.Errorf("warnings: %v", r.logs.All())
+	}
+}
+
+// What the bus cannot be without is said at once, all the time, and passes when it is permitted.
+func TestWhatTheConnectionNeeds(t *testing.T) {
+	t.Parallel()
+	publish, subscribe := documented(t)
+	var together sync.WaitGroup
+	defer together.Wait()
+	for _, tt := range []struct {
+		name               string
+		publish, subscribe []string
+		want               string
+	}{
+		{"to connect", allBut(publish, "_STAN.discover.>"), subscribe,
+			`Permissions Violation for Publish to "_STAN.discover.stan"): permit to publish to "_STAN.discover.>"`},
+		{"signs of life", append(allBut(publish, "_STAN.discover.>"), "_STAN.discover.stan"), subscribe,
+			`Permissions Violation for Publish to "_STAN.discover.stan.pings"): permit to publish to "_STAN.discover.>"`},
+		{"to acknowledge", allBut(publish, "_INBOX.>"), subscribe,
+			`Permissions Violation for Publish to "_INBOX.>"): permit to publish to "_INBOX.>"`},
+		{"to receive answers", publish, allBut(subscribe, "_INBOX.>"),
+			`Permissions Violation for Subscription to "_INBOX.>"): permit to subscribe to "_INBOX.>"`},
+		{"to receive acknowledgements", publish, allBut(subscribe, "_STAN.acks.*"),
+			`Permissions Violation for Subscription to "_STAN.acks.>"): permit to subscribe to "_STAN.acks.*"`},
+	} {
+		together.Go(func() {
+			t.Run(tt.name, func(t *testing.T) {
+				r := restrict(t, tt.publish, tt.subscribe)
+				says(t, r.unavailable(tt.want), r.bus.Ready)
+				r.permit(t, publish, subscribe)
+				r.trip(t)
+			})
+		})
+	}
+}
+
+func TestPermissionsThatAreTakenAway(t *testing.T) {
+	t.Parallel()
+	permitted, subscribe := documented(t)
+	var together sync.WaitGroup
+	defer together.Wait()
+	run := func(name string, f func(*testing.T, *restricted)) {
+		together.Go(func() {
+			t.Run(name, func(t *testing.T) { f(t, restrict(t, permitted, subscribe)) })
+		})
+	}
+	run("to close a subscription", func(t *testing.T, r *restricted) {
+		in := startSubscription(t, r.bus, bus.Subscription{Name: "s", Topics: []string{"topic"}})
+		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
+		r.permit(t, allBut(permitted, "_STAN.subclose.>"), subscribe)
+		if err := in.stop(); err != nil {
+			t.Error(err)
+		}
+		says(t, `): permit to publish to "_STAN.subclose.>" for the user "events"`, r.bus.Ready)
+		r.permit(t, permitted, subscribe)
+		r.trip(t)
+	})
+	run("to remove a subscription", func(t *testing.T, r *restricted) {
+		in := startSubscription(t, r.bus, bus.Subscription{Name: "other", Topics: []string{"topic"}})
+		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
+		r.permit(t, allBut(permitted, "_STAN.unsub.>"), subscribe)
+		s := bus.Subscription{Name: "s", Topics: []string{"topic"}}
+		err := r.bus.Unsubscribe(t.Context(), s)
+		if want := `): permit to publish to "_STAN.unsub.>" for the user "events"`; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("Unsubscribe = %v, want %s", err, want)
+		}
+		publish(t, r.bus, "topic", "e")
+		in.wants(t, "e")
+		if n := r.logs.FilterMessage("event bus connected").Len(); n != 1 {
+			t.Errorf("connected %d times, want once: the rest goes on", n)
+		}
+		r.permit(t, permitted, subscribe)
+		if err := r.bus.Unsubscribe(t.Context(), s); err != nil {
+			t.Error(err)
+		}
+	})
+	run("to acknowledge", func(t *testing.T, r *restricted) {
+		in := startSubscription(t, r.bus, bus.Subscription{Name: "s", Topics: []string{"topic"}})
+		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
+		r.permit(t, allBut(permitted, "_INBOX.>"), subscribe)
+		publish(t, r.bus, "topic", "e1")
+		says(t, r.unavailable(`Permissions Violation for Publish to "_INBOX.>"): permit to publish to "_INBOX.>"`), r.bus.Ready)
+		r.permit(t, permitted, subscribe)
+		publish(t, r.bus, "topic", "e2")
+		in.wants(t, "e1", "e2")
+	})
+	run("to receive answers", func(t *testing.T, r *restricted) {
+		in := startSubscription(t, r.bus, bus.Subscription{Name: "s", Topics: []string{"topic"}})
+		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
+		r.permit(t, permitted, allBut(subscribe, "_INBOX.>"))
+		says(t, r.unavailable(`Permissions Violation for Subscription to "_INBOX.>"): permit to subscribe to "_INBOX.>"`), r.bus.Ready)
+		r.permit(t, permitted, subscribe)
+		publish(t, r.bus, "topic", "e")
+		in.wants(t, "e")
+	})
+	run("to talk to each other", func(t *testing.T, r *restricted) {
+		r.permit(t, allBut(permitted, "_OPENFUNCTION.claim.*"), allBut(subscribe, "_OPENFUNCTION.claim.*"))
+		for range 2 {
+			in := startSubscription(t, r.bus, bus.Subscription{Name: "s", Topics: []string{"topic"}})
+			eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
+			if err := in.stop(); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := r.logs.FilterLevelExact(zap.WarnLevel).Len(); n != 1 {
+			t.Errorf("%d warnings, want 1: %v", n, r.logs.All())
+		}
+	})
+	run("to close", func(t *testing.T, r *restricted) {
+		eventually(t, "the bus is ready", isReady(r.bus))
+		r.permit(t, allBut(permitted, "_STAN.close.>"), subscribe)
+		_ = r.bus.Close()
+		warnings := r.logs.FilterLevelExact(zap.WarnLevel).All()
+		if len(warnings) != 1 || !strings.Contains(fmt.Sprint(warnings[0].ContextMap()["error"]), `permit to publish to "_STAN.close.>"`) {
+			t.Errorf("warnings %v, want one that says what to permit", warnings)
+		}
+	})
+}
+
+func TestWhatIsNoServerIsSaid(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte("220 mail.example.com ESMTP\r\n"))
+			t.Cleanup(func() { _ = conn.Close() })
+		}
+	}()
+	core, logs := observer.New(zap.InfoLevel)
+	b := New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus a/b", Config: config("nats://" + l.Addr().String()), Instance: instance()})
+	t.Cleanup(func() { _ = b.Close() })
+	says(t, "what answers at "+l.Addr().String()+" is no NATS server (it greets as something else): correct the host and the port in natsURL", b.Ready)
+	if n := logs.Len(); n != 1 {
+		t.Errorf("%d log lines, want 1: %v", n, logs.All())
+	}
+}

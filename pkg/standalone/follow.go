@@ -1,0 +1,123 @@
+package standalone
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// subscriptionsName is the file in a data directory that says which durable subscription is whose. Its names outlive edits of the targets
+// that they were made from, so nobody else knows them.
+const subscriptionsName = "subscriptions.json"
+
+// subscriptions is that file.
+type subscriptions struct {
+	Subscribers []plan.Subscriber `json:"subscribers"`
+}
+
+// follow returns p as the plan that follows the one that runs, or that ran last with this data directory: subscribers whose targets were
+// edited go on with what waits for them.
+func (r *runner) follow(p *plan.Plan) (*plan.Plan, error) {
+	last := r.last
+	if last == nil {
+		var err error
+		if last, err = r.remembered(p); err != nil {
+			return nil, err
+		}
+	}
+	if last != nil && r.DataDir == "" {
+		last = temporary(last)
+	}
+	if last != nil && len(last.Retired) > 0 {
+		removed := r.gateway.Report().Retired
+		shallow := *last
+		shallow.Retired = slices.DeleteFunc(slices.Clone(last.Retired), func(s plan.Retired) bool { return slices.Contains(removed, s.ID) })
+		last = &shallow
+	}
+	return plan.Succeed(last, p), nil
+}
+
+// temporary returns p without the subscribers of brokers that outlive this process. Without a data directory the next one would not know
+// the names of their subscriptions, so those have to be what follows from the files.
+func temporary(p *plan.Plan) *plan.Plan {
+	t := &plan.Plan{Buses: p.Buses}
+	for _, s := range p.Subscribers {
+		if i := slices.IndexFunc(p.Buses, func(b plan.Bus) bool { return b.Name == s.Bus }); i >= 0 && p.Buses[i].Embedded != nil {
+			t.Subscribers = append(t.Subscribers, s)
+		}
+	}
+	return t
+}
+
+// remembered returns what of the plan that ran last is in the data directory, nil if nothing is. Its buses are taken to be those of p.
+func (r *runner) remembered(p *plan.Plan) (*plan.Plan, error) {
+	if r.DataDir == "" {
+		return nil, nil
+	}
+	path := filepath.Join(r.DataDir, subscriptionsName)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var s subscriptions
+	if err == nil {
+		err = json.Unmarshal(data, &s)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w: restore it, or remove it; without it, subscribers whose targets were edited begin anew", path, err)
+	}
+	r.saved = data
+	return &plan.Plan{Buses: p.Buses, Subscribers: s.Subscribers}, nil
+}
+
+// applied is called when p runs. What p has is remembered, and what the plan before had and nobody has any more is told.
+func (r *runner) applied(p *plan.Plan) {
+	if r.last != nil {
+		for _, s := range r.last.Subscribers {
+			if !slices.ContainsFunc(p.Subscribers, func(o plan.Subscriber) bool { return o.ID == s.ID && o.Bus == s.Bus }) {
+				r.printf("removed, with what waited for it: %s to %s", s.Owner(), s.Targets())
+			}
+		}
+	}
+	r.last = p
+	if r.DataDir == "" {
+		return
+	}
+	if err := r.save(p); err != nil {
+		r.printf("which subscription is whose cannot be written: %v: make room or repair the disk; until then a restart may begin subscribers anew whose targets were edited", err)
+	}
+}
+
+// save writes the file, without anything of the subscribers but what tells them apart.
+func (r *runner) save(p *plan.Plan) error {
+	s := subscriptions{Subscribers: []plan.Subscriber{}}
+	for _, o := range p.Subscribers {
+		s.Subscribers = append(s.Subscribers, plan.Subscriber{
+			ID: o.ID, Key: o.Key, Trigger: o.Trigger, EventSource: o.EventSource, Bus: o.Bus, Inputs: o.Inputs, Condition: o.Condition,
+		})
+	}
+	data, err := json.MarshalIndent(s, "", "  ")
+	if err != nil || bytes.Equal(data, r.saved) {
+		return err
+	}
+	f, err := os.CreateTemp(r.DataDir, subscriptionsName+".")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name()) // nothing is there if it was renamed
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
+		err = os.Rename(f.Name(), filepath.Join(r.DataDir, subscriptionsName))
+	}
+	if err == nil {
+		r.saved = data
+	}
+	return err
+}

@@ -1,0 +1,146 @@
+package standalone
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+// collector is a sink that takes events or does not, and knows the bodies of those that it took.
+type collector struct {
+	*httptest.Server
+	mu    sync.Mutex
+	taken []string
+}
+
+func newCollector(t *testing.T, takes bool) *collector {
+	c := &collector{}
+	c.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if !takes {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.taken = append(c.taken, string(body))
+	}))
+	t.Cleanup(c.Close)
+	return c
+}
+
+// wants waits until the sink has taken all of these.
+func (c *collector) wants(t *testing.T, bodies []string) {
+	t.Helper()
+	var missing []string
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		c.mu.Lock()
+		missing = slices.DeleteFunc(slices.Clone(bodies), func(b string) bool { return slices.Contains(c.taken, b) })
+		c.mu.Unlock()
+		if len(missing) == 0 {
+			return
+		}
+	}
+	t.Fatalf("%d of %d events are missing: %q", len(missing), len(bodies), missing)
+}
+
+// triggerTo writes a file with a Trigger whose subscriber leads to a sink.
+func triggerTo(t *testing.T, file, name string, sink *collector) {
+	t.Helper()
+	write(t, file, fmt.Sprintf(`
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: s}
+spec: {http: {a: {raw: true}}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: Trigger
+metadata: {name: %s}
+spec:
+  inputs: {a: {eventSource: s, event: a}}
+  subscribers: [{condition: a, sink: {uri: "%s/x"}}]
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventBus
+metadata: {name: default}
+spec: {embedded: {}}
+`, name, sink.URL))
+}
+
+// posts sends events and returns their bodies.
+func (p *process) posts(t *testing.T, about string) []string {
+	t.Helper()
+	base := p.stderr.wait(t, `^listening on (http://\S+)$`)[1]
+	var bodies []string
+	for i := range 20 {
+		body := fmt.Sprintf(`{"%s":%d}`, about, i)
+		if got := post(t, base+"/default/s/a", body); got != http.StatusAccepted {
+			t.Fatalf("POST = %d, want 202", got)
+		}
+		bodies = append(bodies, body)
+	}
+	return bodies
+}
+
+func TestWhatWaitsGoesToTheEditedSink(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f.yaml")
+	away, good := newCollector(t, false), newCollector(t, true)
+	triggerTo(t, file, "j", away)
+	p := start(t, Options{Paths: []string{file}})
+	bodies := p.posts(t, "waits")
+	triggerTo(t, file, "j", good)
+	p.stderr.wait(t, `^applied: 1 source, 1 subscriber$`)
+	good.wants(t, bodies)
+	if strings.Contains(p.stderr.String(), "removed") {
+		t.Errorf("stderr:\n%s", &p.stderr)
+	}
+	triggerTo(t, file, "another", good)
+	p.stderr.wait(t, `^removed, with what waited for it: Trigger default/j to sink `+good.URL+`/x$`)
+}
+
+// Edits while the process runs and while it does not, one after the other: the name of the subscription is that of the first target.
+func TestWhatWaitsOutlivesEditsAndRestarts(t *testing.T) {
+	dir, data := t.TempDir(), t.TempDir()
+	file := filepath.Join(dir, "f.yaml")
+	first, second, third, good := newCollector(t, false), newCollector(t, false), newCollector(t, false), newCollector(t, true)
+	var bodies []string
+	triggerTo(t, file, "j", first)
+	t.Run("edited while it runs", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		bodies = append(bodies, p.posts(t, "one")...)
+		triggerTo(t, file, "j", second)
+		p.stderr.wait(t, `^applied: 1 source, 1 subscriber$`)
+		bodies = append(bodies, p.posts(t, "two")...)
+	})
+	triggerTo(t, file, "j", third)
+	t.Run("edited while it does not", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		bodies = append(bodies, p.posts(t, "three")...)
+	})
+	triggerTo(t, file, "j", good)
+	t.Run("good at last", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		bodies = append(bodies, p.posts(t, "four")...)
+		good.wants(t, bodies)
+	})
+	saved, err := os.ReadFile(filepath.Join(data, subscriptionsName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(string(saved), good.URL) {
+		t.Errorf("the data directory has the target, which may have a password:\n%s", saved)
+	}
+	write(t, filepath.Join(data, subscriptionsName), "garbage")
+	err = Run(t.Context(), Options{Paths: []string{file}, DataDir: data, Listen: "127.0.0.1:0", Sinks: &Sinks{}, Addresses: &Addresses{}, Stdout: io.Discard, Stderr: io.Discard})
+	if err == nil || !strings.Contains(err.Error(), subscriptionsName+": invalid character 'g' looking for beginning of value: restore it, or remove it") {
+		t.Errorf("Run() with a damaged file = %v", err)
+	}
+}
