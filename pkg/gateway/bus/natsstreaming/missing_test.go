@@ -187,6 +187,22 @@ func TestNothingIsToldWhereNothingIsLost(t *testing.T) {
 			t.Errorf("logged %v and %v", logs.All(), otherLogs.All())
 		}
 	})
+	t.Run("members that may not ask each other", func(t *testing.T) {
+		t.Parallel()
+		s := limitedBroker(t, "", stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: 10}})
+		b, logs := connectLogged(t, config(s.url()))
+		b.session(t.Context()).silent.Store(true) // as the server's first refusal does
+		g := subscribeGated(t, b, bus.Subscription{Name: "s", Topics: []string{"topic"}, MaxInFlight: 2})
+		for i := range 60 {
+			publish(t, b, "topic", fmt.Sprint("e", i))
+		}
+		g.set(true)
+		eventually(t, "the last event comes", func() bool { return g.has("e59") })
+		time.Sleep(membersAnswerWithin + time.Second) // by then it would be told
+		if logs.Len() != 0 || b.Losing() != "" {
+			t.Errorf("logged %v", logs.All())
+		}
+	})
 	t.Run("redelivery, expiry and a new connection", func(t *testing.T) {
 		t.Parallel()
 		s := limitedBroker(t, t.TempDir(), stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: 5}})
