@@ -206,8 +206,19 @@ func TestErrors(t *testing.T) {
 	if got, want := away.Error(), "EventBus a/b is unavailable: context deadline exceeded"; got != want || !errors.Is(away, context.DeadlineExceeded) {
 		t.Errorf("Unavailable = %q, want %q with its cause", got, want)
 	}
-	if got, want := (&event.Unavailable{What: "it"}).Error(), "it is unavailable"; got != want {
-		t.Errorf("Unavailable = %q, want %q", got, want)
+	for _, tt := range []struct {
+		err  error
+		want string
+	}{
+		{&event.Unavailable{What: "it"}, "it is unavailable"},
+		{&event.Unavailable{What: "it", Full: true}, "it is full: make room or raise its limit"},
+		{&event.Unavailable{What: "it", Full: true, Err: cause}, "it is full: " + cause.Error() + ": make room or raise its limit"},
+		{&event.DataOmitted{Bytes: 9, Err: cause}, "its dead letter is without its 9 bytes of data: " + cause.Error() + ": raise that limit or send less"},
+		{&event.DataOmitted{Err: cause}, "its dead letter is without most of its attributes: " + cause.Error() + ": raise that limit or send less"},
+	} {
+		if got := tt.err.Error(); got != tt.want {
+			t.Errorf("%#v says %q, want %q", tt.err, got, tt.want)
+		}
 	}
 	var h event.Handler = event.HandlerFunc(func(context.Context, *event.Event) error { return cause })
 	if err := h.Handle(t.Context(), nil); err != cause {

@@ -107,6 +107,27 @@ func IsPermanent(err error) bool {
 // ErrTooLarge is wrapped, besides Permanent, by the error of a stage that an event is too large for.
 var ErrTooLarge = errors.New("event is too large")
 
+// DataOmitted is, marked as Permanent, the error of a stage for which the whole event is too large: there is a dead letter that says which
+// event it was, but the data is still the caller's.
+type DataOmitted struct {
+	// Bytes is how much data it is. None means that the attributes are too large.
+	Bytes int
+	// Err says whom it was too large for, and what the limit is.
+	Err error
+}
+
+// Error says what is missing, why, and what to do.
+func (o *DataOmitted) Error() string {
+	what := fmt.Sprintf("its %d bytes of data", o.Bytes)
+	if o.Bytes == 0 {
+		what = "most of its attributes"
+	}
+	return fmt.Sprintf("its dead letter is without %s: %v: raise that limit or send less", what, o.Err)
+}
+
+// Unwrap returns the cause.
+func (o *DataOmitted) Unwrap() error { return o.Err }
+
 // Unavailable is the error of a stage that cannot take events at the moment but expects to later: its broker is away or slow.
 type Unavailable struct {
 	// What is away, for example "EventBus default/default".
@@ -118,12 +139,19 @@ type Unavailable struct {
 	Err  error
 }
 
-// Error says what is away and why.
+// Error says what is away and why, and of what is full what to do.
 func (u *Unavailable) Error() string {
-	if u.Err == nil {
-		return u.What + " is unavailable"
+	text := u.What + " is unavailable"
+	if u.Full {
+		text = u.What + " is full"
 	}
-	return fmt.Sprintf("%s is unavailable: %v", u.What, u.Err)
+	if u.Err != nil {
+		text += ": " + u.Err.Error()
+	}
+	if u.Full {
+		text += ": make room or raise its limit"
+	}
+	return text
 }
 
 // Unwrap returns the cause.

@@ -31,8 +31,10 @@ type part struct {
 	run          func(ctx context.Context, ready func(error)) error
 	// leave gives up what a server keeps for the source. It is nil if there is nothing.
 	leave func(ctx context.Context) error
+	// intake is set for sources.
+	intake *intake
 	// deliveries are those to its targets.
-	deliveries []delivery
+	deliveries []deliverer
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -74,7 +76,8 @@ type state struct {
 // route is an HTTP event that is served.
 type route struct {
 	*ingress.Route
-	bus *openBus
+	bus    *openBus
+	intake *intake
 }
 
 // mistake is why something of a plan cannot be built.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 	"knative.dev/pkg/logging"
 
@@ -58,8 +59,13 @@ func start(t *testing.T, dir string) *running {
 
 func startWith(t *testing.T, change func(*Options)) *running {
 	t.Helper()
+	return startLogged(t, zaptest.NewLogger(t), change)
+}
+
+func startLogged(t *testing.T, log *zap.Logger, change func(*Options)) *running {
+	t.Helper()
 	r := &running{}
-	ctx, cancel := context.WithCancel(logging.WithLogger(context.Background(), zaptest.NewLogger(t).Sugar()))
+	ctx, cancel := context.WithCancel(logging.WithLogger(context.Background(), log.Sugar()))
 	o := Options{
 		Listen: "127.0.0.1:0", Instance: "test", Grace: 5 * time.Second,
 		Display: event.HandlerFunc(func(context.Context, *event.Event) error { return nil }),

@@ -64,6 +64,12 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 // noEvent stands for a target in the metrics of messages that cannot have one, since they are not events.
 const noEvent = "none: not an event"
 
+// deliverer is what events go through.
+type deliverer interface {
+	// failing says what does not become of them as it should, "" if all is well.
+	failing() string
+}
+
 // delivery is what hands events to a target.
 type delivery struct {
 	to    string
@@ -102,9 +108,9 @@ func (g *Gateway) deadLetter(spec plan.Subscriber, b *openBus) (func(target stri
 }
 
 // deliver returns the handler of the events that fire: to the sink and the topic at once, each with its own retries and dead letter.
-func (g *Gateway) deliver(spec plan.Subscriber, b *openBus, dead func(string) letterbox) (event.Handler, []delivery, error) {
+func (g *Gateway) deliver(spec plan.Subscriber, b *openBus, dead func(string) letterbox) (event.Handler, []deliverer, error) {
 	var targets []event.Handler
-	var deliveries []delivery
+	var deliveries []deliverer
 	add := func(h event.Handler, kind, name, dest string) {
 		box, count := dead(kind), g.metrics.Target(spec.Owner(), name)
 		h = dispatch.Retry(count.Attempts(h), spec.Delivery)
@@ -174,9 +180,13 @@ func (g *Gateway) addSource(next *state, spec plan.Source) error {
 	}
 	key := sourceName(spec)
 	if spec.HTTP != nil {
-		r, err := g.route(spec, b)
+		in := &intake{event: spec.Kind + " event " + spec.Event, posted: true}
+		if last, ok := g.routes[key]; ok && last.bus == b {
+			in = last.intake // a route is made anew for each plan
+		}
+		r, err := g.route(spec, b, in)
 		if err == nil {
-			next.routes[key] = route{r, b}
+			next.routes[key] = route{r, b, in}
 		}
 		return err
 	}
@@ -196,9 +206,10 @@ func (g *Gateway) addSource(next *state, spec plan.Source) error {
 	if err != nil {
 		return err
 	}
-	out = g.metrics.Source(spec.Owner(), spec.Kind, spec.Event).Handler(out)
+	in := &intake{event: spec.Kind + " event " + spec.Event}
+	out = in.handler(g.metrics.Source(spec.Owner(), spec.Kind, spec.Event).Handler(out))
 	run := func(ctx context.Context, ready func(error)) error { return src.Run(ctx, out, ready) }
-	p := &part{name: key, spec: fp, bus: b, run: run, deliveries: deliveries}
+	p := &part{name: key, spec: fp, bus: b, run: run, intake: in, deliveries: deliveries}
 	if l, ok := src.(source.Leaver); ok {
 		p.leave = func(ctx context.Context) error { return l.Leave(ctx, out) }
 	}
@@ -225,7 +236,7 @@ func (g *Gateway) newSource(spec plan.Source) (source.Source, error) {
 }
 
 // sourceNext is where a source's events go: its topic, or without a bus its sink, tried until it or the dead letter sink takes them.
-func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []delivery, error) {
+func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []deliverer, error) {
 	if b != noBus {
 		dead := plan.EventSourceDeadLetterTopic(spec.Namespace, spec.EventSource)
 		letters := b.Topic(bus.Topic{Name: dead, Origin: "refused"})
@@ -248,7 +259,7 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []del
 	sink = count.Attempts(sink)
 	if spec.DeadLetter == nil {
 		forever := dispatch.Forever(sink, spec.Delivery)
-		return forever, []delivery{{spec.Sink.Name, forever}}, nil
+		return forever, []deliverer{delivery{spec.Sink.Name, forever}}, nil
 	}
 	dead, err := g.sink(*spec.DeadLetter)
 	if err != nil {
@@ -256,17 +267,17 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []del
 	}
 	dead = g.observed(count.DeadLetters(dispatch.ForeverLetters(dead, spec.Delivery)), owner, "deadletter "+spec.DeadLetter.Name)
 	retry := dispatch.Retry(sink, spec.Delivery)
-	return dispatch.DeadLetter(retry, destination(*spec.Sink), dead), []delivery{{spec.Sink.Name, retry}}, nil
+	return dispatch.DeadLetter(retry, destination(*spec.Sink), dead), []deliverer{delivery{spec.Sink.Name, retry}}, nil
 }
 
-func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
+func (g *Gateway) route(spec plan.Source, b *openBus, in *intake) (*ingress.Route, error) {
 	events := g.metrics.Source(spec.Owner(), spec.Kind, spec.Event)
 	r := ingress.RouteOptions{
 		Namespace: spec.Namespace, EventSource: spec.EventSource, Event: spec.Event, HTTP: *spec.HTTP,
 		MarkKind: spec.MarkKind, SourceURI: plan.SourceURI(spec.Namespace, spec.EventSource, spec.Event), Answered: events.Answered,
 	}
 	if b != noBus {
-		r.Next = events.Handler(b.publish(spec))
+		r.Next = events.Handler(in.handler(b.publish(spec)))
 		return g.ingress.NewRoute(r)
 	}
 	if spec.Sink == nil {

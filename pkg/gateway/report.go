@@ -17,7 +17,7 @@ type applied struct {
 	needs  map[string][]need // by owner, and by bus
 	// mistakes are by owner what the plan has that does not run.
 	mistakes   map[string][]string
-	deliveries map[string][]delivery // by owner
+	deliveries map[string][]deliverer // by owner, and by bus
 	retired    []plan.Retired
 	removed    map[string]*retirement // by retiredKey
 	// buses are those that count: not with nothing but retired subscriptions.
@@ -37,7 +37,7 @@ type need struct {
 
 func newApplied(p *plan.Plan, running *state) *applied {
 	a := &applied{
-		hashes: p.Hashes(), needs: map[string][]need{}, mistakes: map[string][]string{}, deliveries: map[string][]delivery{}, retired: p.Retired, removed: running.retired,
+		hashes: p.Hashes(), needs: map[string][]need{}, mistakes: map[string][]string{}, deliveries: map[string][]deliverer{}, retired: p.Retired, removed: running.retired,
 		buses: maps.Clone(running.buses),
 	}
 	for _, m := range running.mistakes {
@@ -59,8 +59,14 @@ func newApplied(p *plan.Plan, running *state) *applied {
 		delete(leftover, s.Bus)
 		add(s.Owner(), need{bus: running.buses[s.Bus]})
 		add(s.Owner(), need{name: sourceName(s), what: s.Kind + " event " + s.Event, route: running.routes[sourceName(s)].Route})
+		in := running.routes[sourceName(s)].intake
 		if part := running.sources[sourceName(s)]; part != nil {
+			in = part.intake
 			a.deliveries[s.Owner()] = append(a.deliveries[s.Owner()], part.deliveries...)
+		}
+		if in != nil {
+			a.deliveries[s.Owner()] = append(a.deliveries[s.Owner()], in)
+			a.deliveries[s.Bus] = append(a.deliveries[s.Bus], busOf{in})
 		}
 	}
 	for _, s := range p.Subscribers {
@@ -100,7 +106,7 @@ func (g *Gateway) Report() plan.Report {
 	for owner, hash := range a.hashes {
 		o := plan.ObjectReport{Hash: hash, Problems: append(g.problems(a.needs[owner]), a.mistakes[owner]...)}
 		for _, d := range a.deliveries[owner] {
-			if why := d.failing(); why != "" {
+			if why := d.failing(); why != "" && !slices.Contains(o.Failing, why) {
 				o.Failing = append(o.Failing, why)
 			}
 		}

@@ -36,6 +36,16 @@ func TestE2ERotation(t *testing.T) {
 			}}
 		})
 	})
+	t.Run("jetStream", func(t *testing.T) {
+		t.Parallel()
+		users := func(password string) string { return "authorization { user: bus, password: " + password + " }" }
+		s := servers.JetStream(t, users("secret-0"))
+		rotate(t, func(password string) { s.Reload(users(password)) }, func(password string) plan.Bus {
+			return plan.Bus{JetStream: &plan.JetStream{
+				URL: s.URL(), AckWait: 2 * time.Second, NATSAccess: plan.NATSAccess{Username: "bus", Password: password},
+			}}
+		})
+	})
 	t.Run("natsStreaming", func(t *testing.T) {
 		t.Parallel()
 		url, change := guardedNATSStreaming(t, "secret-0")

@@ -88,7 +88,8 @@ type ObjectReport struct {
 	Hash string `json:"hash"`
 	// Problems are what keeps events from flowing just now, a sentence each. Without any, they flow.
 	Problems []string `json:"problems,omitempty"`
-	// Failing says of targets that they did not take the last event that was tried, a sentence each.
+	// Failing says of targets, of a bus where it is full, that they did not take the last event that was tried, and of events that nobody will ever
+	// take whole, a sentence each.
 	Failing []string `json:"failing,omitempty"`
 	// Losing says of a bus how its broker, as it is set up, loses events that it has taken. Events flow all the same.
 	Losing string `json:"losing,omitempty"`

@@ -32,19 +32,3 @@ func (t *TLS) Config() (*tls.Config, error) {
 	}
 	return c, nil
 }
-
-// Untrusted returns the sentence for an err that is about the certificate of somebody, "the sink" for example, who is not trusted for it, and
-// nil for any other. Authority and host say what to do about an authority that is not known, and about a certificate for another host.
-func Untrusted(err error, somebody, authority, host string) error {
-	var (
-		unknown x509.UnknownAuthorityError
-		other   x509.HostnameError
-	)
-	switch {
-	case errors.As(err, &unknown):
-		return fmt.Errorf("%s's certificate was signed by an authority that is not trusted: %s", somebody, authority)
-	case errors.As(err, &other):
-		return fmt.Errorf("%s's certificate is for another host (%w): %s, or give %s a certificate for this one", somebody, other, host, somebody)
-	}
-	return nil
-}

@@ -105,7 +105,7 @@ func (k *keeper) comes() {
 	patch(map[string]string{"password": "passw0rd-of-another"})
 	says("Unreachable", "Authorization Violation")
 	patch(map[string]string{"ca.crt": servers.NewAuthority(k.t).Cert})
-	says("Unreachable", "signed by an authority that is not known: correct tls.caCertFrom")
+	says("Unreachable", "signed by an authority that is not trusted: correct tls.caCertFrom")
 	patch(map[string]string{"ca.crt": k.authority.Cert, "password": "passw0rd-before"})
 	took := k.ready(time.Minute, "-n", "secretive", "eb/default", "es/es", "tg/t")
 	k.t.Logf("ready %s after the Secret was right", took.Round(10*time.Millisecond))

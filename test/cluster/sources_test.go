@@ -229,7 +229,7 @@ func (g *guarded) wrongBus() {
 	g.t.Helper()
 	users := []string{"eb/default", "es/records", "es/jobs", "es/sensors", "es/web", "tg/t"}
 	bus := "EventBus guarded/default is unavailable: kafka " + g.kafka.SASLSSL + ": "
-	g.tell(users, bus+"the server's certificate is of an authority that is not trusted: set tls.caCertFrom to its CA certificate")
+	g.tell(users, bus+"the broker's certificate was signed by an authority that is not trusted: correct tls.caCertFrom")
 	g.patches("kafka", map[string]string{"ca.crt": g.kafka.Authority.Cert})
 	g.tell(users, bus+`the brokers refuse user "events" or its password with SCRAM-SHA-512 (SASL_AUTHENTICATION_FAILED): `+
 		"correct saslUsername and saslPasswordFrom")
@@ -243,7 +243,7 @@ func (g *guarded) wrongBus() {
 func (g *guarded) wrongSources() {
 	g.t.Helper()
 	g.tell([]string{"es/jobs"}, "redis event job: ", g.redis.Addr(), "the server refuses the user name or password (WRONGPASS): correct redisUsername and redisPasswordFrom")
-	g.tell([]string{"es/sensors"}, "mqtt event reading: ", g.mosquitto.TLS, "signed by an authority that is not trusted here: set caCertFrom to its certificate")
+	g.tell([]string{"es/sensors"}, "mqtt event reading: ", g.mosquitto.TLS, "signed by an authority that is not trusted: correct caCertFrom")
 	g.tell([]string{"es/records"}, "kafka event record: topic records does not exist on "+g.kafka.SASLSSL+": create it, or correct topic")
 	g.triesInSilence()
 	g.ready(prompt, "-n", "guarded", "eb/default", "es/web", "tg/t")

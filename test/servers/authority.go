@@ -47,8 +47,13 @@ func (a *Authority) Server() Certificate {
 // ServerOf returns a certificate of a server with this name, and of 127.0.0.1 if it is localhost.
 func (a *Authority) ServerOf(name string) Certificate {
 	a.t.Helper()
+	return a.server(name, time.Now().Add(-time.Hour), time.Now().Add(24*time.Hour))
+}
+
+func (a *Authority) server(name string, from, to time.Time) Certificate {
+	a.t.Helper()
 	template := certificate(name)
-	template.DNSNames = []string{name}
+	template.NotBefore, template.NotAfter, template.DNSNames = from, to, []string{name}
 	if name == "localhost" {
 		template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1)}
 	}
@@ -56,11 +61,25 @@ func (a *Authority) ServerOf(name string) Certificate {
 	return a.issue(template)
 }
 
+// ServerAt returns a certificate as Server does that is valid from one time to another.
+func (a *Authority) ServerAt(from, to time.Time) Certificate {
+	a.t.Helper()
+	return a.server("localhost", from, to)
+}
+
 // Client returns a certificate that a client shows; name is its common name.
 func (a *Authority) Client(name string) Certificate {
 	a.t.Helper()
 	template := certificate(name)
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+	return a.issue(template)
+}
+
+// ClientAt returns a certificate for clients only, which a server at address shows by mistake.
+func (a *Authority) ClientAt(address string) Certificate {
+	a.t.Helper()
+	template := certificate("client")
+	template.IPAddresses, template.ExtKeyUsage = []net.IP{net.ParseIP(address)}, []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
 	return a.issue(template)
 }
 

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -57,8 +58,8 @@ listener.name.%[1]s.oauthbearer.sasl.jaas.config=org.apache.kafka.common.securit
   unsecuredLoginStringClaim_sub="broker" unsecuredValidatorRequiredScope="kafka";
 `
 
-// SecuredKafka starts a broker that lives until the test ends.
-func SecuredKafka(t testing.TB) *SecuredKafkaServer {
+// SecuredKafka starts a broker that lives until the test ends, with these lines of configuration.
+func SecuredKafka(t testing.TB, lines ...string) *SecuredKafkaServer {
 	t.Helper()
 	k := &SecuredKafkaServer{KafkaServer: newKafka(t), Authority: NewAuthority(t)}
 	own := k.Authority.Server()
@@ -73,7 +74,7 @@ func SecuredKafka(t testing.TB) *SecuredKafkaServer {
 	for _, listener := range []string{"sasl", "saslssl"} {
 		config += fmt.Sprintf(kafkaMechanisms, listener, KafkaUser, KafkaPassword)
 	}
-	k.Configure(config)
+	k.Configure(config + strings.Join(lines, "\n"))
 	address := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 	k.SASL, k.SASLSSL, k.SSL = address(sasl), address(saslSSL), address(ssl)
 	k.Start()

@@ -21,6 +21,7 @@ type NATSStreamingServer struct {
 
 	t       testing.TB
 	binary  string
+	scheme  string
 	address string
 	monitor string
 	config  string
@@ -31,6 +32,7 @@ type NATSStreamingServer struct {
 const natsStreamingConfig = `listen: %q
 http: %q
 max_payload: 8MB
+%s
 streaming {
   cluster_id: %q
   store: FILE
@@ -43,16 +45,38 @@ streaming {
 // configuration.
 func NATSStreaming(t testing.TB, directives ...string) *NATSStreamingServer {
 	t.Helper()
-	dir := t.TempDir()
+	return natsStreaming(t, t.TempDir(), "nats", "", directives)
+}
+
+// SecuredNATSStreaming is NATSStreaming that speaks TLS only, with a certificate of the authority, and lets in the users of these lines of its
+// configuration.
+func SecuredNATSStreaming(t testing.TB, a *Authority, users ...string) *NATSStreamingServer {
+	t.Helper()
+	dir, c := t.TempDir(), a.Server()
+	path := func(name string) string { return filepath.Join(dir, name) }
+	for name, pem := range map[string]string{"cert.pem": c.Cert, "key.pem": c.Key, "ca.pem": a.Cert} {
+		if err := os.WriteFile(path(name), []byte(pem), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	own := fmt.Sprintf("tls { cert_file: %q, key_file: %q, timeout: 10 }\nauthorization { users: [ %s\n{ user: stan, password: itself } ] }",
+		path("cert.pem"), path("key.pem"), strings.Join(users, "\n"))
+	return natsStreaming(t, dir, "tls", own, []string{"username: stan", "password: itself", "secure: true", fmt.Sprintf("tls { client_ca: %q }", path("ca.pem"))})
+}
+
+// natsStreaming starts a server with lines of its own configuration and with directives of its streaming block.
+func natsStreaming(t testing.TB, dir, scheme, lines string, directives []string) *NATSStreamingServer {
+	t.Helper()
 	s := &NATSStreamingServer{
 		ClusterID: "stan",
 		t:         t,
+		scheme:    scheme,
 		binary:    Build(t, "third_party/natsstreaming", "github.com/nats-io/nats-streaming-server", "nats-streaming-server"),
 		address:   net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))),
 		monitor:   net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))),
 		config:    filepath.Join(dir, "server.conf"),
 	}
-	config := fmt.Sprintf(natsStreamingConfig, s.address, s.monitor, s.ClusterID, filepath.Join(dir, "store"), strings.Join(directives, "\n  "))
+	config := fmt.Sprintf(natsStreamingConfig, s.address, s.monitor, lines, s.ClusterID, filepath.Join(dir, "store"), strings.Join(directives, "\n  "))
 	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +85,7 @@ func NATSStreaming(t testing.TB, directives ...string) *NATSStreamingServer {
 }
 
 // URL is where clients connect to.
-func (s *NATSStreamingServer) URL() string { return "nats://" + s.address }
+func (s *NATSStreamingServer) URL() string { return s.scheme + "://" + s.address }
 
 // Kill ends the process with SIGKILL.
 func (s *NATSStreamingServer) Kill() { s.process.Kill() }

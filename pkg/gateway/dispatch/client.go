@@ -89,7 +89,7 @@ func (c *Client) Sink(t plan.Target) (*Sink, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Name, err)
 	}
-	s := &Sink{name: plan.HideURL(t.URL), url: *u, transport: transport, client: c}
+	s := &Sink{name: plan.HideURL(t.URL), url: *u, caCerts: t.CACerts, transport: transport, client: c}
 	s.hider = sync.OnceValue(func() *strings.Replacer { return plan.Hider(&t) })
 	if u.User != nil {
 		r := http.Request{Header: http.Header{}}
@@ -156,6 +156,7 @@ type Sink struct {
 	name          string
 	url           url.URL
 	authorization []string
+	caCerts       string
 	transport     *http.Transport
 	client        *Client
 	hider         func() *strings.Replacer // of the secrets of the URL

@@ -25,7 +25,7 @@ const (
 
 // DeadLetter returns a handler that hands what next did not take to dead, with the reason in extension attributes. dest is what next is,
 // a URL or a topic. When dead fails too, or the delivery was only stopped, the caller still owns the event; the error is permanent only
-// if neither next nor dead will ever take it.
+// if neither next nor dead will ever take it, or dead has taken it without its data: see event.DataOmitted.
 func DeadLetter(next event.Handler, dest string, dead event.Handler) event.Handler {
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		err := next.Handle(ctx, e)
@@ -51,10 +51,11 @@ func Refused(next event.Handler, dest string, dead event.Handler) event.Handler 
 }
 
 // bury hands dead a letter of e. What is too large goes without its reasons, or else without data, and at last with nothing but what
-// tells which event it was: all of that is better than a letter that goes round for ever and stops what is behind it.
+// tells which event it was: all of that is better than a letter that goes round for ever and stops what is behind it. But the data that no
+// letter has is nobody's yet, which the error says.
 func bury(ctx context.Context, dead event.Handler, dest string, e *event.Event, err error) error {
-	var failed error
-	for _, letter := range []func() *event.Event{
+	var failed, large error // large is why the whole event is no letter
+	for i, letter := range []func() *event.Event{
 		func() *event.Event { return Letter(e, dest, err) },
 		func() *event.Event { return e },
 		func() *event.Event { return withoutData(Letter(e, dest, err), e) },
@@ -63,11 +64,17 @@ func bury(ctx context.Context, dead event.Handler, dest string, e *event.Event, 
 		if failed = dead.Handle(ctx, letter()); !errors.Is(failed, event.ErrTooLarge) {
 			break
 		}
+		if i == 1 {
+			large = failed
+		}
 	}
 	if failed != nil {
 		return fmt.Errorf("dead letter of %s: %w", event.Short(e.ID()), errors.Join(failed, err))
 	}
 	logging.FromContext(ctx).Warnw("event dead-lettered", "id", event.Short(e.ID()), "type", event.Short(e.Type()), "target", dest, "error", err)
+	if large != nil {
+		return event.Permanent(&event.DataOmitted{Bytes: len(e.DataEncoded), Err: large})
+	}
 	return nil
 }
 

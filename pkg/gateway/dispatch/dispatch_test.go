@@ -125,8 +125,9 @@ func TestALetterThatItsSinkHasNoRoomForGoesSmaller(t *testing.T) {
 	})
 	box := ForeverLetters(dead, plan.Delivery{})
 	refused := failing(event.Permanent(errors.New("no")))
-	if err := DeadLetter(refused, "sink", box).Handle(t.Context(), newEvent(t, "text/plain", []byte("hello"))); err != nil {
-		t.Fatal(err)
+	err := DeadLetter(refused, "sink", box).Handle(t.Context(), newEvent(t, "text/plain", []byte("hello")))
+	if omitted := (*event.DataOmitted)(nil); !errors.As(err, &omitted) || !event.IsPermanent(err) {
+		t.Errorf("Handle() = %v, want that the data is omitted for good", err)
 	}
 	if diff := cmp.Diff([]int{5, 5, 0}, sizes); diff != "" {
 		t.Errorf("sizes of the letters (-want +got):\n%s", diff)
@@ -295,8 +296,10 @@ func TestADeadLetterThatIsTooLargeGoesWithoutWhatMakesItSo(t *testing.T) {
 				got = e
 				return nil
 			})
-			if err := Refused(failing(large), "topic x", dead).Handle(t.Context(), newEvent(t, "text/plain", []byte("hello"))); err != nil {
-				t.Fatal(err)
+			err := Refused(failing(large), "topic x", dead).Handle(t.Context(), newEvent(t, "text/plain", []byte("hello")))
+			var omitted *event.DataOmitted
+			if whole := tt.omitted == nil; whole && err != nil || !whole && (!errors.As(err, &omitted) || omitted.Bytes != 5 || !event.IsPermanent(err)) {
+				t.Fatalf("Handle() = %v, want nil only of a letter with the data, and else to have it back for good", err)
 			}
 			if string(got.Data()) != tt.wantData || got.Extensions()[DataOmitted] != tt.omitted {
 				t.Errorf("letter has data %q and %v, want %q and %v omitted", got.Data(), got.Extensions(), tt.wantData, tt.omitted)
@@ -305,6 +308,26 @@ func TestADeadLetterThatIsTooLargeGoesWithoutWhatMakesItSo(t *testing.T) {
 				t.Errorf("letter is of %s of %s, type %s; want the event's", got.ID(), got.Source(), got.Type())
 			}
 		})
+	}
+}
+
+func TestBrief(t *testing.T) {
+	large := event.Permanent(fmt.Errorf("%w: its 9 bytes are more than 8", event.ErrTooLarge))
+	for _, tt := range []struct {
+		name string
+		err  error
+		want string
+	}{
+		{"an answer without its body", fmt.Errorf("after 3 attempts: %w", &StatusError{URL: "http://s", Code: 500, Body: []byte("secret")}), "post http://s: status 500"},
+		{"a sink's limit", event.Permanent(fmt.Errorf("%w: %w", event.ErrTooLarge, &StatusError{URL: "http://s", Code: 413, Body: []byte("secret")})), "post http://s: status 413"},
+		{"a bus that is away", fmt.Errorf("publish e1 to t: %w", &event.Unavailable{What: "bus"}), "bus is unavailable"},
+		{"a bus's limit", fmt.Errorf("publish e1 to t: %w", large), "event is too large: its 9 bytes are more than 8"},
+		{"a letter without data", event.Permanent(&event.DataOmitted{Bytes: 9, Err: fmt.Errorf("publish e1 to t: %w", large)}), "event is too large: its 9 bytes are more than 8"},
+		{"anything else", errors.New("boom"), "boom"},
+	} {
+		if got := Brief(tt.err); got != tt.want {
+			t.Errorf("%s: Brief(%v) = %q, want %q", tt.name, tt.err, got, tt.want)
+		}
 	}
 }
 
@@ -342,8 +365,9 @@ func TestTheBarestLetterIsBounded(t *testing.T) {
 				got = e
 				return nil
 			})
-			if err := Refused(failing(large), "topic x", dead).Handle(t.Context(), e); err != nil {
-				t.Fatal(err)
+			err = Refused(failing(large), "topic x", dead).Handle(t.Context(), e)
+			if omitted := (*event.DataOmitted)(nil); got.Extensions()[DataOmitted] != nil && !errors.As(err, &omitted) {
+				t.Errorf("Handle() = %v, want that the data is omitted", err)
 			}
 			if err := got.Validate(); err != nil {
 				t.Errorf("letter is not a valid event: %v", err)

@@ -1,15 +1,21 @@
 package dispatch
 
-import "github.com/openfunction/events/pkg/plan"
+import (
+	"github.com/openfunction/events/pkg/gateway/peer"
+	"github.com/openfunction/events/pkg/plan"
+)
 
-// explain returns err, of a request to s, as it may be shown: as a sentence that says why the sink's certificate is not trusted and what to do
-// if that is the reason, and without secrets, since an answer that is not HTTP is told.
+// explain returns err, of a request to s, as it may be shown: as a sentence that says why there is no TLS with the sink and what to do if that
+// is the reason, and without secrets, since an answer that is not HTTP is told.
 func (s *Sink) explain(err error) error {
-	cure := "set CACerts, beside the sink's uri or ref, to the certificate of that authority"
-	if s.transport.TLSClientConfig.RootCAs != nil {
-		cure = "correct CACerts, beside the sink's uri or ref or in the address of what ref names: they do not hold the certificate of that authority"
+	p := peer.Peer{
+		Name: "the sink", TLS: &plan.TLS{CACerts: s.caCerts}, Authorities: "CACerts, beside the sink's uri or ref,",
+		Host: "correct the URL", Plain: "write http for https in its URL, or correct the port",
 	}
-	if untrusted := plan.Untrusted(err, "the sink", cure, "correct the URL"); untrusted != nil {
+	if s.caCerts != "" {
+		p.Authorities = "CACerts, beside the sink's uri or ref or in the address of what ref names"
+	}
+	if untrusted := p.Untrusted(err); untrusted != nil {
 		return untrusted
 	}
 	if text := s.hide(err.Error()); text != err.Error() {

@@ -7,6 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"knative.dev/pkg/logging"
+
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -17,8 +19,10 @@ const awayPause = 5 * time.Second
 // Insist returns a handler that hands an event to next, which does its own retries, until it is taken: it returns nil or, when ctx is done, an
 // error that wraps ErrStopped. It is for what has nowhere else to go, such as an event whose dead letter is refused too, and may not be lost:
 // that is tried at growing intervals of up to a minute. The price is a goroutine that sleeps for each event that waits so.
+//
+// What the place of its dead letter will never take, see event.DataOmitted, has nowhere to go either: that it is lost is said as an error.
 func Insist(next event.Handler) event.Handler {
-	return &insist{next: next, pauses: retry{delivery: plan.Delivery{BackoffDelay: time.Second, RetryAfterMax: maxBackoff}}}
+	return &insist{next: sayLost(next), pauses: retry{delivery: plan.Delivery{BackoffDelay: time.Second, RetryAfterMax: maxBackoff}}}
 }
 
 type insist struct {
@@ -50,4 +54,15 @@ func (i *insist) Handle(ctx context.Context, e *event.Event) error {
 		i.outage.ends(ctx, e)
 	}
 	return err
+}
+
+func sayLost(next event.Handler) event.Handler {
+	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
+		err := next.Handle(ctx, e)
+		if omitted := (*event.DataOmitted)(nil); errors.As(err, &omitted) {
+			logging.FromContext(ctx).Errorw("event is refused for good, and no dead letter has all of it: the rest is lost", "id", event.Short(e.ID()), "bytes", omitted.Bytes, "error", err)
+			return nil
+		}
+		return err
+	})
 }

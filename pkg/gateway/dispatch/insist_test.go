@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -72,6 +73,26 @@ func TestADeadLetterThatIsRefusedForGoodIsTriedLessAndLess(t *testing.T) {
 			t.Errorf("that they are taken again was said %d times, want once", got)
 		}
 	})
+}
+
+// The event is on its way out of the bus, and there is no other place for its data: who reads the log knows, and nothing is held up.
+func TestDataThatNoDeadLetterCanHaveIsSaidToBeLost(t *testing.T) {
+	core, logs := observer.New(zapcore.ErrorLevel)
+	ctx := logging.WithLogger(t.Context(), zap.New(core).Sugar())
+	small := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+		if len(e.Data()) > 0 {
+			return event.Permanent(fmt.Errorf("%w: the limit is 4", event.ErrTooLarge))
+		}
+		return nil
+	})
+	h := Insist(DeadLetter(failing(event.Permanent(errors.New("boom"))), "sink", small))
+	if err := h.Handle(ctx, newEvent(t, "text/plain", []byte("hello"))); err != nil {
+		t.Fatalf("Handle() = %v, want nil", err)
+	}
+	const why = "its dead letter is without its 5 bytes of data: event is too large: the limit is 4: raise that limit or send less"
+	if all := logs.All(); len(all) != 1 || all[0].ContextMap()["error"] != why || all[0].ContextMap()["bytes"] != int64(5) {
+		t.Errorf("the log has %v, want once %s", all, why)
+	}
 }
 
 func TestABusThatIsBackIsNotKeptWaiting(t *testing.T) {

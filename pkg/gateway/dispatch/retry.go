@@ -73,7 +73,7 @@ func (r *retry) Handle(ctx context.Context, e *event.Event) error {
 			return nil
 		}
 		if r.failing.Load() == nil {
-			why := brief(err)
+			why := Brief(err)
 			r.failing.Store(&why)
 		}
 		forever := r.delivery.Retry < 0
@@ -93,15 +93,20 @@ func (r *retry) Handle(ctx context.Context, e *event.Event) error {
 	}
 }
 
-// brief is what of err more people may read than the log: an answer's body may repeat what is in an event.
-func brief(err error) string {
+// Brief is what of err more people may read than the log, and what stays the same when the same happens to another event: it has neither the
+// event's id nor an answer's body, which may repeat what is in an event.
+func Brief(err error) string {
 	var status *StatusError
 	var away *event.Unavailable
 	switch {
 	case errors.As(err, &status):
 		err = &StatusError{URL: status.URL, Code: status.Code}
-	case errors.As(err, &away): // without the event's id
+	case errors.As(err, &away):
 		err = away
+	case errors.Is(err, event.ErrTooLarge): // whoever has seen the limit says what it is
+		for inner := errors.Unwrap(err); inner != event.ErrTooLarge && errors.Is(inner, event.ErrTooLarge); inner = errors.Unwrap(err) {
+			err = inner
+		}
 	}
 	return err.Error()
 }

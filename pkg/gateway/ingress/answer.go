@@ -46,7 +46,7 @@ func answerError(w http.ResponseWriter, err error) int {
 	case errors.Is(err, event.ErrMalformed):
 		return text(w, http.StatusBadRequest, err.Error())
 	case errors.As(err, &away) && away.Full:
-		return retryLater(w, http.StatusInsufficientStorage, away.After, err.Error()+": make room or raise its limit")
+		return retryLater(w, http.StatusInsufficientStorage, away.After, err.Error())
 	case errors.As(err, &away):
 		return retryLater(w, http.StatusServiceUnavailable, away.After, err.Error()+": try again later")
 	case errors.As(err, &large), errors.Is(err, event.ErrTooLarge):

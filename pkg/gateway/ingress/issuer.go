@@ -16,6 +16,7 @@ import (
 	"golang.org/x/time/rate"
 	"knative.dev/pkg/logging"
 
+	"github.com/openfunction/events/pkg/gateway/peer"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -36,7 +37,7 @@ const (
 type issuer struct {
 	url    string
 	part   string // what it is asked for, in logs
-	cure   string // of an authority that is not trusted
+	peer   peer.Peer
 	client *http.Client
 	now    func() time.Time
 	known  atomic.Pointer[published] // nil before the first answer
@@ -58,19 +59,18 @@ type published struct {
 }
 
 func newIssuer(o *plan.OIDC, part string, options Options) (*issuer, error) {
-	config, err := (&plan.TLS{CACerts: o.CACerts}).Config()
+	secured := &plan.TLS{CACerts: o.CACerts}
+	config, err := secured.Config()
 	if err != nil {
 		return nil, err
 	}
 	transport := &http.Transport{DialContext: options.Dial, TLSClientConfig: config, DisableKeepAlives: true} // it is asked about once an hour
-	cure := "set auth.oidc.caCertFrom to the certificate of that authority"
-	if o.CACerts != "" {
-		cure = "correct auth.oidc.caCertFrom or caCert: it does not hold the certificate of that authority"
-	}
 	return &issuer{
-		url:    o.Issuer,
-		part:   part,
-		cure:   cure,
+		url:  o.Issuer,
+		part: part,
+		peer: peer.Peer{
+			Name: "the issuer", TLS: secured, Authorities: "auth.oidc.caCertFrom", Host: "correct auth.oidc.issuer", Plain: "correct auth.oidc.issuer",
+		},
 		client: &http.Client{Transport: secure{transport}},
 		now:    options.Now,
 		turn:   make(chan struct{}, 1),
@@ -232,7 +232,7 @@ func (i *issuer) explain(err error) error {
 	if !errors.As(err, &request) {
 		return err
 	}
-	cause := plan.Untrusted(err, "the issuer", i.cure, "correct auth.oidc.issuer")
+	cause := i.peer.Untrusted(err)
 	if cause == nil {
 		cause = fmt.Errorf("%w: see that the issuer answers there, or correct auth.oidc.issuer", request.Err)
 	}

@@ -411,6 +411,7 @@ func TestWhyTokensCannotBeChecked(t *testing.T) {
 	ours, other := servers.NewAuthority(t), servers.NewAuthority(t)
 	const unknown = "the issuer's certificate was signed by an authority that is not trusted: "
 	known := newSigner(t, "1")
+	past := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
 	for _, tt := range []struct {
 		name    string
 		shown   servers.Certificate
@@ -419,9 +420,10 @@ func TestWhyTokensCannotBeChecked(t *testing.T) {
 		want    string // after the document that was asked for
 	}{
 		{"no authority", ours.Server(), "", false, unknown + "set auth.oidc.caCertFrom to the certificate of that authority"},
-		{"another authority", other.Server(), ours.Cert, false, unknown + "correct auth.oidc.caCertFrom or caCert: it does not hold the certificate of that authority"},
+		{"another authority", other.Server(), ours.Cert, false, unknown + "correct auth.oidc.caCertFrom: no valid certificate of that authority is there"},
 		{"another host", ours.ServerOf("issuer.example.com"), ours.Cert, false, "the issuer's certificate is for another host " +
 			"(x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs): correct auth.oidc.issuer, or give the issuer a certificate for this one"},
+		{"an expired certificate", ours.ServerAt(past.Add(-time.Hour), past), ours.Cert, false, "the issuer's certificate expired at 2020-02-03T04:05:06Z: renew it there"},
 		{"nobody there", ours.Server(), ours.Cert, true, "connection refused: see that the issuer answers there, or correct auth.oidc.issuer"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -24,8 +24,9 @@ func Config(access plan.KafkaAccess, clientID string, dialer *Dialer) (*sarama.C
 	c.Version = sarama.V2_8_0_0 // what every broker from 2.8 to 4 speaks
 	c.ClientID = clientID
 	// The dialer secures what it dials, and sarama does not: so a handshake that fails has an address and a reason.
-	c.Net.Proxy.Enable, c.Net.Proxy.Dialer = true, &transport{Dialer: dialer, tls: secure, sasl: access.SASLMechanism != ""}
+	c.Net.Proxy.Enable, c.Net.Proxy.Dialer = true, &transport{Dialer: dialer, access: access, tls: secure, patience: answerTimeout}
 	c.Metadata.Full = false
+	c.Metadata.Timeout = answerTimeout        // whoever uses the client asks again, and says why
 	c.Metadata.AllowAutoTopicCreation = false // one who reads must not create, and one who writes says how many partitions
 	if err := authenticate(c, access, dialer); err != nil {
 		return nil, err

@@ -3,14 +3,23 @@ package kafkaclient
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"io"
 	"net"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/openfunction/events/pkg/gateway/peer"
+	"github.com/openfunction/events/pkg/plan"
 )
 
 // dialTimeout bounds one attempt to connect.
 const dialTimeout = 10 * time.Second
+
+// answerTimeout bounds the wait for the first answer, of TLS and of Kafka: who is no broker may be silent for ever.
+const answerTimeout = 10 * time.Second
 
 // Dialer makes connections until Close, which ends them all: sarama waits for answers without a context, for as long as a rebalance
 // may take, and who uses it must not.
@@ -76,8 +85,9 @@ func (c *conn) Close() error {
 // transport is the dialer that sarama calls.
 type transport struct {
 	*Dialer
-	tls  *tls.Config // nil: the connections are not secured
-	sasl bool        // clients authenticate first
+	access   plan.KafkaAccess
+	tls      *tls.Config   // nil: the connections are not secured
+	patience time.Duration // with the first answer
 }
 
 // Dial connects, and secures the connection if it shall be.
@@ -88,66 +98,97 @@ func (t *transport) Dial(network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	g := &greeted{Conn: c, transport: t, address: address}
 	if t.tls == nil {
-		return &greeted{Conn: c, address: address, sasl: t.sasl}, nil
+		return g, nil
 	}
-	config := t.tls
-	if config.ServerName == "" {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			_ = c.Close()
-			return nil, err
-		}
-		config = config.Clone()
-		config.ServerName = host
+	ctx, cancel = context.WithTimeout(t.ctx, t.patience)
+	defer cancel()
+	if g.Conn, err = peer.Handshake(ctx, c, t.tls, address); err != nil {
+		return nil, g.explain(err)
 	}
-	secured := tls.Client(c, config)
-	if err := secured.HandshakeContext(ctx); err != nil {
-		_ = c.Close()
-		return nil, &handshakeError{address: address, err: err}
-	}
-	return &greeted{Conn: secured, address: address, secured: true, sasl: t.sasl}, nil
+	return g, nil
 }
 
-// greeted notices a server that hangs up at once. Whoever talks to the wrong port is told no more than that by Kafka.
+// greeted notices a server that hangs up at once, which is all that Kafka tells whoever talks to the wrong port, and one that is no Kafka.
 type greeted struct {
 	net.Conn
+	*transport
 	address  string
-	secured  bool
-	sasl     bool
 	requests atomic.Int32 // sarama writes each with one call
+	answers  bool         // the first one has begun
 }
 
 // greetings is the number of requests until a client that was let in has an answer to its first real one: which versions there are,
 // and with SASL the handshake and one or two messages of the mechanism.
 func (g *greeted) greetings() int32 {
-	if g.sasl {
+	if g.access.SASLMechanism != "" {
 		return 4
 	}
 	return 2
 }
 
-// alert is what a TLS record begins with that tells of a failure. The lengths of Kafka's answers do not.
-const alert = 21
-
 // Write sends a request.
 func (g *greeted) Write(b []byte) (int, error) {
 	g.requests.Add(1)
-	return g.Conn.Write(b)
+	n, err := g.Conn.Write(b)
+	return n, g.explain(err)
 }
 
 // Read receives a part of an answer.
 func (g *greeted) Read(b []byte) (int, error) {
+	if !g.answers {
+		return g.first(b)
+	}
 	n, err := g.Conn.Read(b)
-	requests := g.requests.Load()
-	if requests > g.greetings() {
+	if n > 0 {
 		return n, err
 	}
-	if requests == 1 && !g.secured && n > 0 && b[0] == alert {
-		return 0, &hangUp{address: g.address, requests: 1, err: errAlert}
+	return 0, g.explain(err)
+}
+
+// maxFirst bounds the first answer, in which a broker lists what it can do. Sarama makes room for as much as that is said to be.
+const maxFirst = 1 << 20
+
+// first receives the beginning of the first answer, which says how long it is.
+func (g *greeted) first(b []byte) (int, error) {
+	if err := g.Conn.SetReadDeadline(time.Now().Add(g.patience)); err != nil {
+		return 0, err
 	}
-	if n == 0 && hungUp(err) {
-		return 0, &hangUp{address: g.address, requests: requests, secured: g.secured, err: err}
+	n, err := g.Conn.Read(b)
+	if n > 0 && n < 4 && b[0] == 0 {
+		var more int
+		more, err = io.ReadAtLeast(g.Conn, b[n:], 4-n)
+		n += more
 	}
-	return n, err
+	var silent net.Error
+	switch {
+	case n >= 4 && binary.BigEndian.Uint32(b) >= 4 && binary.BigEndian.Uint32(b) <= maxFirst:
+		g.answers = true
+		return n, err
+	case n > 0, errors.As(err, &silent) && silent.Timeout():
+		// Sarama tries no other version after the end of a connection.
+		return 0, g.refuse(n == 0, broker(g.access).Stranger(b[:n]), io.ErrUnexpectedEOF)
+	}
+	return 0, g.explain(err)
+}
+
+// explain returns err as a *Refusal if it is the answer to one of the first requests, and as it is otherwise.
+func (g *greeted) explain(err error) error {
+	requests := g.requests.Load()
+	if err == nil || requests > g.greetings() {
+		return err
+	}
+	why := broker(g.access).Untrusted(err)
+	if why == nil && peer.HungUp(err) {
+		why = errors.New(hangUp(g.access, requests))
+	}
+	if why == nil {
+		return err
+	}
+	return g.refuse(peer.HungUp(err) || errors.Is(err, context.DeadlineExceeded), why, err)
+}
+
+func (g *greeted) refuse(guess bool, why, err error) error {
+	return &Refusal{Guess: guess, address: g.address, text: "kafka " + g.address + ": " + why.Error(), err: err}
 }

@@ -1,20 +1,16 @@
 package kafkaclient
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"net/url"
-	"strconv"
+	"slices"
 	"strings"
-	"syscall"
 
 	"github.com/IBM/sarama"
 	"golang.org/x/oauth2"
 
+	"github.com/openfunction/events/pkg/gateway/peer"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -25,21 +21,16 @@ func Explain(err error, access plan.KafkaAccess) error {
 		return nil
 	}
 	brokers := strings.Join(access.Brokers, ",")
-	where, why, guess := brokers, "", false
-	var handshake *handshakeError
-	var hung *hangUp
+	why := ""
 	var token *tokenError
+	refusal := first(err, access.Brokers)
 	switch {
 	case errors.As(err, &token):
 		why = token.explain()
-	case errors.As(err, &handshake):
-		where, why = handshake.address, handshake.explain()
 	case errors.Is(err, sarama.ErrSASLAuthenticationFailed):
 		why = refused(access)
-	case errors.As(err, &hung):
-		where, why, guess = hung.address, hung.explain(access), !errors.Is(hung, errAlert)
-	case isAlert(err):
-		why = "the broker refuses the client's certificate (" + alertText(err) + "): correct tls.clientCertFrom and tls.clientKeyFrom"
+	case refusal != nil:
+		return &Refusal{Guess: refusal.Guess, text: refusal.text, err: err}
 	case access.SASLMechanism != "" && saslRefused(err):
 		why = "the broker does not take SASL mechanism " + access.SASLMechanism + " on this port: correct saslMechanism, or authRequired if it wants none"
 	case errors.Is(err, sarama.ErrTopicAuthorizationFailed):
@@ -51,7 +42,36 @@ func Explain(err error, access plan.KafkaAccess) error {
 	default:
 		return fmt.Errorf("kafka %s: %w%s", brokers, oneLine{err}, unreached(err))
 	}
-	return &Refusal{Guess: guess, text: "kafka " + where + ": " + why, err: err}
+	return &Refusal{text: "kafka " + brokers + ": " + why, err: err}
+}
+
+// first returns the refusal in err of the broker that is named first: sarama asks them in any order, and the sentence shall stay the same.
+func first(err error, brokers []string) *Refusal {
+	var found *Refusal
+	var look func(error)
+	look = func(err error) {
+		if r, ok := err.(*Refusal); ok && (found == nil || rank(r, brokers) < rank(found, brokers)) {
+			found = r
+		}
+		switch e := err.(type) {
+		case interface{ Unwrap() []error }:
+			for _, err := range e.Unwrap() {
+				look(err)
+			}
+		case interface{ Unwrap() error }:
+			look(e.Unwrap())
+		}
+	}
+	look(err)
+	return found
+}
+
+// rank is the position of the broker that refuses. Those that brokers advertise are last.
+func rank(r *Refusal, brokers []string) int {
+	if i := slices.Index(brokers, r.address); i >= 0 {
+		return i
+	}
+	return len(brokers)
 }
 
 // Refusal is what trying again does not cure. Its text is the same each time.
@@ -59,8 +79,9 @@ type Refusal struct {
 	// Guess says that the broker gave no reason: it may also be about to start or to end.
 	Guess bool
 
-	text string
-	err  error
+	address string // of the broker; empty: any
+	text    string
+	err     error
 }
 
 // Error is the sentence.
@@ -115,90 +136,39 @@ func who(access plan.KafkaAccess) string {
 	return "an anonymous client"
 }
 
-// handshakeError is a connection that could not be secured.
-type handshakeError struct {
-	address string
-	err     error
+// broker is who a connection leads to.
+func broker(access plan.KafkaAccess) peer.Peer {
+	return peer.Peer{
+		Name: "the broker", Kind: "a Kafka broker", Address: "correct brokers", TLS: access.TLS,
+		Authorities: "tls.caCertFrom", Certificate: "tls.clientCertFrom and tls.clientKeyFrom",
+		Host:  "set tls.serverName, correct brokers or what they advertise",
+		Plain: "remove tls, or correct the port in brokers", Secure: "set tls, or correct the port in brokers",
+	}
 }
 
-func (e *handshakeError) Error() string {
-	return "tls handshake with " + e.address + ": " + e.err.Error()
-}
-func (e *handshakeError) Unwrap() error { return e.err }
-
-func (e *handshakeError) explain() string {
-	var unknown x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var invalid x509.CertificateInvalidError
-	var record tls.RecordHeaderError
+// hangUp guesses why a broker ended a connection instead of answering one of the first requests. Brokers that are starting or dying do too.
+func hangUp(access plan.KafkaAccess, requests int32) string {
+	if requests > 2 {
+		return fmt.Sprintf("the broker hangs up on user %q: ", access.Username) + correctUser
+	}
+	why := "the broker hangs up without an answer: "
 	switch {
-	case errors.As(e.err, &unknown):
-		return "the server's certificate is of an authority that is not trusted: set tls.caCertFrom to its CA certificate"
-	case errors.As(e.err, &name):
-		return "the server's certificate is for another host (" + name.Error() + "): set tls.serverName, or correct brokers or what they advertise"
-	case errors.As(e.err, &invalid):
-		return "the server's certificate is not valid (" + invalid.Error() + "): renew it on the broker, or correct tls.caCertFrom"
-	case isAlert(e.err):
-		return "the broker refuses the TLS handshake (" + alertText(e.err) + "): correct tls.clientCertFrom and tls.clientKeyFrom if it wants a client certificate"
-	case errors.As(e.err, &record), hungUp(e.err):
-		return "the port does not talk TLS: remove tls, or correct the port in brokers"
+	case requests == 1 && access.TLS == nil:
+		why += "if the port talks TLS, set tls; "
+	case requests == 1 && access.TLS.Cert == "":
+		why += "if it wants a client certificate, set tls.clientCertFrom and tls.clientKeyFrom; "
 	}
-	return e.err.Error()
-}
-
-// isAlert tells whether the other side ended TLS with a reason.
-func isAlert(err error) bool { return alertText(err) != "" }
-
-func alertText(err error) string {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "remote error" {
-		return op.Err.Error()
+	if access.SASLMechanism == "" {
+		why += "if it wants a user, set authRequired; "
 	}
-	return ""
-}
-
-// errAlert is a plaintext client that is told in TLS to go away. Sarama tries no other version after the end of a connection.
-var errAlert = fmt.Errorf("the answer is a TLS alert: %w", io.ErrUnexpectedEOF)
-
-// hangUp is a server that ended the connection instead of answering one of the first requests.
-type hangUp struct {
-	address  string
-	requests int32
-	secured  bool
-	err      error
-}
-
-func (e *hangUp) Error() string {
-	return fmt.Sprintf("%s hung up at request %d: %v", e.address, e.requests, e.err)
-}
-func (e *hangUp) Unwrap() error { return e.err }
-
-// explain guesses. Brokers that are starting or dying hang up too, so it does not insist.
-func (e *hangUp) explain(access plan.KafkaAccess) string {
-	switch {
-	case errors.Is(e.err, errAlert):
-		return "the port talks TLS and the client does not: set tls, or correct the port in brokers"
-	case e.requests > 2:
-		return "the broker hangs up on user " + strconv.Quote(access.Username) + " (" + e.err.Error() + "): " + correctUser
-	}
-	what := "the broker hangs up without an answer (" + e.err.Error() + ")"
-	switch {
-	case e.requests == 1 && !e.secured:
-		return what + ": if the port talks TLS, set tls"
-	case access.SASLMechanism == "":
-		return what + ": if it wants a user, set authRequired"
-	}
-	return what
-}
-
-func hungUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+	return why + "if it is no Kafka broker, correct brokers"
 }
 
 // tokenError is a token that was not given.
 type tokenError struct {
-	endpoint string
-	err      error
+	endpoint    string
+	authorities string // PEM
+	err         error
 }
 
 func (e *tokenError) Error() string { return "token of " + e.endpoint + ": " + e.reason() }
@@ -221,12 +191,14 @@ func (e *tokenError) reason() string {
 
 func (e *tokenError) explain() string {
 	var retrieve *oauth2.RetrieveError
-	var unknown x509.UnknownAuthorityError
+	server := peer.Peer{
+		Name: "the server", TLS: &plan.TLS{CACerts: e.authorities}, Authorities: "saslOAuth.caCertFrom", Host: "correct saslOAuth.tokenURL", Plain: "correct saslOAuth.tokenURL",
+	}
+	if untrusted := server.Untrusted(e.err); untrusted != nil {
+		return "no token from " + e.endpoint + ": " + untrusted.Error()
+	}
 	why := "no token from " + e.endpoint + " (" + e.reason() + ")"
-	switch {
-	case errors.As(e.err, &unknown):
-		return why + ": set saslOAuth.caCertFrom to the CA certificate of the server"
-	case errors.As(e.err, &retrieve):
+	if errors.As(e.err, &retrieve) {
 		return why + ": correct saslOAuth.tokenURL, clientID, clientSecretFrom or scopes"
 	}
 	return why

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -34,7 +33,7 @@ func cluster(t *testing.T, opts ...kfake.Opt) string {
 }
 
 // connect asks the brokers for a topic.
-func connect(t *testing.T, access plan.KafkaAccess) error {
+func connect(t *testing.T, access plan.KafkaAccess, patience time.Duration) error {
 	t.Helper()
 	d := NewDialer(nil)
 	t.Cleanup(d.Close)
@@ -43,6 +42,7 @@ func connect(t *testing.T, access plan.KafkaAccess) error {
 		t.Fatal(err)
 	}
 	c.Metadata.Retry.Max = 0
+	c.Net.Proxy.Dialer.(*transport).patience = patience
 	client, err := sarama.NewClient(access.Brokers, c)
 	if err != nil {
 		t.Fatal(err)
@@ -51,31 +51,10 @@ func connect(t *testing.T, access plan.KafkaAccess) error {
 	return client.RefreshMetadata("t")
 }
 
-// serve accepts connections and hands them to talk, one after the other.
-func serve(t *testing.T, l net.Listener, talk func(net.Conn)) string {
+// answering listens and talks to all who connect.
+func answering(t *testing.T, talk func(net.Conn)) string {
 	t.Helper()
-	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			talk(c)
-			_ = c.Close()
-		}
-	})
-	t.Cleanup(func() { _ = l.Close(); serving.Wait() })
-	return l.Addr().String()
-}
-
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	return l
+	return servers.NewStranger(t, "127.0.0.1:0", talk).Addr()
 }
 
 func TestConnects(t *testing.T) {
@@ -99,7 +78,7 @@ func TestConnects(t *testing.T) {
 					access.TLS = mutual
 				}
 				access.Brokers = []string{cluster(t, opts...)}
-				if err := connect(t, access); err != nil {
+				if err := connect(t, access, answerTimeout); err != nil {
 					t.Errorf("RefreshMetadata() = %v", err)
 				}
 			})
@@ -114,12 +93,16 @@ func TestExplain(t *testing.T) {
 	secured := kfake.TLS(&tls.Config{Certificates: []tls.Certificate{ca.Server().Pair(t)}})
 	mutual := kfake.TLS(&tls.Config{Certificates: []tls.Certificate{ca.Server().Pair(t)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots})
 	named := kfake.TLS(&tls.Config{Certificates: []tls.Certificate{ca.ServerOf("kafka.example").Pair(t)}})
-	plain := serve(t, listen(t), func(c net.Conn) { _, _ = c.Read(make([]byte, 1024)) }) // as Kafka does
-	alerting := serve(t, listen(t), func(c net.Conn) {                                   // as Kafka does on a TLS port
-		_, _ = c.Read(make([]byte, 1024))
-		_, _ = c.Write([]byte{21, 3, 3, 0, 2, 2, 80})
+	plain := answering(t, servers.Answer(""))                  // as Kafka does
+	alerting := answering(t, servers.Answer(servers.TLSAlert)) // as Kafka does on a TLS port
+	web, silent := answering(t, servers.Answer(servers.HTTP)), answering(t, servers.Silence)
+	webWithTLS := answering(t, func(c net.Conn) {
+		servers.Answer(servers.HTTP)(tls.Server(c, &tls.Config{Certificates: []tls.Certificate{ca.Server().Pair(t)}}))
 	})
+	long := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
+	expired := kfake.TLS(&tls.Config{Certificates: []tls.Certificate{ca.ServerAt(long.Add(-time.Hour), long).Pair(t)}})
 	stranger := other.Client("me")
+	trusting := plan.KafkaAccess{TLS: &plan.TLS{CACerts: ca.Cert}}
 
 	tests := []struct {
 		name   string
@@ -130,42 +113,73 @@ func TestExplain(t *testing.T) {
 		{
 			"a wrong password that is not called so", cluster(t, kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-512", "user", "secret")),
 			plan.KafkaAccess{SASLMechanism: "SCRAM-SHA-512", Username: "user", Password: "wr0ng"},
-			`the broker hangs up on user "user" (EOF): correct saslUsername and saslPasswordFrom, or saslMechanism`,
+			`the broker hangs up on user "user": correct saslUsername and saslPasswordFrom, or saslMechanism`,
 		},
 		{
 			"an authority that is not known", cluster(t, secured), plan.KafkaAccess{TLS: &plan.TLS{CACerts: other.Cert}},
-			"the server's certificate is of an authority that is not trusted: set tls.caCertFrom to its CA certificate",
+			"the broker's certificate was signed by an authority that is not trusted: correct tls.caCertFrom: no valid certificate of that authority is there",
 		},
 		{
 			"another host's certificate", cluster(t, named), plan.KafkaAccess{TLS: &plan.TLS{CACerts: ca.Cert, ServerName: "other.example"}},
-			"the server's certificate is for another host (x509: certificate is valid for kafka.example, not other.example): set tls.serverName, or correct brokers or what they advertise",
+			"the broker's certificate is for another host (x509: certificate is valid for kafka.example, not other.example): " +
+				"set tls.serverName, correct brokers or what they advertise, or give the broker a certificate for this one",
 		},
 		{
 			"no client certificate", cluster(t, mutual), plan.KafkaAccess{TLS: &plan.TLS{CACerts: ca.Cert}},
-			"the broker refuses the client's certificate (tls: certificate required): correct tls.clientCertFrom and tls.clientKeyFrom",
+			"the broker wants a client certificate (tls: certificate required): set tls.clientCertFrom and tls.clientKeyFrom",
 		},
 		{
 			"a stranger's certificate", cluster(t, mutual),
 			plan.KafkaAccess{TLS: &plan.TLS{CACerts: ca.Cert, Cert: stranger.Cert, Key: stranger.Key}},
-			"the broker refuses the client's certificate (tls: unknown certificate authority): correct tls.clientCertFrom and tls.clientKeyFrom",
+			"the broker refuses the client certificate (tls: unknown certificate authority): correct tls.clientCertFrom and tls.clientKeyFrom",
 		},
+		{"an expired certificate", cluster(t, expired), trusting, "the broker's certificate expired at 2020-02-03T04:05:06Z: renew it there"},
 		{
-			"TLS on a plaintext port", plain, plan.KafkaAccess{TLS: &plan.TLS{CACerts: ca.Cert}},
-			"the port does not talk TLS: remove tls, or correct the port in brokers",
+			"TLS on a plaintext port", plain, trusting,
+			"the broker ends the connection in the TLS handshake: if it speaks no TLS, remove tls, or correct the port in brokers",
+		},
+		{"TLS on the port of a web server", web, trusting, "the broker speaks no TLS: remove tls, or correct the port in brokers"},
+		{
+			"TLS on a silent port", silent, trusting,
+			"the broker does not answer the TLS handshake: if it speaks no TLS, remove tls, or correct the port in brokers",
 		},
 		{
 			"plaintext on a TLS port", alerting, plan.KafkaAccess{},
-			"the port talks TLS and the client does not: set tls, or correct the port in brokers",
+			"the broker speaks TLS, and we do not: set tls, or correct the port in brokers",
 		},
 		{
 			"plaintext on a port that hangs up", plain, plan.KafkaAccess{},
-			"the broker hangs up without an answer (EOF): if the port talks TLS, set tls",
+			"the broker hangs up without an answer: if the port talks TLS, set tls; if it wants a user, set authRequired; if it is no Kafka broker, correct brokers",
+		},
+		{
+			"a port that hangs up at once", answering(t, func(net.Conn) {}), plan.KafkaAccess{},
+			"the broker hangs up without an answer: if the port talks TLS, set tls; if it wants a user, set authRequired; if it is no Kafka broker, correct brokers",
+		},
+		{"a web server", web, plan.KafkaAccess{}, "what answers there is not a Kafka broker, it speaks HTTP: correct brokers"},
+		{"a web server with TLS", webWithTLS, trusting, "what answers there is not a Kafka broker, it speaks HTTP: correct brokers"},
+		{"a silent server", silent, plan.KafkaAccess{}, "what answers there says nothing: if it is not a Kafka broker, correct brokers"},
+		{
+			"an answer of 4 GiB", answering(t, servers.Answer("\xff\xff\xff\xff\x00\x00\x00\x00\x00")), plan.KafkaAccess{},
+			"what answers there is not a Kafka broker: correct brokers",
+		},
+		{
+			"an answer of less than nothing", answering(t, servers.Answer("\x00\x00\x00\x03\x00\x00\x00\x00\x00")), plan.KafkaAccess{},
+			"what answers there is not a Kafka broker: correct brokers",
+		},
+		{
+			"an answer that ends before its length", answering(t, servers.Answer("\x00")), plan.KafkaAccess{},
+			"what answers there is not a Kafka broker: correct brokers",
 		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.access.Brokers = []string{tt.broker}
-			cause := connect(t, tt.access)
+			t.Parallel()
+			patience := 3 * answerTimeout
+			if tt.broker == silent {
+				patience = 100 * time.Millisecond
+			}
+			cause := connect(t, tt.access, patience)
 			err := Explain(cause, tt.access)
 			if err == nil || err.Error() != "kafka "+tt.broker+": "+tt.want {
 				t.Errorf("Explain(%v)\n= %v, want\n kafka %s: %s", cause, err, tt.broker, tt.want)
@@ -181,17 +195,28 @@ func TestExplain(t *testing.T) {
 }
 
 func TestExplainKeepsWhatItCannotExplain(t *testing.T) {
-	l := listen(t)
-	_ = l.Close()
-	access := plan.KafkaAccess{Brokers: []string{l.Addr().String()}}
-	err := Explain(connect(t, access), access)
-	for _, want := range []string{"kafka " + l.Addr().String() + ": ", "connection refused", ": start the brokers, or correct brokers"} {
+	nobody := servers.NewStranger(t, "127.0.0.1:0", servers.Silence)
+	nobody.Close()
+	access := plan.KafkaAccess{Brokers: []string{nobody.Addr()}}
+	err := Explain(connect(t, access, answerTimeout), access)
+	for _, want := range []string{"kafka " + nobody.Addr() + ": ", "connection refused", ": start the brokers, or correct brokers"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("Explain() = %v, want %q in it", err, want)
 		}
 	}
 	if strings.Contains(err.Error(), "\n") {
 		t.Errorf("Explain() = %q, want one line", err)
+	}
+}
+
+// The brokers are asked in any order. What is said of them stays the same.
+func TestExplainNamesTheFirstBroker(t *testing.T) {
+	access := plan.KafkaAccess{Brokers: []string{answering(t, servers.Answer(servers.HTTP)), answering(t, servers.Answer("")), answering(t, servers.Answer("SSH-2.0-x"))}}
+	want := "kafka " + access.Brokers[0] + ": what answers there is not a Kafka broker, it speaks HTTP: correct brokers"
+	for range 10 {
+		if err := Explain(connect(t, access, answerTimeout), access); err.Error() != want {
+			t.Fatalf("Explain() = %v, want %s", err, want)
+		}
 	}
 }
 
@@ -268,7 +293,7 @@ func TestTokens(t *testing.T) {
 		want  string
 	}{
 		{&wrong, `no token from ` + server.URL + ` (401 Unauthorized, "invalid_client"): correct saslOAuth.tokenURL, clientID, clientSecretFrom or scopes`},
-		{&unknown, "certificate signed by unknown authority): set saslOAuth.caCertFrom to the CA certificate of the server"},
+		{&unknown, `no token from ` + server.URL + ": the server's certificate was signed by an authority that is not trusted: set saslOAuth.caCertFrom to the certificate of that authority"},
 	} {
 		source, err := newTokens(tt.oauth, d)
 		if err != nil {
@@ -299,9 +324,9 @@ func TestTokenRequestIsNotRedirected(t *testing.T) {
 }
 
 func TestCloseEndsConnections(t *testing.T) {
-	address := serve(t, listen(t), func(c net.Conn) { _, _ = io.Copy(io.Discard, c) })
+	address := answering(t, servers.Silence)
 	d := NewDialer(nil)
-	tr := &transport{Dialer: d}
+	tr := &transport{Dialer: d, patience: answerTimeout}
 	c, err := tr.Dial("tcp", address)
 	if err != nil {
 		t.Fatal(err)

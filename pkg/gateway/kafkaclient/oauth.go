@@ -20,8 +20,9 @@ const tokenTimeout = 10 * time.Second
 
 // tokens hands out access tokens, each until shortly before it expires. It is safe for concurrent use.
 type tokens struct {
-	endpoint string // without what may be secret
-	source   oauth2.TokenSource
+	endpoint    string // without what may be secret
+	authorities string // PEM
+	source      oauth2.TokenSource
 }
 
 var _ sarama.AccessTokenProvider = (*tokens)(nil)
@@ -46,14 +47,14 @@ func newTokens(o *plan.OAuth, dialer *Dialer) (*tokens, error) {
 	}
 	config := &clientcredentials.Config{ClientID: o.ClientID, ClientSecret: o.ClientSecret, TokenURL: o.TokenURL, Scopes: o.Scopes}
 	ctx := context.WithValue(dialer.ctx, oauth2.HTTPClient, client)
-	return &tokens{endpoint: plan.HideURL(o.TokenURL), source: config.TokenSource(ctx)}, nil
+	return &tokens{endpoint: plan.HideURL(o.TokenURL), authorities: o.CACerts, source: config.TokenSource(ctx)}, nil
 }
 
 // Token implements sarama.AccessTokenProvider.
 func (t *tokens) Token() (*sarama.AccessToken, error) {
 	token, err := t.source.Token()
 	if err != nil {
-		return nil, &tokenError{endpoint: t.endpoint, err: err}
+		return nil, &tokenError{endpoint: t.endpoint, authorities: t.authorities, err: err}
 	}
 	return &sarama.AccessToken{Token: token.AccessToken}, nil
 }

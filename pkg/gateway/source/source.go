@@ -14,8 +14,8 @@ const KindExtension = event.KindExtension
 type Source interface {
 	// Run hands events to next until ctx is done, then waits for those in flight and returns nil. It acknowledges an event where it came
 	// from only after next returned nil for it; when next fails, it tries again after a moment. What is refused for good (event.IsPermanent),
-	// its dead letter included, it logs and leaves behind: nothing would cure it, and it would hold up the rest. It reconnects by itself: an
-	// error of Run is one that only a change of its configuration can cure. It calls ready with nil once the events from then on are not
+	// so that no dead letter has all of it, it logs and leaves behind, where somebody may find it if there is such a place: nothing would cure
+	// it, and it would hold up the rest. It reconnects by itself: an error of Run is one that only a change of its configuration can cure. It calls ready with nil once the events from then on are not
 	// missed, and with an error when it ceases to receive.
 	Run(ctx context.Context, next event.Handler, ready func(error)) error
 }

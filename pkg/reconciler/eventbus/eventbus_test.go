@@ -54,6 +54,10 @@ func losing(how string) option {
 	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkLosing(how) }
 }
 
+func full(why string) option {
+	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkFull(why) }
+}
+
 func seen(generation int64) option {
 	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.ObservedGeneration = generation }
 }
@@ -158,6 +162,18 @@ func TestEventBus(t *testing.T) {
 		Name:              "a bus that loses none any more says nothing of it",
 		Key:               "default/b",
 		Objects:           []runtime.Object{bus(seen(1), losing("stream s loses events"))},
+		OtherTestData:     after(pollReachable, running(answers)),
+		WantStatusUpdates: update(bus(seen(1))),
+	}, {
+		Name:              "a bus that is full answers all the same, and says so",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(seen(1))},
+		OtherTestData:     after(pollReachable, running(workload.State{Ready: true, Failing: "no room"})),
+		WantStatusUpdates: update(bus(seen(1), full("no room"))),
+	}, {
+		Name:              "a bus that has room again",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(seen(1), full("no room"))},
 		OtherTestData:     after(pollReachable, running(answers)),
 		WantStatusUpdates: update(bus(seen(1))),
 	}, {

@@ -121,6 +121,8 @@ func (b *Bus) mark(s workload.State) {
 	switch {
 	case s.Ready && s.Losing != "":
 		b.Status.MarkLosing(s.Losing)
+	case s.Ready && s.Failing != "":
+		b.Status.MarkFull(s.Failing)
 	case s.Ready:
 		b.Status.MarkReachable()
 	case b.Servers != nil && b.Servers.Reason == broker.ReasonNotRunning: // which says more than that nobody is there

@@ -56,6 +56,12 @@ func (s *EventBusStatus) MarkLosing(how string) {
 	eventBusConditions.Manage(s).MarkTrueWithReason(EventBusReachable, ReasonLosesEvents, "%s", how)
 }
 
+// MarkFull says that the bus answers, and why it did not take the last event.
+func (s *EventBusStatus) MarkFull(why string) {
+	s.State = "Running"
+	eventBusConditions.Manage(s).MarkTrueWithReason(EventBusReachable, "Full", "%s", why)
+}
+
 // MarkUnreachable says why the bus does not answer.
 func (s *EventBusStatus) MarkUnreachable(reason, format string, args ...any) {
 	s.State = "Error"

@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -40,6 +41,21 @@ func TestABusThatLosesEventsSaysHowUntilItDoesNot(t *testing.T) {
 	b.Status.MarkReachable()
 	if got, want := said(), [2]string{}; got != want {
 		t.Errorf("Reachable = %q, want %q", got, want)
+	}
+}
+
+// TestABusThatIsFullIsReady, since it answers, and goes on delivering.
+func TestABusThatIsFullIsReady(t *testing.T) {
+	b := &EventBus{}
+	b.Status.MarkFull("no room for 100%")
+	b.Status.MarkServers(Good())
+	c := b.Status.GetCondition(EventBusReachable)
+	if got, want := []string{b.Status.State, ready(b)[0], string(c.Status), c.Reason, c.Message}, []string{"Running", "True", "True", "Full", "no room for 100%"}; !slices.Equal(got, want) {
+		t.Errorf("state, Ready and Reachable = %q, want %q", got, want)
+	}
+	b.Status.MarkReachable()
+	if c := b.Status.GetCondition(EventBusReachable); c.Reason != "" || c.Message != "" {
+		t.Errorf("Reachable with room = %+v, want nothing to say", c)
 	}
 }
 

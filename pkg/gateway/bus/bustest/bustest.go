@@ -3,6 +3,7 @@ package bustest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,6 +22,10 @@ type Fixture struct {
 	PublishRaw func(t testing.TB, topic string, data []byte)
 	// Dedup says that the broker drops duplicates, see bus.Topic.
 	Dedup bool
+	// Refusals are connections that the broker refuses, or that do not trust it. None if it lets in everybody.
+	Refusals []Refusal
+	// Other is New with credentials that the broker takes as well, another user's: a password is changed so. Nil if it knows only one.
+	Other func(t testing.TB) bus.Bus
 	// Stop ends the broker as hard as it can, kill -9 for a process; Start brings it back with the data it had.
 	// Both are nil when there is no broker that could go away.
 	Stop, Start func(t testing.TB)
@@ -34,17 +39,18 @@ const patience = 30 * time.Second
 // Run runs the suite. Cases run one after the other, since some stop the broker, but for those that watch for a while that nothing
 // happens.
 func Run(t *testing.T, f Fixture) {
-	run := func(c testCase) func(*testing.T) {
-		return func(t *testing.T) { f.run(t, c) }
-	}
-	var together sync.WaitGroup // in place of t.Parallel, which allows no more than there are processors
-	for _, c := range watching {
-		together.Go(func() { t.Run(c.name, run(c)) })
-	}
-	together.Wait()
+	f.together(t, slices.Concat(watching, f.refusals()))
 	for _, c := range cases(f) {
-		t.Run(c.name, run(c))
+		t.Run(c.name, func(t *testing.T) { f.run(t, c) })
 	}
+}
+
+func (f Fixture) together(t *testing.T, list []testCase) {
+	var all sync.WaitGroup // in place of t.Parallel, which allows no more than there are processors
+	for _, c := range list {
+		all.Go(func() { t.Run(c.name, func(t *testing.T) { f.run(t, c) }) })
+	}
+	all.Wait()
 }
 
 // RunOutage runs only the case for which f.Outage is: a cluster takes too long to come back for all those that stop the broker.
@@ -90,6 +96,9 @@ func cases(f Fixture) []testCase {
 	if f.Dedup {
 		list = append(list, testCase{"duplicates of one origin are dropped", duplicates})
 	}
+	if f.Other != nil {
+		list = append(list, rotates)
+	}
 	if f.Stop != nil {
 		list = append(list,
 			testCase{"a broker that goes away and comes back loses nothing", outage},
@@ -129,7 +138,12 @@ func (h *harness) name(name string) string {
 // bus returns a new connection.
 func (h *harness) bus() bus.Bus {
 	h.Helper()
-	b := h.f.New(h.T)
+	return h.owned(h.f.New(h.T))
+}
+
+// owned returns b, which is closed at the end of the case.
+func (h *harness) owned(b bus.Bus) bus.Bus {
+	h.Helper()
 	h.Cleanup(func() {
 		if err := b.Close(); err != nil {
 			h.Errorf("Close() = %v, want nil", err)

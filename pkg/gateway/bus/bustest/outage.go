@@ -24,8 +24,8 @@ func (h *harness) stop() (start func()) {
 	return start
 }
 
-// refused checks that publishing fails as it must while the broker is away.
-func (h *harness) refused(topic event.Handler) {
+// refused checks that publishing fails as it must while the broker is away, and returns why.
+func (h *harness) refused(topic event.Handler) error {
 	h.Helper()
 	begin := time.Now()
 	err := topic.Handle(context.Background(), newEvent("refused"))
@@ -39,6 +39,7 @@ func (h *harness) refused(topic event.Handler) {
 	if took := time.Since(begin); took > refusal {
 		h.Errorf("Handle while the broker is away took %s, want at most %s", took, refusal)
 	}
+	return err
 }
 
 func outage(h *harness) {
@@ -62,22 +63,22 @@ func outage(h *harness) {
 	h.eventually("the subscription is ready again", r.isReady)
 	after := numbers("after-", 20)
 	h.publishAll(topic, after...)
-	h.receivesAll(r, after)
+	h.receivesAll(after, r)
 	// What was acknowledged before is still there for who was away.
-	h.receivesAll(h.subscribe(b, away, nil), slices.Concat(before, after))
+	h.receivesAll(slices.Concat(before, after), h.subscribe(b, away, nil))
 }
 
-// receivesAll waits until r has each of ids at least once: a broker that was killed may deliver again.
-func (h *harness) receivesAll(r *recorder, ids []string) {
+// receivesAll waits until recorders have each of ids at least once: a broker that was killed may deliver again.
+func (h *harness) receivesAll(ids []string, recorders ...*recorder) {
 	h.Helper()
 	h.eventually("every event that was taken is received", func() bool {
-		got := r.ids()
-		for _, id := range ids {
-			if !slices.Contains(got, id) {
-				return false
+		got := map[string]bool{}
+		for _, r := range recorders {
+			for _, id := range r.ids() {
+				got[id] = true
 			}
 		}
-		return true
+		return !slices.ContainsFunc(ids, func(id string) bool { return !got[id] })
 	})
 }
 
@@ -94,7 +95,7 @@ func startsFirst(h *harness) {
 	start()
 	h.eventually("the subscription is ready", r.isReady)
 	h.publishAll(topic, "e1")
-	h.receivesAll(r, []string{"e1"})
+	h.receivesAll([]string{"e1"}, r)
 
 	// One that ends while the broker is away ends all the same.
 	start = h.stop()
@@ -123,14 +124,14 @@ func heldOverRestart(h *harness) {
 	start()
 	h.eventually("the subscription is ready again", r.isReady)
 	h.publishAll(topic, "next")
-	h.receivesAll(r, []string{"next"})
+	h.receivesAll([]string{"next"}, r)
 	h.never("a message that is held comes again", 3*h.f.AckWait, func() bool { return r.count("held") > 1 })
 	m.Done(nil)
 	h.never("a message that is done comes again", 2*h.f.AckWait, func() bool { return r.count("held") > 1 })
 	r.stop()
 	again := h.subscribe(b, s, nil)
 	h.publishAll(topic, "last")
-	h.receivesAll(again, []string{"last"})
+	h.receivesAll([]string{"last"}, again)
 	if again.count("held") > 0 {
 		h.Errorf("a message that was done after the restart comes again")
 	}
@@ -162,7 +163,7 @@ func outageUnderLoad(h *harness) {
 		<-half
 		h.stop()()
 		wg.Wait()
-		h.receivesAll(r, ids)
+		h.receivesAll(ids, r)
 	}
 }
 
@@ -200,6 +201,6 @@ func longOutage(h *harness) {
 	h.never("the bus is ready while the broker is away", h.f.Outage, func() bool { return b.Ready() == nil })
 	start()
 	wg.Wait()
-	h.receivesAll(r, ids)
+	h.receivesAll(ids, r)
 	h.eventually("the bus and the subscription are ready again", func() bool { return b.Ready() == nil && r.isReady() })
 }

@@ -12,12 +12,10 @@ import (
 	"github.com/nats-io/jwt/v2"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nkeys"
-	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
-	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/bustest"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
@@ -95,106 +93,71 @@ func decentralized(t *testing.T) (o *server.Options, known, unknown string) {
 	return o, files[0], files[1]
 }
 
+// TestAccess asks of servers that let in by other means what the suite asks of one with users and TLS.
 func TestAccess(t *testing.T) {
 	authority, stranger := servers.NewAuthority(t), servers.NewAuthority(t)
-	secured := func(c servers.Certificate) *server.Options {
-		return &server.Options{TLS: true, TLSTimeout: 10, TLSConfig: &tls.Config{Certificates: []tls.Certificate{c.Pair(t)}}}
-	}
-	mutual := secured(authority.Server())
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM([]byte(authority.Cert))
-	mutual.TLSConfig.ClientAuth, mutual.TLSConfig.ClientCAs, mutual.TLSVerify = tls.RequireAndVerifyClientCert, roots, true
+	mutual := &server.Options{TLS: true, TLSVerify: true, TLSTimeout: 10, TLSConfig: &tls.Config{
+		Certificates: []tls.Certificate{authority.Server().Pair(t)}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots,
+	}}
 	shown, forged := authority.Client("events"), stranger.Client("events")
 	_, public, seed := newKey(t, nkeys.CreateUser)
+	_, secondPublic, secondSeed := newKey(t, nkeys.CreateUser)
 	_, otherPublic, otherSeed := newKey(t, nkeys.CreateUser)
-	_, _, accountSeed := newKey(t, nkeys.CreateAccount)
 	withJWT, known, unknown := decentralized(t)
 	type access = plan.NATSAccess
-	user := server.Options{Username: "events", Password: "right-password"}
-
+	type refusal struct {
+		name, secret string
+		access       access
+		want         string
+	}
 	for _, tt := range []struct {
-		name   string
-		server *server.Options
-		scheme string
-		wrong  access
-		want   string
-		right  access
+		name     string
+		server   *server.Options
+		right    access
+		other    *access
+		refusals []refusal
 	}{
-		{"a wrong password", user.Clone(), "nats", access{Username: "events", Password: "hush"},
-			`the server refuses the user "events" or the password (Authorization Violation): correct username and the value of passwordFrom`,
-			access{Username: "events", Password: "right-password"}},
-		{"no password", user.Clone(), "nats", access{},
-			"the server refuses who comes without credentials (Authorization Violation): set usernameFrom and passwordFrom, tokenFrom, credentialsFrom or nkeySeedFrom",
-			access{Username: "events", Password: "right-password"}},
-		{"a wrong token", &server.Options{Authorization: "right-token"}, "nats", access{Token: "hush"},
-			"the server refuses the token (Authorization Violation): correct the value of tokenFrom", access{Token: "right-token"}},
-		{"an nkey that is not known", &server.Options{Nkeys: []*server.NkeyUser{{Nkey: public}}}, "nats", access{NKeySeed: otherSeed},
-			"the server refuses the nkey " + otherPublic + " (Authorization Violation): add it to the server's users, or correct the value of nkeySeedFrom",
-			access{NKeySeed: seed + "\n"}},
-		{"the seed of an account", &server.Options{Nkeys: []*server.NkeyUser{{Nkey: public}}}, "nats", access{NKeySeed: accountSeed},
-			"the value of nkeySeedFrom is not the seed of a user's nkey (nkeys: doesn't contain an user seed nkey): put one into the Secret, it begins with SU",
-			access{NKeySeed: seed}},
-		{"credentials of another account", withJWT, "nats", access{Credentials: unknown},
-			"the server refuses the credentials file (Authorization Violation): correct the value of credentialsFrom", access{Credentials: known}},
-		{"credentials without a JWT", withJWT.Clone(), "nats", access{Credentials: seed},
-			"the value of credentialsFrom is not a credentials file, with a user's JWT and its nkey seed (it has no JWT)", access{Credentials: known}},
-		{"an unknown authority", secured(authority.Server()), "tls", access{TLS: &plan.TLS{CACerts: stranger.Cert}},
-			"the server's certificate was signed by an authority that is not known: correct tls.caCertFrom: it does not hold the certificate of that authority",
-			access{TLS: &plan.TLS{CACerts: authority.Cert}}},
-		{"no authority", secured(authority.Server()), "nats", access{},
-			"set tls.caCertFrom to the certificate of that authority", access{TLS: &plan.TLS{CACerts: authority.Cert}}},
-		{"another name", secured(authority.ServerOf("nats.example.com")), "tls", access{TLS: &plan.TLS{CACerts: authority.Cert}},
-			"the server's certificate is for another host (", access{TLS: &plan.TLS{CACerts: authority.Cert, ServerName: "nats.example.com"}}},
-		{"no client certificate", mutual, "tls", access{TLS: &plan.TLS{CACerts: authority.Cert}},
-			"the server refuses a connection without a client certificate (", access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: shown.Cert, Key: shown.Key}}},
-		{"a client certificate of somebody else", mutual.Clone(), "tls", access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: forged.Cert, Key: forged.Key}},
-			"the server refuses the client certificate (", access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: shown.Cert, Key: shown.Key}}},
-		{"TLS where there is none", &server.Options{}, "nats", access{TLS: &plan.TLS{CACerts: authority.Cert}}, "the server does not speak TLS: ", access{}},
+		{"a token", &server.Options{Authorization: "right-token"}, access{Token: "right-token"}, nil, []refusal{
+			{"another token", "hush", access{Token: "hush"}, "the server refuses the token (Authorization Violation): correct the value of tokenFrom"},
+		}},
+		{"an nkey", &server.Options{Nkeys: []*server.NkeyUser{{Nkey: public}, {Nkey: secondPublic}}}, access{NKeySeed: seed + "\n"}, &access{NKeySeed: secondSeed}, []refusal{
+			{"another nkey", otherSeed, access{NKeySeed: otherSeed},
+				"the server refuses the nkey " + otherPublic + " (Authorization Violation): add it to the server's users, or correct the value of nkeySeedFrom"},
+		}},
+		{"a credentials file", withJWT, access{Credentials: known}, nil, []refusal{
+			{"one of another account", unknown, access{Credentials: unknown},
+				"the server refuses the credentials file (Authorization Violation): correct the value of credentialsFrom"},
+		}},
+		{"a client certificate", mutual, access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: shown.Cert, Key: shown.Key}}, nil, []refusal{
+			{"none", "", access{TLS: &plan.TLS{CACerts: authority.Cert}}, "the server wants a client certificate ("},
+			{"one of somebody else", forged.Key, access{TLS: &plan.TLS{CACerts: authority.Cert, Cert: forged.Cert, Key: forged.Key}},
+				"the server refuses the client certificate ("},
+		}},
+		{"anybody without TLS", &server.Options{}, access{}, nil, []refusal{
+			{"TLS", "", access{TLS: &plan.TLS{CACerts: authority.Cert}}, "the server speaks no TLS: "},
+		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := guarded(t, tt.server)
-			host := s.Addr().String()
-			core, logs := observer.New(zap.DebugLevel)
-			connect := func(a access) *jetstream.Bus {
-				ctx := logging.WithLogger(context.Background(), zap.New(core).Sugar())
-				b := jetstream.New(ctx, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{URL: tt.scheme + "://" + host, NATSAccess: a}})
-				t.Cleanup(func() { _ = b.Close() })
-				return b
+			url := "nats://" + guarded(t, tt.server).Addr().String()
+			const ackWait = 500 * time.Millisecond
+			connect := func(ctx context.Context, a access) bus.Bus {
+				return jetstream.New(ctx, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{URL: url, AckWait: ackWait, NATSAccess: a}})
 			}
-			b := connect(tt.wrong)
-			var err error
-			eventually(t, tt.want, func() bool {
-				err = b.Ready()
-				return err != nil && strings.Contains(err.Error(), tt.want)
-			})
-			time.Sleep(300 * time.Millisecond) // for more attempts, which say nothing
-			if n := logs.Len(); n != 1 {
-				t.Errorf("%d log lines, want 1: %v", n, logs.All())
+			f := bustest.Fixture{New: func(testing.TB) bus.Bus { return connect(context.Background(), tt.right) }, AckWait: ackWait}
+			if tt.other != nil {
+				f.Other = func(testing.TB) bus.Bus { return connect(context.Background(), *tt.other) }
 			}
-			said := err.Error() + logs.All()[0].Message + strings.Join(values(logs.All()[0].ContextMap()), " ")
-			for _, secret := range []string{"hush", otherSeed, accountSeed, seed, unknown, forged.Key} {
-				if strings.Contains(said, secret) {
-					t.Errorf("a secret is told: %s", said)
-				}
+			for _, r := range tt.refusals {
+				f.Refusals = append(f.Refusals, bustest.Refusal{
+					Name: r.name, Secret: r.secret, Want: []string{"nats 127.0.0.1:", r.want},
+					New: func(ctx context.Context, _ testing.TB) bus.Bus { return connect(ctx, r.access) },
+				})
 			}
-			_ = b.Close()
-			b = connect(tt.right)
-			publish(t, b.Topic(bus.Topic{Name: "metrics"}), newEvent(t, "e", nil))
-			if err := b.Ready(); err != nil {
-				t.Errorf("corrected: Ready() = %v, want nil", err)
-			}
+			bustest.RunAccess(t, f)
 		})
 	}
-}
-
-func values(m map[string]any) []string {
-	var list []string
-	for _, v := range m {
-		if s, ok := v.(string); ok {
-			list = append(list, s)
-		}
-	}
-	return list
 }
 
 // A person who corrects the server need not do anything to the bus.

@@ -13,22 +13,28 @@ import (
 
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/bustest"
+	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccess"
+	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccesstest"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
 
 // broker is a server in this process that can be stopped and started with its data. It is a nats.InProcessConnProvider.
 type broker struct {
-	dir  string
-	port int // 0: in process only
-	s    atomic.Pointer[embedded.Server]
+	dir    string
+	port   int              // 0: in process only
+	access *embedded.Access // who is let in over TCP
+	s      atomic.Pointer[embedded.Server]
 }
 
 func newBroker(t testing.TB, tcp bool) *broker {
 	b := &broker{dir: t.TempDir()}
 	if tcp {
-		b.port = -1
+		authority := servers.NewAuthority(t)
+		c := authority.Server()
+		b.port, b.access = -1, &embedded.Access{Username: "events", Password: "right-s3cret", CACerts: authority.Cert, Cert: c.Cert, Key: c.Key}
 	}
 	b.start(t)
 	t.Cleanup(func() { b.s.Load().Close() })
@@ -38,7 +44,7 @@ func newBroker(t testing.TB, tcp bool) *broker {
 func (b *broker) start(t testing.TB) {
 	o := embedded.Options{Dir: b.dir, SyncInterval: time.Second}
 	if b.port != 0 {
-		o.Host, o.Port = "127.0.0.1", max(0, b.port)
+		o.Host, o.Port, o.Access = "127.0.0.1", max(0, b.port), b.access
 	}
 	s, err := embedded.Start(o)
 	if err != nil {
@@ -69,15 +75,35 @@ func (b *broker) options() jetstream.Options {
 	o := jetstream.Options{Name: "EventBus test/test", Config: plan.JetStream{AckWait: ackWait}}
 	if b.port == 0 {
 		o.InProcess = b
-	} else {
-		o.Config.URL = b.s.Load().ClientURL()
+		return o
 	}
+	o.Config.URL = b.s.Load().ClientURL()
+	o.Config.NATSAccess = plan.NATSAccess{Username: b.access.Username, Password: b.access.Password, TLS: &plan.TLS{CACerts: b.access.CACerts}}
 	return o
 }
 
 func (b *broker) connect(t testing.TB) *nats.Conn {
 	t.Helper()
+	o := b.options()
+	if o.InProcess == nil {
+		return connect(t, o.Config)
+	}
 	nc, err := nats.Connect("", nats.InProcessServer(b))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	return nc
+}
+
+// connect returns a connection of the plain library, as other programs have.
+func connect(t testing.TB, c plan.JetStream) *nats.Conn {
+	t.Helper()
+	options, err := natsaccess.Options(c.NATSAccess)
+	if err != nil {
+		t.Fatal(err)
+	}
+	nc, err := nats.Connect(c.URL, options...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,5 +135,26 @@ func TestConformanceInProcess(t *testing.T) {
 
 func TestConformanceTCP(t *testing.T) {
 	t.Parallel()
-	bustest.Run(t, fixture(newBroker(t, true)))
+	b := newBroker(t, true)
+	f := fixture(b)
+	f.Refusals = refusals(t, b.options().Config)
+	bustest.Run(t, f)
+}
+
+// refusals returns what is wrong in other ways than right, which has a user and a password over TLS.
+func refusals(t testing.TB, right plan.JetStream) []bustest.Refusal {
+	open := func(ctx context.Context, c plan.JetStream) bus.Bus {
+		return jetstream.New(ctx, jetstream.Options{Name: "EventBus test/test", Config: c})
+	}
+	away := right
+	away.URL = "nats://127.0.0.1:1"
+	list := natsaccesstest.Refusals(t, right.NATSAccess, servers.NewAuthority(t).Cert, func(ctx context.Context, a plan.NATSAccess) bus.Bus {
+		c := right
+		c.NATSAccess = a
+		return open(ctx, c)
+	})
+	return append(list, bustest.Refusal{
+		Name: "an address where nobody listens", Want: []string{"127.0.0.1:1", "connection refused"},
+		New: func(ctx context.Context, _ testing.TB) bus.Bus { return open(ctx, away) },
+	})
 }

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/bustest"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
@@ -24,11 +22,7 @@ func processFixture(c plan.JetStream) bustest.Fixture {
 		},
 		AckWait: ackWait,
 		PublishRaw: func(t testing.TB, topic string, data []byte) {
-			nc, err := nats.Connect(c.URL)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer nc.Close()
+			nc := connect(t, c)
 			if _, err := nc.Request(topic, data, 5*time.Second); err != nil {
 				t.Fatalf("publish to %s: %v", topic, err)
 			}
@@ -37,10 +31,16 @@ func processFixture(c plan.JetStream) bustest.Fixture {
 	}
 }
 
-// A real server that is killed with SIGKILL.
+// A real server that is killed with SIGKILL. It has two users.
 func TestE2EConformance(t *testing.T) {
-	s := servers.JetStream(t)
-	f := processFixture(plan.JetStream{URL: s.URL()})
-	f.Stop, f.Start = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }
+	authority := servers.NewAuthority(t)
+	s := servers.JetStreamTLS(t, authority, "authorization { users: [ { user: events, password: right-s3cret }, { user: other, password: other-s3cret } ] }")
+	as := func(user, password string) plan.JetStream {
+		return plan.JetStream{URL: s.URL(), NATSAccess: plan.NATSAccess{Username: user, Password: password, TLS: &plan.TLS{CACerts: authority.Cert}}}
+	}
+	right := as("events", "right-s3cret")
+	f := processFixture(right)
+	f.Refusals, f.Other = refusals(t, right), processFixture(as("other", "other-s3cret")).New
+	f.Stop, f.Start, f.Outage = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }, 20*time.Second
 	bustest.Run(t, f)
 }

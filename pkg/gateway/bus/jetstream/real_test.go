@@ -4,7 +4,6 @@ package jetstream_test
 
 import (
 	"context"
-	"strings"
 	"testing"
 	"time"
 
@@ -56,86 +55,6 @@ func oneAfterTheOther(t *testing.T, c *servers.JetStreamClusterServers, config p
 	}
 	l.more(500)
 	l.wantAll()
-}
-
-func TestE2EServerIsAwayFor20Seconds(t *testing.T) {
-	s := servers.JetStream(t)
-	b := open(t, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{URL: s.URL(), AckWait: ackWait}})
-	l := newLoad(t)
-	l.attach(b)
-	l.begin(b, 500)
-	l.more(500)
-	s.Kill()
-	eventually(t, "the bus says why it is away", func() bool {
-		err := b.Ready()
-		return err != nil && strings.Contains(err.Error(), "connection refused")
-	})
-	time.Sleep(20 * time.Second)
-	s.Start()
-	l.more(500)
-	l.wantAll()
-}
-
-// The gateway stops the bus of the old password and starts one with the new password; which side changes first is chance.
-func TestE2EPasswordChangesUnderLoad(t *testing.T) {
-	user := func(password string) string { return "authorization { user: events, password: " + password + " }" }
-	s := servers.JetStream(t, user("one"))
-	connect := func(password string) *jetstream.Bus {
-		return open(t, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{
-			URL: s.URL(), AckWait: ackWait, NATSAccess: plan.NATSAccess{Username: "events", Password: password},
-		}})
-	}
-	refused := func(b *jetstream.Bus) {
-		t.Helper()
-		eventually(t, "the bus says that its password is refused", func() bool {
-			err := b.Ready()
-			return err != nil && strings.Contains(err.Error(), `the server refuses the user "events" or the password`)
-		})
-	}
-	l := newLoad(t)
-	one := connect("one")
-	end := l.attach(one)
-	l.begin(one, 1000)
-	l.more(2000)
-
-	s.Reload(user("two"))
-	refused(one)
-	end()
-	_ = one.Close()
-	two := connect("two")
-	l.use(two)
-	end = l.attach(two)
-	l.more(2000)
-
-	end()
-	three := connect("three")
-	refused(three)
-	l.use(three)
-	_ = two.Close()
-	s.Reload(user("three"))
-	l.attach(three)
-	l.more(2000)
-	l.wantAll()
-}
-
-func TestE2EUnknownAuthority(t *testing.T) {
-	authority, stranger := servers.NewAuthority(t), servers.NewAuthority(t)
-	s := servers.JetStreamTLS(t, authority)
-	connect := func(ca string) *jetstream.Bus {
-		return open(t, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{
-			URL: s.URL(), NATSAccess: plan.NATSAccess{TLS: &plan.TLS{CACerts: ca}},
-		}})
-	}
-	wrong := connect(stranger.Cert)
-	want := "EventBus a/b is unavailable: nats " + strings.TrimPrefix(s.URL(), "tls://") +
-		": the server's certificate was signed by an authority that is not known: correct tls.caCertFrom"
-	var err error
-	eventually(t, want, func() bool {
-		err = wrong.Ready()
-		return err != nil && strings.HasPrefix(err.Error(), want)
-	})
-	right := connect(authority.Cert)
-	publish(t, right.Topic(bus.Topic{Name: "metrics"}), newEvent(t, "e1", nil))
 }
 
 // A client of NATS reads a subscriber's topic as the CloudEvents binding for NATS has it, in binary mode.

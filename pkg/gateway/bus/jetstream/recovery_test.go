@@ -18,7 +18,6 @@ import (
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
-	"github.com/openfunction/events/pkg/plan"
 )
 
 func newEvent(t testing.TB, id string, data []byte) *event.Event {
@@ -282,14 +281,6 @@ func TestOtherProducers(t *testing.T) {
 			t.Errorf("%s: got %v, malformed %v, want event %s with data x", tt.name, m.Event, m.Malformed, tt.id)
 		}
 	}
-}
-
-func TestSeesWhyItIsAway(t *testing.T) {
-	b := open(t, jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{URL: "nats://127.0.0.1:1"}}) // no server listens there
-	eventually(t, "an error that says why", func() bool {
-		err := b.Ready()
-		return err != nil && strings.Contains(err.Error(), "EventBus a/b is unavailable") && strings.Contains(err.Error(), "connection refused")
-	})
 }
 
 func TestTheFirstEventOfANewStreamReachesTheSubscriptionsOfTheOld(t *testing.T) {

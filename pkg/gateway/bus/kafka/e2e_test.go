@@ -26,26 +26,18 @@ import (
 	"github.com/openfunction/events/test/servers"
 )
 
-func fixture(c plan.KafkaBus) bustest.Fixture {
-	return bustest.Fixture{
-		New:     func(t testing.TB) bus.Bus { return connect(t, c) },
-		AckWait: time.Second,
-		PublishRaw: func(t testing.TB, topic string, data []byte) {
-			publishRaw(t, c.Brokers[0], &sarama.ProducerMessage{Topic: topic, Key: sarama.StringEncoder("bustest"), Value: sarama.ByteEncoder(data)})
-		},
-	}
-}
-
 // A real broker, which is killed with SIGKILL, also under load.
 func TestE2EBroker(t *testing.T) {
-	s := servers.Kafka(t, "offsets.retention.minutes=1", "offsets.retention.check.interval.ms=1000")
-	comeBack := leave(t, s)
-	t.Run("a plain consumer reads the binding", func(t *testing.T) { plainConsumer(t, s) })
+	s := servers.SecuredKafka(t, "offsets.retention.minutes=1", "offsets.retention.check.interval.ms=1000")
+	comeBack := leave(t, s.KafkaServer)
+	t.Run("a plain consumer reads the binding", func(t *testing.T) { plainConsumer(t, s.KafkaServer) })
 	t.Run("a topic that is removed is made again", func(t *testing.T) { removedTopic(t, s.Addr()) })
 	t.Run("a topic that comes again begins anew", func(t *testing.T) { comesAgain(t, s.Addr()) })
-	t.Run("a process that holds messages is killed", func(t *testing.T) { processKilled(t, s) })
+	t.Run("a process that holds messages is killed", func(t *testing.T) { processKilled(t, s.KafkaServer) })
 	t.Run("conformance", func(t *testing.T) {
-		f := fixture(config(s.Addr()))
+		s.SetPassword("user", right)
+		s.SetPassword("other", otherRight)
+		f := securedFixture(t, s.SASLSSL, s.Authority)
 		f.Stop, f.Start, f.Outage = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }, 20*time.Second
 		bustest.Run(t, f)
 	})

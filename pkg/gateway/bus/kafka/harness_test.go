@@ -18,6 +18,7 @@ import (
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
 )
@@ -190,25 +191,22 @@ func (in *inbox) wants(t testing.TB, ids ...string) {
 // client returns a plain Kafka client.
 func client(t testing.TB, addr string) sarama.Client {
 	t.Helper()
-	c := sarama.NewConfig()
+	return clientOf(t, config(addr).KafkaAccess)
+}
+
+func clientOf(t testing.TB, access plan.KafkaAccess) sarama.Client {
+	t.Helper()
+	c, err := kafkaclient.Config(access, "test", kafkaclient.NewDialer(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
 	c.Producer.Return.Successes = true
 	c.Producer.MaxMessageBytes = 8 << 20
-	cl, err := sarama.NewClient([]string{addr}, c)
+	c.Metadata.Full = true // for who looks at topics that it does not use
+	cl, err := sarama.NewClient(access.Brokers, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = cl.Close() })
 	return cl
-}
-
-func publishRaw(t testing.TB, addr string, m *sarama.ProducerMessage) {
-	t.Helper()
-	p, err := sarama.NewSyncProducerFromClient(client(t, addr))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer p.Close()
-	if _, _, err := p.SendMessage(m); err != nil {
-		t.Fatalf("produce to %s: %v", m.Topic, err)
-	}
 }

@@ -2,7 +2,6 @@ package kafka
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"slices"
@@ -19,8 +18,6 @@ import (
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
-	"github.com/openfunction/events/pkg/plan"
-	"github.com/openfunction/events/test/servers"
 )
 
 func administrator(t testing.TB, addr string) sarama.ClusterAdmin {
@@ -197,53 +194,6 @@ func TestTopicNames(t *testing.T) {
 		}
 		if err := k.Subscribe(context.Background(), bus.Subscription{Name: "s", Topics: []string{topic}}, nil); err == nil {
 			t.Errorf("Subscribe to %q = nil, want an error", topic)
-		}
-	}
-}
-
-func TestReadySaysWhatIsWrong(t *testing.T) {
-	secured := startBroker(t, kfake.EnableSASL(), kfake.Superuser("PLAIN", "user", "secret"))
-	issued := servers.NewAuthority(t).Server()
-	pair, err := tls.X509KeyPair([]byte(issued.Cert), []byte(issued.Key))
-	if err != nil {
-		t.Fatal(err)
-	}
-	encrypted := startBroker(t, kfake.TLS(&tls.Config{Certificates: []tls.Certificate{pair}}))
-	away, wrongPassword, unknownCA := config("127.0.0.1:1"), config(secured.addr()), config(encrypted.addr())
-	wrongPassword.SASLMechanism, wrongPassword.Username, wrongPassword.Password = "PLAIN", "user", "mistaken"
-	unknownCA.TLS = &plan.TLS{}
-	tests := []struct {
-		name   string
-		config plan.KafkaBus
-		want   []string
-	}{
-		{"no broker", away, []string{"127.0.0.1:1", "connection refused"}},
-		{"a wrong password", wrongPassword, []string{secured.addr(), `user "user"`, "saslPasswordFrom"}},
-		{"an unknown CA", unknownCA, []string{encrypted.addr(), "authority that is not trusted", "caCertFrom"}},
-	}
-	for _, tt := range tests {
-		logs, seen := observer.New(zap.InfoLevel)
-		k := connectLogged(t, tt.config, zap.New(logs))
-		eventually(t, tt.name, func() bool {
-			err := k.Ready()
-			return err != nil && !errors.Is(err, bus.ErrConnecting)
-		})
-		err := k.Ready()
-		for _, want := range append(tt.want, "EventBus default/default") {
-			if !strings.Contains(err.Error(), want) {
-				t.Errorf("%s: Ready() = %v, want it to name %s", tt.name, err, want)
-			}
-		}
-		if strings.Contains(err.Error(), "mistaken") || strings.Contains(err.Error(), "\n") {
-			t.Errorf("%s: Ready() = %v, want one line without the password", tt.name, err)
-		}
-		var unavailable *event.Unavailable
-		if err := k.Topic(bus.Topic{Name: "topic"}).Handle(context.Background(), newEvent(t, "e", nil)); !errors.As(err, &unavailable) || unavailable.After <= 0 {
-			t.Errorf("%s: Handle() = %v, want *event.Unavailable with After", tt.name, err)
-		}
-		time.Sleep(2 * retryMin) // for more attempts, which must not be logged
-		if n := seen.FilterMessage("the bus is away").Len(); n != 1 {
-			t.Errorf("%s: logged %d times that the bus is away, want once", tt.name, n)
 		}
 	}
 }

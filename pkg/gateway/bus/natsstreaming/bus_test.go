@@ -251,33 +251,6 @@ func TestTopicNames(t *testing.T) {
 	}
 }
 
-func TestReadySaysWhatIsWrong(t *testing.T) {
-	s := startBroker(t, "")
-	wrongCluster := config(s.url())
-	wrongCluster.ClusterID = "other"
-	wrongID := config(s.url())
-	wrongID.ClientID = "not valid"
-	noServer := config("nats://user:secret@127.0.0.1:1")
-	tests := []struct {
-		name string
-		bus  *Bus
-		want string
-	}{
-		{"no server", connect(t, instance(), noServer), "connect to nats://***@127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused"},
-		{"a wrong cluster id", connect(t, instance(), wrongCluster), `no NATS Streaming cluster "other" answers there`},
-		{"a client id that the server refuses", connect(t, instance(), wrongID), "invalid clientID"},
-	}
-	for _, tt := range tests {
-		eventually(t, tt.name, func() bool {
-			err := tt.bus.Ready()
-			if err == nil {
-				t.Fatalf("%s: Ready() = nil, want an error", tt.name)
-			}
-			return strings.Contains(err.Error(), tt.want) && strings.Contains(err.Error(), "EventBus default/default")
-		})
-	}
-}
-
 func TestDialerGetsTheHostName(t *testing.T) {
 	s := startBroker(t, "")
 	_, port, _ := net.SplitHostPort(strings.TrimPrefix(s.url(), "nats://"))

@@ -31,7 +31,7 @@ type restricted struct {
 func restrict(t *testing.T, publish, subscribe []string) *restricted {
 	t.Helper()
 	r := &restricted{options: &natsd.Options{Users: []*natsd.User{user(publish, subscribe)}}}
-	r.Server = guarded(t, r.options, nil)
+	r.Server = guarded(t, r.options)
 	core, logs := observer.New(zap.InfoLevel)
 	r.logs = logs
 	c := config("nats://" + r.Addr().String())

@@ -19,15 +19,15 @@ import (
 )
 
 func TestE2EConformance(t *testing.T) {
-	s := servers.NATSStreaming(t)
-	bustest.Run(t, bustest.Fixture{
-		New:        func(t testing.TB) bus.Bus { return connect(t, instance(), config(s.URL())) },
-		AckWait:    time.Second,
-		PublishRaw: func(t testing.TB, topic string, data []byte) { publishRaw(t, s.URL(), topic, data) },
-		Stop:       func(testing.TB) { s.Kill() },
-		Start:      func(testing.TB) { s.Start() },
-		Outage:     20 * time.Second,
-	})
+	authority := servers.NewAuthority(t)
+	s := servers.SecuredNATSStreaming(t, authority,
+		"{ user: events, password: right-s3cret }", "{ user: other, password: other-s3cret }",
+		`{ user: few, password: right-s3cret, permissions: { publish: [ "openfunction.>" ] } }`,
+		`{ user: deaf, password: right-s3cret, permissions: { subscribe: [ "_INBOX.>" ] } }`,
+	)
+	f := fixture(t, s.URL(), authority)
+	f.Stop, f.Start, f.Outage = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }, 20*time.Second
+	bustest.Run(t, f)
 }
 
 func TestE2ENothingIsLostWhenTheServerIsKilled(t *testing.T) {

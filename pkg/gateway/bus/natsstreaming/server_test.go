@@ -2,8 +2,11 @@ package natsstreaming
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"sync/atomic"
 	"testing"
@@ -12,6 +15,7 @@ import (
 	natsd "github.com/nats-io/nats-server/v2/server"
 	stand "github.com/nats-io/nats-streaming-server/server"
 	"github.com/nats-io/nats-streaming-server/stores"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/stan.go"
 	"go.uber.org/zap"
 	"knative.dev/pkg/logging"
@@ -29,12 +33,18 @@ type broker struct {
 	// channels is the most that the server has; 0 is its default.
 	channels int
 	limits   stores.ChannelLimits // those that are not 0
-	server   *stand.StanServer
+	// authority makes it speak TLS only, and let in the users of the suite.
+	authority *servers.Authority
+	server    *stand.StanServer
 }
 
 func startBroker(t testing.TB, dir string) *broker {
 	t.Helper()
-	b := &broker{port: servers.FreePort(t), dir: dir, payload: 8 << 20}
+	return launch(t, &broker{port: servers.FreePort(t), dir: dir, payload: 8 << 20})
+}
+
+func launch(t testing.TB, b *broker) *broker {
+	t.Helper()
 	b.start(t)
 	t.Cleanup(func() { b.stop(t) })
 	return b
@@ -57,6 +67,9 @@ func (b *broker) start(t testing.TB) {
 		o.MaxAge = b.limits.MaxAge
 	}
 	n := &natsd.Options{Host: "127.0.0.1", Port: b.port, MaxPayload: b.payload, NoLog: true, NoSigs: true}
+	if b.authority != nil {
+		b.secure(t, o, n)
+	}
 	var err error
 	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		if b.server, err = stand.RunServerWithOpts(o, n); err == nil {
@@ -65,6 +78,21 @@ func (b *broker) start(t testing.TB) {
 		if time.Now().After(deadline) { // until then the port may not be free again
 			t.Fatal(err)
 		}
+	}
+}
+
+// secure has users that are as good as each other, one that may publish next to nothing, and one that is not told what was stored.
+func (b *broker) secure(t testing.TB, o *stand.Options, n *natsd.Options) {
+	t.Helper()
+	o.Username, o.Password, o.Secure, o.ClientCA = "stan", "itself", true, filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(o.ClientCA, []byte(b.authority.Cert), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n.TLS, n.TLSTimeout, n.TLSConfig = true, 10, &tls.Config{Certificates: []tls.Certificate{b.authority.Server().Pair(t)}}
+	n.Users = []*natsd.User{
+		{Username: "stan", Password: "itself"}, {Username: "events", Password: "right-s3cret"}, {Username: "other", Password: "other-s3cret"},
+		{Username: "few", Password: "right-s3cret", Permissions: &natsd.Permissions{Publish: &natsd.SubjectPermission{Allow: []string{"openfunction.>"}}}},
+		{Username: "deaf", Password: "right-s3cret", Permissions: &natsd.Permissions{Subscribe: &natsd.SubjectPermission{Allow: []string{"_INBOX.>"}}}},
 	}
 }
 
@@ -95,13 +123,13 @@ func connect(t testing.TB, instance string, c plan.NATSStreaming) *Bus {
 }
 
 // client returns a connection of the plain library, as other programs have.
-func client(t testing.TB, url string) stan.Conn {
+func client(t testing.TB, url string, options ...nats.Option) stan.Conn {
 	t.Helper()
 	var sc stan.Conn
 	var err error
 	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
 		// The server within the server comes up a moment after its port does.
-		sc, err = stan.Connect("stan", fmt.Sprintf("plain-%d", instances.Add(1)), stan.NatsURL(url))
+		sc, err = stan.Connect("stan", fmt.Sprintf("plain-%d", instances.Add(1)), stan.NatsURL(url), stan.NatsOptions(options...))
 		if err == nil {
 			break
 		}
@@ -113,9 +141,9 @@ func client(t testing.TB, url string) stan.Conn {
 	return sc
 }
 
-func publishRaw(t testing.TB, url, topic string, data []byte) {
+func publishRaw(t testing.TB, url, topic string, data []byte, options ...nats.Option) {
 	t.Helper()
-	if err := client(t, url).Publish(topic, data); err != nil {
+	if err := client(t, url, options...).Publish(topic, data); err != nil {
 		t.Fatal(err)
 	}
 }

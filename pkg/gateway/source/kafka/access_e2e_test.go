@@ -84,19 +84,19 @@ func TestE2EAccess(t *testing.T) {
 		},
 		{
 			"an authority that is not known", with(scram512, k.SASLSSL, &plan.TLS{CACerts: stranger.Cert}, nil),
-			"the server's certificate is of an authority that is not trusted: set tls.caCertFrom to its CA certificate",
+			"the broker's certificate was signed by an authority that is not trusted: correct tls.caCertFrom",
 		},
 		{
 			"a stranger's certificate", with(plan.KafkaAccess{}, k.SSL, &plan.TLS{CACerts: k.Authority.Cert, Cert: strangers.Cert, Key: strangers.Key}, nil),
-			"the broker refuses the client's certificate (",
+			"the broker refuses the client certificate (",
 		},
 		{
 			"no client certificate", with(plan.KafkaAccess{}, k.SSL, trusting, nil),
-			"the broker refuses the client's certificate (",
+			"the broker wants a client certificate (",
 		},
-		{"plaintext on a TLS port", with(scram512, k.SASLSSL, nil, nil), "the port talks TLS and the client does not: set tls, or correct the port in brokers"},
-		{"TLS on a plaintext port", with(scram512, k.SASL, trusting, nil), "the port does not talk TLS: remove tls, or correct the port in brokers"},
-		{"no user where one is wanted", with(plan.KafkaAccess{}, k.SASL, nil, nil), "the broker hangs up without an answer (EOF): if it wants a user, set authRequired"},
+		{"plaintext on a TLS port", with(scram512, k.SASLSSL, nil, nil), "the broker speaks TLS, and we do not: set tls, or correct the port in brokers"},
+		{"TLS on a plaintext port", with(scram512, k.SASL, trusting, nil), "the broker ends the connection in the TLS handshake: if it speaks no TLS, remove tls, or correct the port in brokers"},
+		{"no user where one is wanted", with(plan.KafkaAccess{}, k.SASL, nil, nil), "the broker hangs up without an answer: if it wants a user, set authRequired; if it is no Kafka broker, correct brokers"},
 		{
 			"a user where none is wanted", with(scram512, k.Addr(), nil, nil),
 			"the broker does not take SASL mechanism SCRAM-SHA-512 on this port: correct saslMechanism, or authRequired if it wants none",

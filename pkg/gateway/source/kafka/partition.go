@@ -24,7 +24,7 @@ const (
 //
 // Only what is before the first record that is not done gets marked. A record that its handler does not take is tried until it
 // does: it holds back its key and the partition's commit, but not the other keys, until maxInFlight or maxAhead is reached. What the
-// handler will never take, nor anybody its dead letter, is done too: nothing would cure it, and the topic still has it.
+// handler will never take, nor anybody a dead letter with all of it, is done too: nothing would cure it, and the topic still has it.
 type partition struct {
 	*run
 	mark func(offset int64) // everything before offset is done
@@ -147,8 +147,8 @@ func (p *partition) handle(ctx, work context.Context, r *record) bool {
 		err := p.next.Handle(work, e)
 		permanent := event.IsPermanent(err)
 		if permanent {
-			p.log.Errorw("event is refused for good, and its dead letter too: the record is left behind",
-				"id", event.Short(e.ID()), "partition", r.message.Partition, "offset", r.offset, "error", err)
+			p.log.Errorw("event is refused for good, and no dead letter has all of it: the record is left behind",
+				"id", event.Short(e.ID()), "partition", r.message.Partition, "offset", r.offset, "bytes", len(r.message.Value), "error", err)
 		}
 		if err == nil || permanent {
 			p.done(r)

@@ -2,6 +2,7 @@ package mqtt
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -55,6 +56,9 @@ func open(ctx context.Context, e *endpoint, dial dialFunc, p protocol, hello con
 	answer, err := c.greet(hello)
 	if !stop() {
 		err = fmt.Errorf("connect: %w", ctx.Err())
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = &stranger{}
+		}
 	}
 	if err != nil {
 		c.close()
@@ -67,22 +71,31 @@ func open(ctx context.Context, e *endpoint, dial dialFunc, p protocol, hello con
 func (c *connection) greet(hello connect) (connack, error) {
 	// A server that does not like our certificate may have said so, and hung up, before it heard this.
 	_ = c.write(hello)
+	head, err := c.reader.Peek(1)
+	var silent net.Error
+	switch {
+	case errors.As(err, &silent) && silent.Timeout():
+		return connack{}, &stranger{}
+	case err != nil:
+		return connack{}, &hungUp{err}
+	case head[0] != packets.CONNACK<<4:
+		answer, _ := c.reader.Peek(min(c.reader.Buffered(), 16))
+		return connack{}, &stranger{bytes.Clone(answer)}
+	}
 	p, err := c.receive()
 	if err != nil {
-		return connack{}, &hungUp{error: err}
+		return connack{}, &hungUp{err}
 	}
-	answer, ok := p.(connack)
-	if !ok {
-		return connack{}, fmt.Errorf("connect: the server answered with %T", p)
-	}
-	return answer, nil
+	return p.(connack), nil
 }
 
-// hungUp is the error of a server that did not answer the first thing that was said to it: CONNECT, or in a handshake the first of TLS.
-type hungUp struct {
-	error
-	handshake bool
-}
+// stranger is the error of a server that does not answer as one of MQTT would.
+type stranger struct{ answer []byte }
+
+func (e *stranger) Error() string { return "what answers is no MQTT server" }
+
+// hungUp is the error of a server that ended the connection instead of answering CONNECT, or the first of a websocket.
+type hungUp struct{ error }
 
 func (e *hungUp) Unwrap() error { return e.error }
 

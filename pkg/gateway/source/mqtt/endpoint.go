@@ -1,8 +1,10 @@
 package mqtt
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/gorilla/websocket"
 
+	"github.com/openfunction/events/pkg/gateway/peer"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -62,9 +65,6 @@ func newEndpoint(m *plan.MQTT) (*endpoint, error) {
 	if e.tls == nil && scheme.tls {
 		e.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
-	if e.tls != nil && e.tls.ServerName == "" {
-		e.tls.ServerName = u.Hostname()
-	}
 	if scheme.websocket {
 		e.websocket = websocketURL(u, e)
 	}
@@ -96,27 +96,44 @@ func (e *endpoint) dial(ctx context.Context, dial dialFunc) (net.Conn, error) {
 	var raw *answering
 	limited := func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
 		raw = &answering{Conn: conn, left: maxAnswer}
-		return raw, err
+		return raw, nil
 	}
 	d := websocket.Dialer{NetDialContext: limited, NetDialTLSContext: limited, Subprotocols: []string{"mqtt"}}
 	conn, answer, err := d.DialContext(ctx, e.websocket, nil)
-	if err != nil && answer != nil {
-		return nil, fmt.Errorf("no websocket at %s: HTTP %d %s", plan.HideURL(e.websocket), answer.StatusCode, http.StatusText(answer.StatusCode))
-	}
-	if err != nil {
+	var silent net.Error
+	switch {
+	case err == nil:
+	case answer != nil:
+		return nil, &noWebsocket{fmt.Sprintf("no websocket at %s: HTTP %d %s", plan.HideURL(e.websocket), answer.StatusCode, http.StatusText(answer.StatusCode))}
+	case raw == nil:
 		return nil, err
+	case len(raw.first) > 0 && !bytes.HasPrefix(raw.first, []byte("HTTP/")):
+		return nil, &stranger{raw.first}
+	case errors.As(err, &silent) && silent.Timeout():
+		return nil, &stranger{}
+	default:
+		return nil, &hungUp{err}
 	}
 	raw.left = unlimited
 	return &websocketConn{Conn: conn}, nil
 }
+
+// noWebsocket is the error of a web server that has none there.
+type noWebsocket struct{ text string }
+
+func (e *noWebsocket) Error() string { return e.text }
 
 const unlimited = math.MaxInt
 
 // answering is a connection over which an HTTP server answers: nothing else bounds how much of an answer is read.
 type answering struct {
 	net.Conn
-	left int // bytes
+	left  int    // bytes
+	first []byte // of the answer
 }
 
 func (a *answering) Read(b []byte) (int, error) {
@@ -124,6 +141,9 @@ func (a *answering) Read(b []byte) (int, error) {
 		return 0, fmt.Errorf("the answer of the HTTP server is longer than %d bytes", maxAnswer)
 	}
 	n, err := a.Conn.Read(b[:min(len(b), a.left)])
+	if a.first == nil {
+		a.first = bytes.Clone(b[:min(n, 16)])
+	}
 	if a.left != unlimited {
 		a.left -= n
 	}
@@ -136,12 +156,7 @@ func (e *endpoint) secured(dial dialFunc) dialFunc {
 		if err != nil {
 			return nil, err
 		}
-		secured := tls.Client(conn, e.tls)
-		if err := secured.HandshakeContext(ctx); err != nil {
-			_ = conn.Close()
-			return nil, &hungUp{error: err, handshake: true}
-		}
-		return secured, nil
+		return peer.Handshake(ctx, conn, e.tls, address)
 	}
 }
 

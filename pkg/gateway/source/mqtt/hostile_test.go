@@ -27,7 +27,7 @@ func TestWhatComesBeforeTheSubscriptionIsBounded(t *testing.T) {
 		free := make(chan struct{})
 		s := &sink{refuse: func(string) error { <-free; return nil }}
 		r := start(t, o, s)
-		p := &peer{t: t, conn: theirs}
+		p := &served{t: t, conn: theirs}
 		expect[*packets.Connect](p)
 		p.send(&packets.Connack{SessionPresent: true, Properties: &packets.Properties{}})
 		sub := expect[*packets.Subscribe](p)

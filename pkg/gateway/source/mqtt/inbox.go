@@ -221,7 +221,8 @@ func (b *inbox) handle(d *delivery) bool {
 		lost := b.hopeless(err)
 		if err == nil || lost {
 			if lost {
-				b.log.Errorw("event is refused for good and dropped", "id", event.Short(e.ID()), "messageTopic", d.topic, "bytes", d.size, "error", err)
+				b.log.Errorw("event is refused for good, and no dead letter has all of it: the message is lost",
+					"id", event.Short(e.ID()), "messageTopic", d.topic, "bytes", d.size, "error", err)
 			}
 			b.finish(d)
 			b.taken(refused)

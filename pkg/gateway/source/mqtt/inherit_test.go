@@ -46,7 +46,7 @@ func heir(t *testing.T, server *scripted, s *sink) (*running, *observer.Observed
 }
 
 // resume accepts the heir in the place of the last member.
-func (s *scripted) resume(sessionPresent bool) *peer {
+func (s *scripted) resume(sessionPresent bool) *served {
 	s.t.Helper()
 	p := s.accept()
 	if c := p.connect; c.ClientID != last || c.CleanStart || *c.Properties.SessionExpiryInterval != sessionExpiry {
@@ -69,7 +69,7 @@ func (s *scripted) expectEnd() {
 }
 
 // expectUnsubscribed answers the end of the subscription.
-func (p *peer) expectUnsubscribed() {
+func (p *served) expectUnsubscribed() {
 	p.t.Helper()
 	u := expect[*packets.Unsubscribe](p)
 	if len(u.Topics) != 1 || u.Topics[0] != "$share/g/t/#" {
@@ -79,7 +79,7 @@ func (p *peer) expectUnsubscribed() {
 }
 
 // pong answers pings until it has answered n, or until something else comes, which it returns.
-func (p *peer) pong(n int) packets.Packet {
+func (p *served) pong(n int) packets.Packet {
 	p.t.Helper()
 	_ = p.conn.SetReadDeadline(time.Now().Add(deadline))
 	for range n {
@@ -96,7 +96,7 @@ func (p *peer) pong(n int) packets.Packet {
 }
 
 // pongs answers a ping. It is false when the client has gone without a word.
-func (p *peer) pongs() bool {
+func (p *served) pongs() bool {
 	p.t.Helper()
 	_ = p.conn.SetReadDeadline(time.Now().Add(deadline))
 	c, err := packets.ReadPacket(p.conn)

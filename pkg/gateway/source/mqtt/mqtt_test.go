@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mochi-mqtt/server/v2/packets"
 	"go.uber.org/zap"
@@ -235,6 +236,8 @@ func TestConnections(t *testing.T) {
 	mutual := &tls.Config{Certificates: secure.Certificates, ClientCAs: clients, ClientAuth: tls.RequireAndVerifyClientCert}
 	shown := a.Client("gateway")
 	stranger := servers.NewAuthority(t)
+	forged, past := stranger.Client("gateway"), time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
+	expired := &tls.Config{Certificates: []tls.Certificate{a.ServerAt(past.Add(-time.Hour), past).Pair(t)}}
 	users := map[string]string{"user": "right"}
 	tests := []struct {
 		name   string
@@ -253,16 +256,21 @@ func TestConnections(t *testing.T) {
 		{"password", brokerOptions{users: users}, "tcp", func(m *plan.MQTT) { m.Username, m.Password = "user", "right" }, ""},
 		{"password in the URL", brokerOptions{users: users}, "tcp://user:right@", nil, ""},
 		{"unknown authority", brokerOptions{tls: secure}, "ssl", func(m *plan.MQTT) { m.TLS = &plan.TLS{CACerts: stranger.Cert} },
-			"mqtt BROKER: the server's certificate was signed by an authority that is not trusted here: set caCertFrom to its certificate"},
+			"mqtt BROKER: the server's certificate was signed by an authority that is not trusted: correct caCertFrom: no valid certificate of that authority is there"},
 		{"system's authorities", brokerOptions{tls: secure}, "tls", nil,
-			"mqtt BROKER: the server's certificate was signed by an authority that is not trusted here: set caCertFrom to its certificate"},
+			"mqtt BROKER: the server's certificate was signed by an authority that is not trusted: set caCertFrom to the certificate of that authority"},
 		{"another name", brokerOptions{tls: secure}, "tls", func(m *plan.MQTT) { m.TLS = &plan.TLS{CACerts: a.Cert, ServerName: "example.com"} },
-			"mqtt BROKER: the server's certificate is for another name (x509: certificate is valid for localhost, not example.com): " +
-				"use a name in url that it holds"},
+			"mqtt BROKER: the server's certificate is for another host (x509: certificate is valid for localhost, not example.com): " +
+				"use a name in url that it holds, or give the server a certificate for this one"},
 		{"no client certificate", brokerOptions{tls: mutual}, "ssl", func(m *plan.MQTT) { m.TLS = &plan.TLS{CACerts: a.Cert} },
 			"mqtt BROKER: the server wants a client certificate (tls: certificate required): set clientCertFrom and clientKeyFrom"},
+		{"an expired certificate", brokerOptions{tls: expired}, "ssl", func(m *plan.MQTT) { m.TLS = &plan.TLS{CACerts: a.Cert} },
+			"mqtt BROKER: the server's certificate expired at 2020-02-03T04:05:06Z: renew it there"},
+		{"a stranger's client certificate", brokerOptions{tls: mutual}, "ssl", func(m *plan.MQTT) {
+			m.TLS = &plan.TLS{CACerts: a.Cert, Cert: forged.Cert, Key: forged.Key}
+		}, "mqtt BROKER: the server refuses the client certificate (tls: unknown certificate authority): correct clientCertFrom and clientKeyFrom"},
 		{"no TLS there", brokerOptions{}, "ssl", nil,
-			"mqtt BROKER: the server closes the connection without an answer: if it does not speak TLS there, use its port for TLS in url, or tcp://"},
+			"mqtt BROKER: the server ends the connection in the TLS handshake: if it speaks no TLS, use its port for TLS in url, or tcp:// and no certificates"},
 		{"wrong password", brokerOptions{users: users}, "tcp", func(m *plan.MQTT) { m.Username, m.Password = "user", "wrong" },
 			`mqtt BROKER: the server refuses the user name "user" or its password (it says: "bad username or password"): correct username and passwordFrom, or allow the user there`},
 		{"no password", brokerOptions{users: users}, "tcp", nil,

@@ -1,15 +1,13 @@
 package mqtt
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"net"
 	"strings"
-	"syscall"
 	"time"
+
+	"github.com/openfunction/events/pkg/gateway/peer"
+	"github.com/openfunction/events/pkg/plan"
 )
 
 // problem is one that somebody has to cure: what is wrong, and how to cure it.
@@ -99,55 +97,61 @@ func (r *run) disconnected(d disconnect) error {
 	return fmt.Errorf("the server ended the connection with reason 0x%02x%s", d.code, why)
 }
 
+// peer is who a connection leads to.
+func (r *run) peer() peer.Peer {
+	p := peer.Peer{
+		Name: "the server", Kind: "an MQTT server", Address: "correct url", TLS: r.mqtt.TLS,
+		Authorities: "caCertFrom", Certificate: "clientCertFrom and clientKeyFrom",
+		Host: "use a name in url that it holds", Plain: "use its port for TLS in url, or tcp:// and no certificates", Secure: "use ssl:// in url",
+	}
+	if r.server.websocket != "" {
+		p.Plain, p.Secure = strings.Replace(p.Plain, "tcp", "ws", 1), "use wss:// in url"
+	}
+	if r.server.tls != nil && p.TLS == nil {
+		p.TLS = &plan.TLS{}
+	}
+	return p
+}
+
 // explain makes a sentence of what connecting or receiving ended with.
 func (r *run) explain(err error) error {
 	var known *problem
-	var unknownCA x509.UnknownAuthorityError
-	var name x509.HostnameError
-	var certificate x509.CertificateInvalidError
-	var noTLS tls.RecordHeaderError
-	var op *net.OpError
-	var silent *hungUp
 	var oversize *oversizeError
+	var other *stranger
+	var missing *noWebsocket
+	var silent *hungUp
+	untrusted := r.peer().Untrusted(err)
 	switch {
 	case errors.As(err, &known):
 		return known
-	case errors.As(err, &unknownCA):
-		return r.problem("the server's certificate was signed by an authority that is not trusted here: set caCertFrom to its certificate")
-	case errors.As(err, &name):
-		return r.problem("the server's certificate is for another name (%v): use a name in url that it holds", name)
-	case errors.As(err, &certificate):
-		return r.problem("the server's certificate is not valid (%v): renew it there", certificate)
-	case errors.As(err, &noTLS):
-		return r.problem("the server does not speak TLS there: use its port for TLS in url, or tcp://")
-	case errors.As(err, &op) && op.Op == "remote error" && len(r.server.tls.Certificates) == 0:
-		return r.problem("the server wants a client certificate (%v): set clientCertFrom and clientKeyFrom", op.Err)
-	case errors.As(err, &op) && op.Op == "remote error":
-		return r.problem("the server refuses the client certificate or the way of TLS (%v): correct clientCertFrom and clientKeyFrom", op.Err)
+	case untrusted != nil:
+		return r.problem("%v", untrusted)
 	case errors.As(err, &oversize):
 		return r.problem("the server sends a message of %d bytes, of which %d are read at most: limit messages there (message_size_limit of mosquitto), and take this one out of the session",
 			oversize.bytes, maxPacket)
-	case errors.As(err, &silent) && (errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET)):
-		return r.problem("the server closes the connection without an answer%s", r.guess(silent.handshake))
+	case errors.As(err, &other):
+		return r.problem("%v", r.peer().Stranger(other.answer))
+	case errors.As(err, &missing):
+		return r.problem("%v: correct url", missing)
+	case errors.As(err, &silent) && peer.HungUp(err):
+		return r.problem("the server closes the connection without an answer: %s", r.guess())
 	}
 	return fmt.Errorf("mqtt %s: %w", r.server.address, err)
 }
 
 // guess is what may be wrong when a server says nothing.
-func (r *run) guess(handshake bool) string {
-	if handshake {
-		return ": if it does not speak TLS there, use its port for TLS in url, or tcp://"
-	}
+func (r *run) guess() string {
 	var maybe []string
-	if r.server.tls == nil {
-		maybe = append(maybe, "if it wants TLS, use ssl:// in url")
-	} else if len(r.server.tls.Certificates) == 0 {
-		maybe = append(maybe, "if it wants a client certificate, set clientCertFrom and clientKeyFrom")
-	} else {
-		maybe = append(maybe, "if it does not like the client certificate, correct clientCertFrom and clientKeyFrom")
+	switch p := r.peer(); {
+	case p.TLS == nil:
+		maybe = append(maybe, "if it wants TLS, "+p.Secure)
+	case p.TLS.Cert == "":
+		maybe = append(maybe, "if it wants a client certificate, set "+p.Certificate)
+	default:
+		maybe = append(maybe, "if it does not like the client certificate, correct "+p.Certificate)
 	}
 	if r.mqtt.Version != 3 {
 		maybe = append(maybe, `if it does not speak MQTT 5, set version: "3.1.1"`)
 	}
-	return ": " + strings.Join(maybe, "; ")
+	return strings.Join(append(maybe, "if it is no MQTT server, correct url"), "; ")
 }

@@ -38,15 +38,15 @@ func (s *scripted) options(qos byte) Options {
 	return options("tcp://"+s.listener.Addr().String(), 5, qos)
 }
 
-// peer is the server's end of one connection.
-type peer struct {
+// served is the server's end of one connection.
+type served struct {
 	t       *testing.T
 	conn    net.Conn
 	connect *packets.Connect
 }
 
 // accept waits for a client to connect and say so.
-func (s *scripted) accept() *peer {
+func (s *scripted) accept() *served {
 	s.t.Helper()
 	_ = s.listener.(*net.TCPListener).SetDeadline(time.Now().Add(deadline))
 	conn, err := s.listener.Accept()
@@ -54,13 +54,13 @@ func (s *scripted) accept() *peer {
 		s.t.Fatalf("no client connects: %v", err)
 	}
 	s.t.Cleanup(func() { _ = conn.Close() })
-	p := &peer{t: s.t, conn: conn}
+	p := &served{t: s.t, conn: conn}
 	p.connect = expect[*packets.Connect](p)
 	return p
 }
 
 // welcome accepts a client and its subscription.
-func (s *scripted) welcome(sessionPresent bool, qos byte) *peer {
+func (s *scripted) welcome(sessionPresent bool, qos byte) *served {
 	s.t.Helper()
 	p := s.accept()
 	p.send(&packets.Connack{SessionPresent: sessionPresent, Properties: &packets.Properties{}})
@@ -69,20 +69,20 @@ func (s *scripted) welcome(sessionPresent bool, qos byte) *peer {
 	return p
 }
 
-func (p *peer) send(packet io.WriterTo) {
+func (p *served) send(packet io.WriterTo) {
 	p.t.Helper()
 	if _, err := packet.WriteTo(p.conn); err != nil {
 		p.t.Fatal(err)
 	}
 }
 
-func (p *peer) publish(id uint16, qos byte, duplicate bool, topic, payload string) {
+func (p *served) publish(id uint16, qos byte, duplicate bool, topic, payload string) {
 	p.t.Helper()
 	p.send(&packets.Publish{PacketID: id, QoS: qos, Duplicate: duplicate, Topic: topic, Payload: []byte(payload), Properties: &packets.Properties{}})
 }
 
 // expect returns the next packet but pings, which is a T.
-func expect[T packets.Packet](p *peer) T {
+func expect[T packets.Packet](p *served) T {
 	p.t.Helper()
 	_ = p.conn.SetReadDeadline(time.Now().Add(deadline))
 	for {
@@ -101,14 +101,14 @@ func expect[T packets.Packet](p *peer) T {
 	}
 }
 
-func (p *peer) expectAck(id uint16) {
+func (p *served) expectAck(id uint16) {
 	p.t.Helper()
 	if got := expect[*packets.Puback](p).PacketID; got != id {
 		p.t.Fatalf("PUBACK of %d, want of %d", got, id)
 	}
 }
 
-func (p *peer) expectReceived(id uint16) {
+func (p *served) expectReceived(id uint16) {
 	p.t.Helper()
 	if got := expect[*packets.Pubrec](p).PacketID; got != id {
 		p.t.Fatalf("PUBREC of %d, want of %d", got, id)
@@ -238,28 +238,28 @@ func TestConnectAndSubscribe(t *testing.T) {
 }
 
 func TestRefusals(t *testing.T) {
-	refuse := func(code byte) func(*peer) {
-		return func(p *peer) {
+	refuse := func(code byte) func(*served) {
+		return func(p *served) {
 			p.send(&packets.Connack{ReasonCode: code, Properties: &packets.Properties{ReasonString: "so there"}})
 		}
 	}
-	grant := func(code byte) func(*peer) {
-		return func(p *peer) {
+	grant := func(code byte) func(*served) {
+		return func(p *served) {
 			p.send(&packets.Connack{Properties: &packets.Properties{}})
 			p.send(&packets.Suback{PacketID: expect[*packets.Subscribe](p).PacketID, Reasons: []byte{code}, Properties: &packets.Properties{}})
 		}
 	}
 	for name, test := range map[string]struct {
-		answer func(*peer)
+		answer func(*served)
 		want   string // after the address; empty: messages come
 	}{
 		"client id":       {refuse(clientIDRefused), `the server refuses the client id "client" (it says: "so there"): set another consumerID`},
 		"version":         {refuse(unsupportedVersion), `the server does not speak MQTT 5 (it says: "so there"): set version: "3.1.1"`},
 		"banned":          {refuse(banned), `the server has banned this client (it says: "so there"): lift that there`},
 		"busy":            {refuse(0x89), `the server refuses the connection with reason 0x89 (it says: "so there")`},
-		"old server":      {func(p *peer) { _, _ = p.conn.Write([]byte{0x20, 2, 0, 1}) }, `the server does not speak MQTT 5: set version: "3.1.1"`},
-		"old and willing": {func(p *peer) { _, _ = p.conn.Write([]byte{0x20, 2, 0, 0}) }, `the server does not speak MQTT 5: set version: "3.1.1"`},
-		"silent":          {func(p *peer) { _ = p.conn.Close() }, `the server closes the connection without an answer: if it wants TLS, use ssl:// in url; if it does not speak MQTT 5, set version: "3.1.1"`},
+		"old server":      {func(p *served) { _, _ = p.conn.Write([]byte{0x20, 2, 0, 1}) }, `the server does not speak MQTT 5: set version: "3.1.1"`},
+		"old and willing": {func(p *served) { _, _ = p.conn.Write([]byte{0x20, 2, 0, 0}) }, `the server does not speak MQTT 5: set version: "3.1.1"`},
+		"silent":          {func(p *served) { _ = p.conn.Close() }, `the server closes the connection without an answer: if it wants TLS, use ssl:// in url; if it does not speak MQTT 5, set version: "3.1.1"; if it is no MQTT server, correct url`},
 		"topic":           {grant(notAuthorized), `the server does not let user "" subscribe to t/#: allow it there, or correct topic`},
 		"filter":          {grant(filterRefused), `the server refuses the topic filter t/#: correct topic`},
 		"wildcards":       {grant(noWildcards), `the server takes no wildcards: set a topic without + and #`},

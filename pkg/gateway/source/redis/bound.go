@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"strconv"
+	"strings"
 )
 
 const (
@@ -23,7 +24,15 @@ type oversizeError struct {
 
 func (e *oversizeError) Error() string { return fmt.Sprintf("an answer with %s of %d", e.what, e.size) }
 
-// bound follows the answers of a server, and stops at what is too large.
+// strangerError is the error of what no server of Redis answers.
+type strangerError struct{ answer []byte }
+
+func (e *strangerError) Error() string { return "an answer that is not of Redis" }
+
+// kinds are what the answers of both versions of the protocol begin with: the client speaks the newer one to Sentinels.
+const kinds = "+-:$*_,#!=(%~>|"
+
+// bound follows the answers of a server, and stops at what is too large or no answer.
 type bound struct {
 	head   []byte // of the line that has begun: enough to know what it announces
 	length int    // of that line
@@ -44,6 +53,9 @@ func (c *bound) pass(b []byte) (int, error) {
 			}
 			c.head, c.length, i = c.head[:0], 0, i+1
 			continue
+		}
+		if c.length == 0 && !strings.ContainsRune(kinds, rune(b[i])) {
+			return i, &strangerError{bytes.Clone(b[i:min(len(b), i+16)])}
 		}
 		if len(c.head) < 32 {
 			c.head = append(c.head, b[i])

@@ -9,6 +9,8 @@ import (
 func TestAnAnswerIsBounded(t *testing.T) {
 	for answer, want := range map[string]string{
 		"+OK\r\n":              "",
+		"HTTP/1.1 400":         "an answer that is not of Redis",
+		"+OK\r\nx":             "an answer that is not of Redis",
 		"$-1\r\n*-1\r\n:5\r\n": "",
 		"*2\r\n$12\r\n$99999999\r\n\x00\r\n:1\r\n": "", // what a string holds announces nothing
 		"$0\r\n\r\n$3\r\na\nb\r\n":                 "",

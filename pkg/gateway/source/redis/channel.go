@@ -118,7 +118,8 @@ func (c *channel) feed() {
 		e := c.message(m)
 		c.hands.take(e, func(done bool, refusal error) {
 			if refusal != nil {
-				c.log.Errorw("event is refused for good, and its dead letter too: the message is lost", "id", event.Short(e.ID()), "error", refusal)
+				c.log.Errorw("event is refused for good, and no dead letter has all of it: the message is lost",
+					"id", event.Short(e.ID()), "bytes", len(e.DataEncoded), "error", refusal)
 			}
 			if !done {
 				c.mu.Lock()

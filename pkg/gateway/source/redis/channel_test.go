@@ -15,11 +15,11 @@ import (
 // scripted is a server that does what a test says, in a synctest bubble: its connections are pipes.
 type scripted struct {
 	t     *testing.T
-	peers chan *peer
+	peers chan *served
 }
 
-// peer is the server's end of one connection. Like a network, it takes what the client says at once.
-type peer struct {
+// served is the server's end of one connection. Like a network, it takes what the client says at once.
+type served struct {
 	t        *testing.T
 	conn     net.Conn
 	commands chan string // closed when the connection ends
@@ -29,7 +29,7 @@ func (s *scripted) options(way, key string) Options {
 	o := options(way, key, "redis.example:6379")
 	o.Dial = func(context.Context, string, string) (net.Conn, error) {
 		ours, theirs := net.Pipe()
-		p := &peer{t: s.t, conn: theirs, commands: make(chan string, 100)}
+		p := &served{t: s.t, conn: theirs, commands: make(chan string, 100)}
 		go p.listen()
 		s.peers <- p
 		return ours, nil
@@ -37,7 +37,7 @@ func (s *scripted) options(way, key string) Options {
 	return o
 }
 
-func (p *peer) listen() {
+func (p *served) listen() {
 	defer close(p.commands)
 	for r := bufio.NewReader(p.conn); ; {
 		n := 0
@@ -60,7 +60,7 @@ func (p *peer) listen() {
 }
 
 // subscribed is the next connection on which the client subscribes to news, and is told that it has.
-func (s *scripted) subscribed() *peer {
+func (s *scripted) subscribed() *served {
 	for {
 		p, answer := <-s.peers, ""
 		for command := range p.commands {
@@ -74,7 +74,7 @@ func (s *scripted) subscribed() *peer {
 	}
 }
 
-func (p *peer) send(text string) {
+func (p *served) send(text string) {
 	p.t.Helper()
 	if _, err := io.WriteString(p.conn, text); err != nil {
 		p.t.Fatal(err)
@@ -82,7 +82,7 @@ func (p *peer) send(text string) {
 }
 
 // expectPing waits for the question whether the server is there.
-func (p *peer) expectPing() {
+func (p *served) expectPing() {
 	p.t.Helper()
 	if got := <-p.commands; got != "ping" {
 		p.t.Fatalf("the client says %q, want ping", got)
@@ -101,7 +101,7 @@ func TestAMessageWhoseMiddleIsLateIsTakenWhole(t *testing.T) {
 	for _, cut := range []int{1, 4, 30, len(whole) - 1} {
 		t.Run(fmt.Sprint(cut), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server, s := &scripted{t, make(chan *peer, 10)}, &sink{}
+				server, s := &scripted{t, make(chan *served, 10)}, &sink{}
 				r := start(t, server.options("channel", "news"), s)
 				p := server.subscribed()
 				r.awaitReady(true)
@@ -123,7 +123,7 @@ func TestAMessageWhoseMiddleIsLateIsTakenWhole(t *testing.T) {
 
 func TestAServerThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, s := &scripted{t, make(chan *peer, 10)}, &sink{}
+		server, s := &scripted{t, make(chan *served, 10)}, &sink{}
 		r := start(t, server.options("channel", "news"), s)
 		p := server.subscribed()
 		r.awaitReady(true)

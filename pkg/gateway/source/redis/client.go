@@ -12,6 +12,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"knative.dev/pkg/logging"
 
+	"github.com/openfunction/events/pkg/gateway/peer"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -105,35 +106,11 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 		return nil, err
 	}
 	if d.tls != nil {
-		if c, err = d.secure(ctx, c, address); err != nil {
+		if c, err = peer.Handshake(ctx, c, d.tls, address); err != nil {
 			return nil, err
 		}
 	}
 	return &conn{Conn: c, lost: &d.lost, silence: d.silence}, nil
-}
-
-// errNoTLS is a server that is silent while it is greeted in TLS: Redis waits for the end of a line.
-var errNoTLS = errors.New("no answer to a TLS handshake")
-
-func (d *dialer) secure(ctx context.Context, c net.Conn, address string) (net.Conn, error) {
-	config := d.tls
-	if config.ServerName == "" {
-		host, _, err := net.SplitHostPort(address)
-		if err != nil {
-			host = address
-		}
-		config = config.Clone()
-		config.ServerName = host
-	}
-	secured := tls.Client(c, config)
-	if err := secured.HandshakeContext(ctx); err != nil {
-		_ = c.Close()
-		if errors.Is(err, context.DeadlineExceeded) {
-			return nil, errNoTLS
-		}
-		return nil, err
-	}
-	return secured, nil
 }
 
 type conn struct {
@@ -142,6 +119,7 @@ type conn struct {
 	silence time.Duration
 	endless bool // the client waits without a bound
 	bound   bound
+	refused error // what bound said: the client may read on
 }
 
 // SetReadDeadline is called by whoever reads.
@@ -150,15 +128,18 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// Read counts a failure, and fails at what is too large.
+// Read counts a failure, and fails at what is too large or no answer.
 func (c *conn) Read(b []byte) (int, error) {
+	if c.refused != nil {
+		return 0, c.refused
+	}
 	read := c.Conn.Read
 	if c.endless && c.silence > 0 {
 		read = c.listen
 	}
 	n, err := read(b)
-	if n, tooLarge := c.bound.pass(b[:n]); tooLarge != nil {
-		return n, tooLarge
+	if n, c.refused = c.bound.pass(b[:n]); c.refused != nil {
+		return n, c.refused
 	}
 	if err != nil {
 		c.lost.Add(1)

@@ -379,8 +379,8 @@ func TestE2ETLS(t *testing.T) {
 		tls  *plan.TLS
 		want string
 	}{
-		{"an unknown authority", &plan.TLS{CACerts: other.Cert, Cert: client.Cert, Key: client.Key}, "signed by an authority that is not trusted: set tls.caCertFrom"},
-		{"no certificate of the client", &plan.TLS{CACerts: ours.Cert}, " client certificate, set tls.clientCertFrom and tls.clientKeyFrom"},
+		{"an unknown authority", &plan.TLS{CACerts: other.Cert, Cert: client.Cert, Key: client.Key}, "signed by an authority that is not trusted: correct tls.caCertFrom"},
+		{"no certificate of the client", &plan.TLS{CACerts: ours.Cert}, "set tls.clientCertFrom and tls.clientKeyFrom"},
 		{"no TLS", nil, "set enableTLS to true"},
 	}
 	for _, tt := range tests {
@@ -399,7 +399,7 @@ func TestE2ETLS(t *testing.T) {
 
 	o = options("stream", "plain", servers.Redis(t).Addr())
 	o.Source.Redis.TLS, o.Source.Redis.DialTimeout = &plan.TLS{}, time.Second
-	want := "the server does not speak TLS: set enableTLS to false, or name its port for TLS in redisHost"
+	want := "the server does not answer the TLS handshake: if it speaks no TLS, leave out enableTLS and tls, or name its port for TLS in redisHost"
 	if err := start(t, o, &sink{}).awaitReady(false); !strings.Contains(err.Error(), want) {
 		t.Errorf("ready(%v), want %q in it", err, want)
 	}

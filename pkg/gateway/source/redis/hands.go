@@ -72,8 +72,8 @@ func (h *hands) reserve(size int64) bool {
 	}
 }
 
-// handle hands on e until it is taken or refused for good: by the handler and by the place of its dead letter too. It is not done when ctx
-// was done before.
+// handle hands on e until it is taken or refused for good: by the handler, and at least in part by the place of its dead letter too. It is not
+// done when ctx was done before.
 func (h *hands) handle(e *event.Event) (done bool, refusal error) {
 	if h.ctx.Err() != nil {
 		return false, nil

@@ -30,7 +30,7 @@ type list struct {
 	*run
 	registry   string // names with the time of their last sign of life, in seconds
 	processing string
-	refused    string // elements that nobody will ever take
+	refused    string // elements that nobody will ever take whole
 	batch      batch  // besides the element that is waited for
 
 	mu   sync.Mutex
@@ -156,7 +156,8 @@ func (l *list) hold(element string) {
 	l.hands.take(e, func(done bool, refusal error) {
 		ack := l.remove
 		if refusal != nil {
-			l.log.Errorw("event is refused for good, and its dead letter too: the element is moved to another list", "id", event.Short(e.ID()), "to", l.refused, "error", refusal)
+			l.log.Errorw("event is refused for good, and no dead letter has all of it: the element is moved to another list",
+				"id", event.Short(e.ID()), "to", l.refused, "bytes", len(element), "error", refusal)
 			ack = l.putAside
 		}
 		if !done || !l.acknowledge(func(ctx context.Context) error { return ack(ctx, element) }) {
@@ -181,7 +182,7 @@ func (l *list) remove(ctx context.Context, element string) error {
 	return nil
 }
 
-// putAside keeps an element that nobody will ever take: nothing else would. It may be there twice if the process dies in between.
+// putAside keeps an element that nobody will ever take whole: nothing else would. It may be there twice if the process dies in between.
 func (l *list) putAside(ctx context.Context, element string) error {
 	if err := l.client.RPush(ctx, l.refused, element).Err(); err != nil {
 		return err

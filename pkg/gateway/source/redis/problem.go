@@ -1,16 +1,15 @@
 package redis
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
 	"net"
+	"os"
 	"strings"
-	"syscall"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/openfunction/events/pkg/gateway/peer"
 )
 
 // groupGone is the problem of a stream or group that was removed while it was read. It is cured at once.
@@ -25,42 +24,64 @@ func (r *run) explain(err error) (problem string, sentence error) {
 
 func (r *run) reason(err error) (problem, why string) {
 	var reply redis.Error
+	var oversize *oversizeError
+	var other *strangerError
+	p := r.peer()
+	sentinels := strings.Contains(err.Error(), "all sentinels specified")
+	if sentinels {
+		p.Name, p.Kind = "a Sentinel", "a Sentinel"
+	}
+	untrusted := p.Untrusted(err)
 	switch {
-	case strings.Contains(err.Error(), "all sentinels specified"):
+	case untrusted != nil:
+		return named(untrusted)
+	case errors.As(err, &other):
+		return named(p.Stranger(other.answer))
+	case sentinels:
 		return sentinelReason(err)
 	case errors.As(err, &reply):
 		return r.replyReason(reply.Error())
-	}
-	var oversize *oversizeError
-	var authority x509.UnknownAuthorityError
-	var host x509.HostnameError
-	var record tls.RecordHeaderError
-	switch {
 	case errors.As(err, &oversize) && oversize.what == "a string":
 		return "oversize", fmt.Sprintf("the server sends %d bytes at once, of which %d are read at most: %s", oversize.size, maxString, r.shrink())
-	case errors.As(err, &authority):
-		return "authority", "the server's certificate is signed by an authority that is not trusted: set tls.caCertFrom"
-	case errors.As(err, &host):
-		return "host", fmt.Sprintf("the server's certificate is not for %s: correct redisHost, or set tls.serverName", host.Host)
-	case errors.As(err, &record), errors.Is(err, errNoTLS):
-		return "record", "the server does not speak TLS: set enableTLS to false, or name its port for TLS in redisHost"
-	case strings.Contains(err.Error(), "certificate required"):
-		return "client certificate", "the server wants a client certificate, set tls.clientCertFrom and tls.clientKeyFrom"
 	}
 	if r.wasRead {
 		return "away", err.Error()
 	}
 	var network *net.OpError
-	ended := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 	switch {
-	case ended && r.redis.TLS == nil:
-		return "away", "the server ended the connection; if it wants TLS, set enableTLS to true"
-	case ended && r.redis.TLS.Cert == "": // its reason may not have come through
-		return "client certificate", "the server ended the connection; if it wants a client certificate, set tls.clientCertFrom and tls.clientKeyFrom"
+	case peer.HungUp(err):
+		return "away", "the server ended the connection: " + guess(p)
 	case errors.As(err, &network) && network.Op == "dial":
 		return "away", err.Error() + ": start the server, or correct redisHost"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return named(p.Stranger(nil))
 	}
 	return "away", err.Error()
+}
+
+// named is a problem whose sentence is always the same.
+func named(sentence error) (problem, why string) { return sentence.Error(), sentence.Error() }
+
+// peer is who a connection leads to.
+func (r *run) peer() peer.Peer {
+	return peer.Peer{
+		Name: "the server", Kind: "a Redis server", Address: "correct redisHost", TLS: r.redis.TLS,
+		Authorities: "tls.caCertFrom", Certificate: "tls.clientCertFrom and tls.clientKeyFrom",
+		Host:  "correct redisHost, set tls.serverName",
+		Plain: "leave out enableTLS and tls, or name its port for TLS in redisHost", Secure: "set enableTLS to true",
+	}
+}
+
+// guess is what may be wrong when a server ends the first connection: its reason may not have come through.
+func guess(p peer.Peer) string {
+	elsewhere := "if it is no Redis server, " + p.Address
+	switch {
+	case p.TLS == nil:
+		return "if it wants TLS, " + p.Secure + "; " + elsewhere
+	case p.TLS.Cert == "":
+		return "if it wants a client certificate, set " + p.Certificate + "; " + elsewhere
+	}
+	return elsewhere
 }
 
 // shrink is what to do about what is too large.
@@ -111,8 +132,6 @@ func sentinelReason(err error) (problem, why string) {
 		return "sentinel WRONGPASS", "the Sentinels refuse the user name or password (WRONGPASS): correct sentinelUsername and sentinelPasswordFrom"
 	case strings.Contains(text, "NOAUTH"):
 		return "sentinel NOAUTH", "the Sentinels want a password (NOAUTH): set sentinelPasswordFrom"
-	case strings.Contains(text, "signed by unknown authority"):
-		return "sentinel authority", "the Sentinels' certificates are signed by an authority that is not trusted: set tls.caCertFrom"
 	case strings.Contains(text, redis.Nil.Error()):
 		return "no master", "the Sentinels know no server of that name: correct sentinelMasterName"
 	}

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"strings"
 	"testing"
 	"time"
@@ -16,13 +17,23 @@ import (
 // TestProblems has servers refuse a source. Each answer says what to do.
 func TestProblems(t *testing.T) {
 	ours, other := servers.NewAuthority(t), servers.NewAuthority(t)
-	secured := func(t *testing.T, name string) *miniredis.Miniredis {
-		m := miniredis.NewMiniRedis()
-		if err := m.StartTLS(&tls.Config{Certificates: []tls.Certificate{ours.ServerOf(name).Pair(t)}}); err != nil {
-			t.Fatal(err)
+	secured := func(config *tls.Config, c servers.Certificate) func(*testing.T) *miniredis.Miniredis {
+		return func(t *testing.T) *miniredis.Miniredis {
+			m := miniredis.NewMiniRedis()
+			config.Certificates = []tls.Certificate{c.Pair(t)}
+			if err := m.StartTLS(config); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(m.Close)
+			return m
 		}
-		t.Cleanup(m.Close)
-		return m
+	}
+	past := time.Date(2020, 2, 3, 4, 5, 6, 0, time.UTC)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM([]byte(ours.Cert))
+	forged := other.Client("events")
+	mutual := func() func(*testing.T) *miniredis.Miniredis {
+		return secured(&tls.Config{ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: roots}, ours.Server())
 	}
 	tests := []struct {
 		name   string
@@ -66,18 +77,38 @@ func TestProblems(t *testing.T) {
 		want: "the key key is not a list (WRONGTYPE): set list to another one",
 	}, {
 		name:   "a certificate of a stranger",
-		server: func(t *testing.T) *miniredis.Miniredis { return secured(t, "localhost") },
+		server: secured(&tls.Config{}, ours.Server()),
 		plan:   func(p *plan.Redis) { p.TLS = &plan.TLS{CACerts: other.Cert} },
-		want:   "the server's certificate is signed by an authority that is not trusted: set tls.caCertFrom",
+		want:   "the server's certificate was signed by an authority that is not trusted: correct tls.caCertFrom: no valid certificate of that authority is there",
 	}, {
 		name:   "a certificate of another host",
-		server: func(t *testing.T) *miniredis.Miniredis { return secured(t, "elsewhere") },
+		server: secured(&tls.Config{}, ours.ServerOf("elsewhere")),
 		plan:   func(p *plan.Redis) { p.TLS = &plan.TLS{CACerts: ours.Cert} },
-		want:   "the server's certificate is not for 127.0.0.1: correct redisHost, or set tls.serverName",
+		want:   "doesn't contain any IP SANs): correct redisHost, set tls.serverName, or give the server a certificate for this one",
+	}, {
+		name:   "a certificate that has expired",
+		server: secured(&tls.Config{}, ours.ServerAt(past.Add(-time.Hour), past)),
+		plan:   func(p *plan.Redis) { p.TLS = &plan.TLS{CACerts: ours.Cert} },
+		want:   ": the server's certificate expired at 2020-02-03T04:05:06Z: renew it there",
+	}, {
+		name:   "a Sentinel's certificate that has expired",
+		server: secured(&tls.Config{}, ours.ServerAt(past.Add(-time.Hour), past)),
+		plan:   func(p *plan.Redis) { p.MasterName, p.TLS = "main", &plan.TLS{CACerts: ours.Cert} },
+		want:   ": a Sentinel's certificate expired at 2020-02-03T04:05:06Z: renew it there",
+	}, {
+		name:   "no client certificate",
+		server: mutual(),
+		plan:   func(p *plan.Redis) { p.TLS = &plan.TLS{CACerts: ours.Cert} },
+		want:   "the server wants a client certificate (tls: certificate required): set tls.clientCertFrom and tls.clientKeyFrom",
+	}, {
+		name:   "a client certificate of a stranger",
+		server: mutual(),
+		plan:   func(p *plan.Redis) { p.TLS = &plan.TLS{CACerts: ours.Cert, Cert: forged.Cert, Key: forged.Key} },
+		want:   "the server refuses the client certificate (tls: unknown certificate authority): correct tls.clientCertFrom and tls.clientKeyFrom",
 	}, {
 		name:   "a server that wants TLS",
-		server: func(t *testing.T) *miniredis.Miniredis { return secured(t, "localhost") },
-		want:   "set enableTLS to true",
+		server: secured(&tls.Config{}, ours.Server()),
+		want:   "the server ended the connection: if it wants TLS, set enableTLS to true; if it is no Redis server, correct redisHost",
 	}, {
 		name:   "a server that is no Sentinel",
 		server: func(t *testing.T) *miniredis.Miniredis { return miniredis.RunT(t) },

@@ -196,7 +196,8 @@ func (s *stream) hold(m redis.XMessage) {
 	e := s.entry(m)
 	s.hands.take(e, func(done bool, refusal error) {
 		if refusal != nil {
-			s.log.Errorw("event is refused for good, and its dead letter too: the entry is left in the stream", "id", event.Short(e.ID()), "entry", id, "error", refusal)
+			s.log.Errorw("event is refused for good, and no dead letter has all of it: the entry is left in the stream",
+				"id", event.Short(e.ID()), "entry", id, "bytes", len(e.DataEncoded), "error", refusal)
 		}
 		if !done || !s.acknowledge(func(ctx context.Context) error { return s.ack(ctx, id) }) {
 			return // see leave

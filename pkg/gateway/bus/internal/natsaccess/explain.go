@@ -1,13 +1,13 @@
 package natsaccess
 
 import (
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/openfunction/events/pkg/gateway/peer"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -61,32 +61,18 @@ func identity(a plan.NATSAccess, urls string) (who, cure string) {
 
 // untrusted says why the connection cannot be secured; nil if that is not the reason.
 func untrusted(a plan.NATSAccess, err error) error {
-	var (
-		authority x509.UnknownAuthorityError
-		host      x509.HostnameError
-		invalid   x509.CertificateInvalidError
-	)
-	switch {
-	case errors.As(err, &authority):
-		cure := "set tls.caCertFrom to the certificate of that authority"
-		if a.TLS != nil && a.TLS.CACerts != "" {
-			cure = "correct tls.caCertFrom: it does not hold the certificate of that authority"
-		}
-		return fmt.Errorf("the server's certificate was signed by an authority that is not known: %s", cure)
-	case errors.As(err, &host):
-		return fmt.Errorf("the server's certificate is for another host (%w): correct the URL, or set tls.serverName to a name in the certificate", host)
-	case errors.As(err, &invalid):
-		return fmt.Errorf("the server's certificate is not valid (%w): give the server another one", invalid)
-	case errors.Is(err, nats.ErrSecureConnWanted):
-		return errors.New("the server does not speak TLS: switch it on there, or remove tls from the bus and write nats:// for tls:// in its URL")
+	p := peer.Peer{
+		Name: "the server", TLS: a.TLS, Authorities: "tls.caCertFrom", Certificate: "tls.clientCertFrom and tls.clientKeyFrom",
+		Host:  "correct the URL, set tls.serverName to a name in the certificate",
+		Plain: "switch it on there, or remove tls from the bus and write nats:// for tls:// in its URL",
 	}
-	if _, alert, ok := strings.Cut(err.Error(), "remote error: tls: "); ok && strings.Contains(alert, "certificate") {
-		if a.TLS != nil && a.TLS.Cert != "" {
-			return fmt.Errorf("the server refuses the client certificate (%s): correct tls.clientCertFrom and tls.clientKeyFrom", alert)
-		}
-		return fmt.Errorf("the server refuses a connection without a client certificate (%s): set tls.clientCertFrom and tls.clientKeyFrom", alert)
+	if errors.Is(err, nats.ErrSecureConnWanted) {
+		return p.SpeaksNoTLS()
 	}
-	return nil
+	if strings.Contains(err.Error(), "closed by remote after TLS handshake") { // with TLS 1.3 we may write before we read that it refuses us
+		return p.Refuses("it ends the connection, as one does that wants another certificate")
+	}
+	return p.Untrusted(err)
 }
 
 func words(err error) string { return strings.TrimPrefix(err.Error(), "nats: ") }

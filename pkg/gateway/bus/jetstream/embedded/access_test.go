@@ -58,24 +58,6 @@ func connect(t testing.TB, s *Server, a *Access) error {
 	return err
 }
 
-func TestAccess(t *testing.T) {
-	good := newAccess(t, "good")
-	s, err := Start(Options{Dir: t.TempDir(), Host: "127.0.0.1", SyncInterval: time.Minute, Access: good})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer s.Close()
-	if err := connect(t, s, good); err != nil {
-		t.Errorf("with the password: %v, want to be let in", err)
-	}
-	if err := connect(t, s, &Access{Username: "user", Password: "bad", CACerts: good.CACerts}); err == nil {
-		t.Error("with another password: let in")
-	}
-	if _, err := nats.Connect(strings.Replace(s.ClientURL(), "tls:", "nats:", 1), nats.UserInfo("user", "good"), nats.NoReconnect()); err == nil {
-		t.Error("without its authority: let in")
-	}
-}
-
 func TestAChangedAccessCountsAtOnce(t *testing.T) {
 	before, after := newAccess(t, "before"), newAccess(t, "after")
 	s, err := Start(Options{Dir: t.TempDir(), Host: "127.0.0.1", SyncInterval: time.Minute, Access: before})

@@ -25,6 +25,7 @@ import (
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/bustest"
+	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccesstest"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
@@ -145,10 +146,15 @@ func (m *members) url() string {
 	return strings.Join(urls, ",")
 }
 
-func (m *members) bus() bus.Bus {
-	return jetstream.New(context.Background(), jetstream.Options{Name: "EventBus test/test", Config: plan.JetStream{
-		URL: m.url(), Replicas: len(m.all), AckWait: ackWait,
-		NATSAccess: plan.NATSAccess{Username: m.access.Username, Password: m.access.Password, TLS: &plan.TLS{CACerts: m.access.CACerts}},
+func (m *members) bus() bus.Bus { return m.busAs(context.Background(), m.right()) }
+
+func (m *members) right() plan.NATSAccess {
+	return plan.NATSAccess{Username: m.access.Username, Password: m.access.Password, TLS: &plan.TLS{CACerts: m.access.CACerts}}
+}
+
+func (m *members) busAs(ctx context.Context, a plan.NATSAccess) bus.Bus {
+	return jetstream.New(ctx, jetstream.Options{Name: "EventBus test/test", Config: plan.JetStream{
+		URL: m.url(), Replicas: len(m.all), AckWait: ackWait, NATSAccess: a,
 	}})
 }
 
@@ -179,7 +185,8 @@ func TestE2EConformance(t *testing.T) {
 						t.Fatalf("publish to %s: %v", topic, err)
 					}
 				},
-				Dedup: true,
+				Dedup:    true,
+				Refusals: natsaccesstest.Refusals(t, m.right(), servers.NewAuthority(t).Cert, m.busAs),
 			}
 			if n == 1 {
 				f.Stop, f.Start, f.Outage = func(testing.TB) { m.kill() }, func(testing.TB) { m.start() }, 20*time.Second

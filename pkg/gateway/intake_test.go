@@ -1,0 +1,229 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/alicebob/miniredis/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+// fromRedis adds to p the list l and the stream s of a server.
+func fromRedis(p *plan.Plan, server *miniredis.Miniredis) *plan.Plan {
+	for _, spec := range []*plan.Redis{{List: "l"}, {Stream: "s", ConsumerGroup: "g"}} {
+		spec.Addresses, spec.ProcessingTimeout = []string{server.Addr()}, time.Minute
+		name := spec.List + spec.Stream
+		p.Sources = append(p.Sources, plan.Source{
+			Namespace: "default", EventSource: "es", Event: name, Kind: "redis", Bus: "bus", Topic: plan.Topic("default", "es", name), Redis: spec,
+		})
+	}
+	return p
+}
+
+// fails waits until the report says this of an object, and has no problem of it.
+func (r *running) fails(t *testing.T, owner string, want ...string) {
+	t.Helper()
+	eventually(t, owner, func() error {
+		got := r.Report().Objects[owner]
+		slices.Sort(got.Failing)
+		if !slices.Equal(got.Failing, want) || got.Problems != nil {
+			return fmt.Errorf("report %+v, want failing %q", got, want)
+		}
+		return nil
+	})
+}
+
+// The letter of an event that is too large for the bus is without its data: of an element of a list that is all there is.
+func TestDataThatIsTooLargeForTheBusStaysWhereItIs(t *testing.T) {
+	core, logs := observer.New(zapcore.WarnLevel)
+	server := miniredis.RunT(t)
+	r := startLogged(t, zap.New(core), func(*Options) {})
+	r.apply(t, fromRedis(onePath(plan.Subscriber{Condition: "a", Sink: display("x")}), server))
+	large := strings.Repeat("x", 9<<20)
+	if _, err := server.Push("l", large); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.XAdd("s", "1-1", []string{"data", large}); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the element is put aside", func() error {
+		if got, _ := server.List("{l}:refused"); !slices.Equal(got, []string{large}) {
+			return fmt.Errorf("%d elements", len(got))
+		}
+		return nil
+	})
+	said := func(message string) map[string]any {
+		t.Helper()
+		eventually(t, message, func() error {
+			if n := logs.FilterLevelExact(zapcore.ErrorLevel).FilterMessage(message).Len(); n != 1 {
+				return fmt.Errorf("said %d times; all: %v", n, logs.All())
+			}
+			return nil
+		})
+		return logs.FilterMessage(message).All()[0].ContextMap()
+	}
+	const refused = "event is refused for good, and no dead letter has all of it: "
+	list, stream := said(refused+"the element is moved to another list"), said(refused+"the entry is left in the stream")
+	for _, line := range []map[string]any{list, stream} {
+		why, _ := line["error"].(string)
+		if line["bytes"] != int64(9<<20) || !strings.Contains(why, "max_payload of 8388608") || !strings.HasSuffix(why, ": raise that limit or send less") {
+			t.Errorf("the log says %v, want the size, the limit and the cure", line)
+		}
+	}
+	if list["to"] != "{l}:refused" || stream["entry"] != "1-1" {
+		t.Errorf("the log says %v and %v, want where the data is", list, stream)
+	}
+	if got, _ := server.Stream("s"); len(got) != 1 {
+		t.Errorf("the stream has %d entries, want the one", len(got))
+	}
+	r.mu.Lock()
+	letters := slices.Clone(r.observed)
+	r.mu.Unlock()
+	if n := len(letters); n != 2 || !strings.HasPrefix(letters[0], "default/es -> deadletter topic openfunction.default.eventsource.es.deadletter: ") {
+		t.Errorf("observed %q, want two dead letters", letters)
+	}
+	report := func() []string {
+		failing := r.Report().Objects["EventSource default/es"].Failing
+		slices.Sort(failing)
+		return failing
+	}
+	got := report()
+	if len(got) != 2 {
+		t.Fatalf("the report says %q, want a sentence about each of two events", got)
+	}
+	for i, name := range []string{"l", "s"} {
+		begin := "redis event " + name + ": an event was refused for good, and no dead letter has all of it: event is too large: its 9437"
+		if !strings.HasPrefix(got[i], begin) || !strings.Contains(got[i], "max_payload of 8388608") {
+			t.Errorf("the report says %q, want %q...", got[i], begin)
+		}
+	}
+	if bus := r.Report().Objects["bus"]; bus.Failing != nil {
+		t.Errorf("the bus says %q, which is the event's trouble", bus.Failing)
+	}
+	for _, value := range []string{"small", large + "x"} {
+		if _, err := server.Push("l", value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "one more is put aside", func() error {
+		if got, _ := server.List("{l}:refused"); len(got) != 2 {
+			return fmt.Errorf("%d elements", len(got))
+		}
+		return nil
+	})
+	if again := report(); !slices.Equal(again, got) {
+		t.Errorf("after others the report says %q, want what it said", again)
+	}
+}
+
+func TestABusThatIsFullIsReportedUntilItTakesEvents(t *testing.T) {
+	core, logs := observer.New(zapcore.WarnLevel)
+	server := miniredis.RunT(t)
+	open := make(chan struct{})
+	r := startLogged(t, zap.New(core), func(o *Options) {
+		o.Display = event.HandlerFunc(func(ctx context.Context, _ *event.Event) error {
+			select {
+			case <-open:
+				return nil
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		})
+	})
+	slow := quick
+	slow.Retry, slow.Timeout = 1000, time.Hour
+	p := fromRedis(onePath(plan.Subscriber{Condition: "a || b", Sink: display("x"), Delivery: slow}), server)
+	p.Subscribers[0].Inputs[1].Topic = plan.Topic("default", "es", "s")
+	p.Buses[0].Embedded.MaxBytes = 64 << 10
+	r.apply(t, p)
+	eventually(t, "the bus is full", func() error {
+		code, body := r.post("a", fmt.Sprint(time.Now().UnixNano()))
+		if code != http.StatusInsufficientStorage {
+			return fmt.Errorf("%d %s", code, body)
+		}
+		return nil
+	})
+	if _, err := server.XAdd("s", "1-1", []string{"data", strings.Repeat("x", 32<<10)}); err != nil {
+		t.Fatal(err)
+	}
+	const why = "bus is full: nats: API error: code=503 err_code=10077 description=maximum bytes exceeded: make room or raise its limit"
+	source := []string{"http event a: events are not taken: " + why, "redis event s: events are not taken: " + why}
+	r.fails(t, "EventSource default/es", source...)
+	r.fails(t, "bus", why)
+	r.fails(t, "Trigger default/t")
+	if err := r.Ready(); err != nil {
+		t.Errorf("Ready() = %v: it delivers all the same", err)
+	}
+	said := logs.FilterMessage("event is not taken, trying again").All()
+	if len(said) != 1 || !strings.HasSuffix(said[0].ContextMap()["error"].(string), why) {
+		t.Errorf("said %v, want once that %s", said, why)
+	}
+	r.apply(t, p)
+	r.fails(t, "EventSource default/es", source...)
+	close(open)
+	r.fails(t, "EventSource default/es", source[0])
+	eventually(t, "there is room", func() error {
+		if code, body := r.post("a", "room"); code != http.StatusAccepted {
+			return fmt.Errorf("%d %s", code, body)
+		}
+		return nil
+	})
+	r.fails(t, "EventSource default/es")
+	r.fails(t, "bus")
+}
+
+func TestAnIntakeForgets(t *testing.T) {
+	full := fmt.Errorf("publish e1: %w", &event.Unavailable{What: "bus", Full: true})
+	refused := fmt.Errorf("publish e1: %w", event.Permanent(event.ErrTooLarge))
+	const saysFull, saysRefused = "x: events are not taken: bus is full: make room or raise its limit",
+		"x: an event was refused for good, and no dead letter has all of it: event is too large"
+	for _, tt := range []struct {
+		name   string
+		posted bool
+		errs   []error
+		want   string
+	}{
+		{"nothing has happened", false, nil, ""},
+		{"full", false, []error{nil, full}, saysFull},
+		{"full for whoever posts", true, []error{full}, saysFull},
+		{"one that is taken has found room", false, []error{full, nil}, ""},
+		{"but does not bring back what was refused", false, []error{refused, nil}, saysRefused},
+		{"whoever posted still has what was refused", true, []error{refused}, ""},
+		{"a bus that is away has a problem, and tells it", false, []error{&event.Unavailable{What: "bus"}, errors.New("boom")}, ""},
+		{"both", false, []error{refused, full}, saysFull + "; " + saysRefused},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				in := &intake{event: "x", posted: tt.posted}
+				for _, err := range tt.errs {
+					next := event.HandlerFunc(func(context.Context, *event.Event) error { return err })
+					if got := in.handler(next).Handle(t.Context(), nil); got != err {
+						t.Errorf("Handle() = %v, want %v", got, err)
+					}
+				}
+				for _, after := range []time.Duration{0, remembered} {
+					time.Sleep(after)
+					if got := in.failing(); got != tt.want {
+						t.Errorf("after %v it says %q, want %q", after, got, tt.want)
+					}
+				}
+				time.Sleep(time.Nanosecond)
+				if got := in.failing(); got != "" {
+					t.Errorf("long after it says %q, want nothing", got)
+				}
+			})
+		})
+	}
+}

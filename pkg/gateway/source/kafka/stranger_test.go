@@ -1,0 +1,55 @@
+package kafka
+
+import (
+	"net"
+	"strconv"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/openfunction/events/test/servers"
+)
+
+// TestStrangers has something else answer where a broker should be, and then a broker.
+func TestStrangers(t *testing.T) {
+	t.Parallel()
+	for name, tt := range map[string]struct {
+		talk func(net.Conn)
+		want string
+	}{
+		"a web server": {servers.Answer(servers.HTTP), "what answers there is not a Kafka broker, it speaks HTTP: correct brokers"},
+		"a TLS server": {servers.Answer(servers.TLSAlert), "the broker speaks TLS, and we do not: set tls, or correct the port in brokers"},
+		"who hangs up": {func(net.Conn) {}, "the broker hangs up without an answer: if the port talks TLS, set tls; if it wants a user, set authRequired; if it is no Kafka broker, correct brokers"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			port := servers.FreePort(t)
+			address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+			attempts := make(chan bool, 1000)
+			stranger := servers.NewStranger(t, address, func(c net.Conn) { attempts <- true; tt.talk(c) })
+			core, logs := observer.New(zapcore.InfoLevel)
+			s := &sink{}
+			r := startLogged(t, options("t", address), s, zap.New(core).Sugar())
+			if got, want := r.awaitReady(false).Error(), "kafka "+address+": "+tt.want; got != want {
+				t.Errorf("ready(%s)\nwant  %s", got, want)
+			}
+			for range 9 { // it is asked four times each time
+				<-attempts
+			}
+			if len(r.ready) != 0 || logs.Len() != 1 {
+				t.Errorf("ready was called %d times more and %d lines were logged, want 0 and 1: %v", len(r.ready), logs.Len(), logs.All())
+			}
+			stranger.Close()
+			cluster(t, kfake.Ports(port), kfake.SeedTopics(1, "t"))
+			r.awaitReady(true)
+			produce(t, client(t, address), "t", 0, "hello")
+			s.await(t, "hello")
+			if got := logs.All()[logs.Len()-1].Message; got != "kafka topic is read again" {
+				t.Errorf("logged %s at last", got)
+			}
+		})
+	}
+}
