@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
@@ -26,8 +27,18 @@ func TestAServerThatCannotHaveTheStreamIsToldWithTheCure(t *testing.T) {
 		}
 		return s.ClientURL()
 	}
-	single, taken := newBroker(t, true), newBroker(t, true)
-	if _, err := manager(t, taken).CreateStream(t.Context(), natsjs.StreamConfig{Name: "theirs", Subjects: []string{"openfunction.>"}}); err != nil {
+	single := bare(&server.Options{JetStream: true, StoreDir: t.TempDir()})
+	taken := bare(&server.Options{JetStream: true, StoreDir: t.TempDir()})
+	nc, err := nats.Connect(taken)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := natsjs.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "theirs", Subjects: []string{"openfunction.>"}}); err != nil {
 		t.Fatal(err)
 	}
 	account := server.NewAccount("a") // to which the server gives no JetStream
@@ -42,8 +53,8 @@ func TestAServerThatCannotHaveTheStreamIsToldWithTheCure(t *testing.T) {
 			}),
 			NATSAccess: plan.NATSAccess{Username: "u", Password: "p"},
 		}, "for the account of the bus"},
-		"too many replicas":      {plan.JetStream{URL: single.options().Config.URL, Replicas: 3}, "set spec.jetStream.replicas to 1"},
-		"subjects of a person's": {plan.JetStream{URL: taken.options().Config.URL}, "another stream has some of its subjects"},
+		"too many replicas":      {plan.JetStream{URL: single, Replicas: 3}, "set spec.jetStream.replicas to 1"},
+		"subjects of a person's": {plan.JetStream{URL: taken}, "another stream has some of its subjects"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := open(t, jetstream.Options{Name: "EventBus a/b", Config: tt.config})
