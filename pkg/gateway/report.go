@@ -112,6 +112,12 @@ func (g *Gateway) Report() plan.Report {
 		}
 		r.Objects[owner] = o
 	}
+	for name, b := range a.buses {
+		if o, ok := r.Objects[name]; ok {
+			o.Losing = b.Losing()
+			r.Objects[name] = o
+		}
+	}
 	var waiting []string
 	for _, s := range a.retired {
 		if one := a.removed[retiredKey(s.Bus, s.ID)]; one != nil && one.removed.Load() {

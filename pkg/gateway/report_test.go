@@ -15,7 +15,10 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 
+	"github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -303,4 +306,35 @@ func TestDrainingIsUnreadyAtOnceAndServesOnForTheLag(t *testing.T) {
 	}
 	r.mustPost(t, "a", "a1")
 	r.wants(t, "default/t -> sink default/x: a1")
+}
+
+func TestABusThatLosesEventsIsReportedAndWorks(t *testing.T) {
+	s, err := embedded.Start(embedded.Options{Dir: t.TempDir(), SyncInterval: time.Second, Host: "127.0.0.1", Port: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	nc, err := nats.Connect(s.ClientURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{
+		Name: "openfunction-events", Subjects: []string{"openfunction.*.*.*"}, Retention: jetstream.InterestPolicy, MaxAge: time.Hour,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p := onePath(plan.Subscriber{ID: "s", Condition: "a", Sink: display("x")})
+	p.Buses[0] = plan.Bus{Name: "bus", JetStream: &plan.JetStream{URL: s.ClientURL(), Replicas: 1, AckWait: 2 * time.Second}}
+	r := start(t, "")
+	r.apply(t, p) // which waits until all is ready
+	for object, got := range r.Report().Objects {
+		if strings.Contains(got.Losing, "max_age 1h0m0s") != (object == "bus") || got.Problems != nil {
+			t.Errorf("report of %s = %+v, want no problem, and of the bus how it loses events", object, got)
+		}
+	}
 }

@@ -91,6 +91,8 @@ type ObjectReport struct {
 	// Failing says of targets, of a bus where it is full, that they did not take the last event that was tried, and of events that nobody will ever
 	// take whole, a sentence each.
 	Failing []string `json:"failing,omitempty"`
+	// Losing says of a bus how its broker, as it is set up, loses events that it has taken. Events flow all the same.
+	Losing string `json:"losing,omitempty"`
 }
 
 // Owner names the object that asks for s: "EventSource ns/name".

@@ -35,6 +35,10 @@ type Bus interface {
 	// Ready returns nil while the broker answers, and otherwise an error that says why it does not.
 	Ready() error
 
+	// Losing returns how the broker, as it is set up, loses events that it has taken, in a sentence that says what to do, or "". It does not wait for the
+	// broker. Events flow all the same.
+	Losing() string
+
 	// Close ends every Subscribe without grace, flushes and disconnects: what is not Done comes again later.
 	// Calling it twice is safe; calling it from receive is not.
 	Close() error

@@ -40,7 +40,7 @@ func Explain(err error, access plan.KafkaAccess) error {
 	case errors.Is(err, sarama.ErrClusterAuthorizationFailed):
 		why = who(access) + " lacks rights on the cluster (CLUSTER_AUTHORIZATION_FAILED): allow it in the brokers' access control lists"
 	default:
-		return fmt.Errorf("kafka %s: %w", brokers, oneLine{err})
+		return fmt.Errorf("kafka %s: %w%s", brokers, oneLine{err}, unreached(err))
 	}
 	return &Refusal{text: "kafka " + brokers + ": " + why, err: err}
 }

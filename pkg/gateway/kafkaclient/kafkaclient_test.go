@@ -199,7 +199,7 @@ func TestExplainKeepsWhatItCannotExplain(t *testing.T) {
 	nobody.Close()
 	access := plan.KafkaAccess{Brokers: []string{nobody.Addr()}}
 	err := Explain(connect(t, access, answerTimeout), access)
-	for _, want := range []string{"kafka " + nobody.Addr() + ": ", "connection refused"} {
+	for _, want := range []string{"kafka " + nobody.Addr() + ": ", "connection refused", ": start the brokers, or correct brokers"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("Explain() = %v, want %q in it", err, want)
 		}

@@ -50,6 +50,10 @@ func unreachable(reason, why string) option {
 	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkUnreachable(reason, "%s", why) }
 }
 
+func losing(how string) option {
+	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkLosing(how) }
+}
+
 func full(why string) option {
 	return func(_ *v1alpha1.EventBusSpec, s *v1alpha1.EventBusStatus) { s.MarkFull(why) }
 }
@@ -92,7 +96,7 @@ func after(d time.Duration, data map[string]any) map[string]any {
 }
 
 func TestEventBus(t *testing.T) {
-	answers := workload.State{Ready: true}
+	answers, loses := workload.State{Ready: true}, workload.State{Ready: true, Losing: "stream s loses events"}
 	away := workload.State{Reason: workload.ReasonUnreachable, Message: "dial nats.nats:4222: connection refused"}
 	starting := workload.State{Reason: "Starting", Message: "0 of 1 servers are ready: there is no pod eventbus-b-0"}
 	notRunning := workload.State{Reason: "NotRunning", Message: "2 of 3 servers are ready: pod eventbus-b-1: CrashLoopBackOff"}
@@ -143,6 +147,23 @@ func TestEventBus(t *testing.T) {
 		Key:           "default/b",
 		Objects:       []runtime.Object{bus(seen(1))},
 		OtherTestData: after(pollReachable, running(answers)),
+	}, {
+		Name:              "a bus that answers and loses events is Running, and says how",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(seen(1))},
+		OtherTestData:     after(pollReachable, running(loses)),
+		WantStatusUpdates: update(bus(seen(1), losing("stream s loses events"))),
+	}, {
+		Name:          "which is not written again",
+		Key:           "default/b",
+		Objects:       []runtime.Object{bus(seen(1), losing("stream s loses events"))},
+		OtherTestData: after(pollReachable, running(loses)),
+	}, {
+		Name:              "a bus that loses none any more says nothing of it",
+		Key:               "default/b",
+		Objects:           []runtime.Object{bus(seen(1), losing("stream s loses events"))},
+		OtherTestData:     after(pollReachable, running(answers)),
+		WantStatusUpdates: update(bus(seen(1))),
 	}, {
 		Name:              "a bus that is full answers all the same, and says so",
 		Key:               "default/b",

@@ -119,6 +119,8 @@ func (o *Observer) Observe(ctx context.Context, b Bus, err error) pkgreconciler.
 
 func (b *Bus) mark(s workload.State) {
 	switch {
+	case s.Ready && s.Losing != "":
+		b.Status.MarkLosing(s.Losing)
 	case s.Ready && s.Failing != "":
 		b.Status.MarkFull(s.Failing)
 	case s.Ready:

@@ -56,15 +56,21 @@ func (o *Outcome) Bus() v1alpha1.Verdict {
 	if _, wrong := o.Verdict("spec.eventBus"); wrong || o.Invalid || o.BusName == "" {
 		return o.Compiled.Bus()
 	}
-	seen := false
+	seen, losing := false, ""
 	for _, name := range slices.Sorted(maps.Keys(o.States)) {
 		bus := o.States[name].Bus
 		if bus.Problem != "" {
 			return v1alpha1.Bad(workload.ReasonUnreachable, name+": "+bus.Problem)
 		}
 		seen = seen || bus.Seen
+		if bus.Losing != "" {
+			losing = cmp.Or(losing, name+": "+bus.Losing)
+		}
 	}
-	if seen {
+	switch {
+	case losing != "":
+		return v1alpha1.LosesEvents(losing)
+	case seen:
 		return v1alpha1.Good()
 	}
 	return o.Compiled.Bus()

@@ -46,6 +46,7 @@ func TestWhatIsAFault(t *testing.T) {
 
 func TestBusOfAnOutcome(t *testing.T) {
 	reached, away := workload.BusState{Seen: true}, workload.BusState{Seen: true, Problem: "EventBus shop/b: dial nats.nats:4222: refused"}
+	losing := workload.BusState{Seen: true, Losing: "stream s loses events"}
 	for _, tt := range []struct {
 		name   string
 		bus    runtime.Object
@@ -58,6 +59,10 @@ func TestBusOfAnOutcome(t *testing.T) {
 		{"while nobody looks at the bus, a workload that uses it knows", EventBus("shop", "b", Waiting), map[string]workload.State{"a": {Bus: reached}}, v1alpha1.Good()},
 		{"what the shared gateway does not reach may be reached", EventBus("shop", "b", Unreachable), map[string]workload.State{"": {}, "a": {Bus: reached}}, v1alpha1.Good()},
 		{"and the other way round", EventBus("shop", "b"), map[string]workload.State{"a": {Bus: reached}, "b": {Bus: away}},
+			v1alpha1.Bad("Unreachable", "b: EventBus shop/b: dial nats.nats:4222: refused")},
+		{"a bus that loses events works", EventBus("shop", "b"), map[string]workload.State{"a": {Bus: reached}, "b": {Bus: losing}, "c": {Bus: losing}},
+			v1alpha1.LosesEvents("b: stream s loses events")},
+		{"one that is away is worse", EventBus("shop", "b"), map[string]workload.State{"a": {Bus: losing}, "b": {Bus: away}},
 			v1alpha1.Bad("Unreachable", "b: EventBus shop/b: dial nats.nats:4222: refused")},
 		{"a bus that cannot be used is none", EventBus("shop", "b", WithToken("missing")), map[string]workload.State{"a": {Bus: reached}}, v1alpha1.Bad("BusNotReady",
 			`spec.eventBus: EventBus shop/b cannot be used: spec.jetStream.tokenFrom: key "token" of Secret shop/missing: there is no such Secret: create it, or correct the name`)},

@@ -54,6 +54,7 @@ func (c *Clients) busState(ctx context.Context, pods []*corev1.Pod, p *plan.Plan
 			if len(got.Problems) > 0 {
 				s.Problem = cmp.Or(s.Problem, got.Problems[0])
 			}
+			s.Losing = cmp.Or(s.Losing, got.Losing)
 		}
 	}
 	return s
@@ -98,6 +99,7 @@ func (c *Clients) state(ctx context.Context, pods []*corev1.Pod, hashes map[stri
 				return s
 			}
 			good.Late, good.Failing = good.Late || a.late(), cmp.Or(good.Failing, s.Failing)
+			good.Losing = cmp.Or(good.Losing, s.Losing)
 		}
 		return good
 	}
@@ -146,11 +148,13 @@ func (c *Clients) removed(ctx context.Context, pods []*corev1.Pod) (ids []string
 // verdict says whether r is about the objects as hashes wants them, where an empty hash means not at all.
 func verdict(r *plan.Report, hashes map[string]string) State {
 	var problems, failing []string
+	losing := ""
 	for object, want := range hashes {
 		got := r.Objects[object]
 		switch {
 		case got.Hash == want:
 			problems, failing = append(problems, got.Problems...), append(failing, got.Failing...)
+			losing = cmp.Or(losing, got.Losing)
 		case r.Error != "":
 			return State{Reason: ReasonNotApplied, Message: r.Error}
 		default:
@@ -159,7 +163,7 @@ func verdict(r *plan.Report, hashes map[string]string) State {
 	}
 	if len(problems) == 0 {
 		slices.Sort(failing)
-		return State{Ready: true, Failing: strings.Join(failing, "; ")}
+		return State{Ready: true, Failing: strings.Join(failing, "; "), Losing: losing}
 	}
 	slices.Sort(problems)
 	s := State{Reason: ReasonApplying, Message: problems[0]}

@@ -147,6 +147,8 @@ func TestStateOfTheBus(t *testing.T) {
 	away.Objects["EventBus d/b"] = plan.ObjectReport{Hash: good.Objects["EventBus d/b"].Hash, Problems: []string{"EventBus d/b: dial 10.0.0.1:4222: refused"}}
 	starting := reportOf(l.Plan)
 	starting.Objects["EventBus d/b"] = plan.ObjectReport{Hash: good.Objects["EventBus d/b"].Hash, Problems: []string{"EventBus d/b is starting"}}
+	losing := reportOf(l.Plan)
+	losing.Objects["EventBus d/b"] = plan.ObjectReport{Hash: good.Objects["EventBus d/b"].Hash, Losing: "stream s loses events"}
 	other := load("1")
 	other.Plan.Buses[0].JetStream.URL = "nats://elsewhere"
 	for _, tt := range []struct {
@@ -171,6 +173,10 @@ func TestStateOfTheBus(t *testing.T) {
 			w.pod("d", l.labels(), good)
 			w.pod("d", l.labels(), away, notReady)
 		}, BusState{Seen: true}},
+		{"one of two sees that it loses events", func(w *world) {
+			w.pod("d", l.labels(), good)
+			w.pod("d", l.labels(), losing)
+		}, BusState{Seen: true, Losing: "stream s loses events"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := applied(t, l)

@@ -148,7 +148,9 @@ func (r *Reports) ask(ctx context.Context, ip string) (*plan.Report, error) {
 		return nil, fmt.Errorf("get %s: %w", url, err)
 	}
 	report.Error = steady(report.Error)
-	for _, o := range report.Objects {
+	for name, o := range report.Objects {
+		o.Losing = steady(o.Losing)
+		report.Objects[name] = o
 		for _, sentences := range [][]string{o.Problems, o.Failing} {
 			for i, sentence := range sentences {
 				sentences[i] = steady(sentence)

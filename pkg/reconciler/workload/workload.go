@@ -79,6 +79,8 @@ type State struct {
 	Late bool
 	// Failing says of one that is Ready which targets did not take the last event.
 	Failing string
+	// Losing says of a bus that is Ready how it loses events.
+	Losing string
 	// Bus is what the gateways of a workload say of the bus of its plan.
 	Bus BusState
 }
@@ -89,6 +91,8 @@ type BusState struct {
 	Seen bool
 	// Problem is what one of them says, if it does not reach the bus.
 	Problem string
+	// Losing is what one of them says, if the bus loses events.
+	Losing string
 }
 
 // Apply makes the children as w says, writing only what differs from what is there, and returns what its gateways say. A plan of which

@@ -32,6 +32,14 @@ func NotDelivered(message string) Verdict {
 	return Verdict{Status: corev1.ConditionTrue, Reason: ReasonNotDelivered, Message: message}
 }
 
+// ReasonLosesEvents is that of a bus that works, and whose broker is set up so that it loses events.
+const ReasonLosesEvents = "LosesEvents"
+
+// LosesEvents says how the bus loses events.
+func LosesEvents(message string) Verdict {
+	return Verdict{Status: corev1.ConditionTrue, Reason: ReasonLosesEvents, Message: message}
+}
+
 // NotUsed says that there is no such part and need not be one.
 func NotUsed(message string) Verdict {
 	return Verdict{Status: corev1.ConditionTrue, Reason: "NotUsed", Message: message}
@@ -77,7 +85,7 @@ func (s *WorkloadStatus) mark(m apis.ConditionManager, parts ...part) {
 	case corev1.ConditionTrue:
 		s.State = StateRunning
 		for _, p := range parts {
-			if p.verdict.Reason == ReasonNotDelivered {
+			if p.verdict.Reason == ReasonNotDelivered || p.verdict.Reason == ReasonLosesEvents {
 				s.Message = p.verdict.Message
 			}
 		}

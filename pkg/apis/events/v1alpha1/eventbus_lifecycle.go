@@ -50,6 +50,12 @@ func (s *EventBusStatus) MarkReachable() {
 	eventBusConditions.Manage(s).MarkTrue(EventBusReachable)
 }
 
+// MarkLosing says how the bus, which answers, loses events.
+func (s *EventBusStatus) MarkLosing(how string) {
+	s.State = "Running"
+	eventBusConditions.Manage(s).MarkTrueWithReason(EventBusReachable, ReasonLosesEvents, "%s", how)
+}
+
 // MarkFull says that the bus answers, and why it did not take the last event.
 func (s *EventBusStatus) MarkFull(why string) {
 	s.State = "Running"

@@ -18,12 +18,29 @@ func TestEventBusState(t *testing.T) {
 		{func() { b.Status.MarkUnreachable("Refused", "dial %s", "n:4222") }, [3]string{"Error", "False", "Refused"}},
 		{func() { b.Status.MarkWaiting("applying") }, [3]string{"Pending", "Unknown", "Waiting"}},
 		{func() { b.Status.MarkReachable() }, [3]string{"Running", "True", ""}},
+		{func() { b.Status.MarkLosing("50% of them") }, [3]string{"Running", "True", ""}},
 	} {
 		tt.mark()
 		r := ready(b)
 		if got := [3]string{b.Status.State, r[0], r[1]}; got != tt.want {
 			t.Errorf("state and Ready = %v, want %v", got, tt.want)
 		}
+	}
+}
+
+func TestABusThatLosesEventsSaysHowUntilItDoesNot(t *testing.T) {
+	b := &EventBus{}
+	said := func() [2]string {
+		c := b.Status.GetCondition(EventBusReachable)
+		return [2]string{c.Reason, c.Message}
+	}
+	b.Status.MarkLosing("50% of them")
+	if got, want := said(), [2]string{ReasonLosesEvents, "50% of them"}; got != want {
+		t.Errorf("Reachable = %q, want %q", got, want)
+	}
+	b.Status.MarkReachable()
+	if got, want := said(), [2]string{}; got != want {
+		t.Errorf("Reachable = %q, want %q", got, want)
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=".status.state"
 // +kubebuilder:printcolumn:name="Users",type=integer,JSONPath=".status.users"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
-// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=".status.conditions[?(@.type=='Reachable')].reason",priority=1
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=".status.conditions[?(@.type=='Reachable')].reason"
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=".status.conditions[?(@.type=='Reachable')].message",priority=1
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 
@@ -50,7 +50,7 @@ type EventBusList struct {
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=".status.state"
 // +kubebuilder:printcolumn:name="Users",type=integer,JSONPath=".status.users"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=".metadata.creationTimestamp"
-// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=".status.conditions[?(@.type=='Reachable')].reason",priority=1
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=".status.conditions[?(@.type=='Reachable')].reason"
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=".status.conditions[?(@.type=='Reachable')].message",priority=1
 // +k8s:deepcopy-gen:interfaces=k8s.io/apimachinery/pkg/runtime.Object
 

@@ -57,6 +57,7 @@ func TestReady(t *testing.T) {
 
 		{"a bus that does not answer", eb, func() { eb.Status.MarkUnreachable("Refused", "dial n:4222") }, corev1.ConditionFalse, "Refused"},
 		{"a bus that answers", eb, func() { eb.Status.MarkReachable() }, corev1.ConditionTrue, ""},
+		{"a bus that answers and loses events", eb, func() { eb.Status.MarkLosing("stream s loses events") }, corev1.ConditionTrue, ""},
 		{"a cluster bus that answers", ceb, func() { ceb.Status.MarkReachable() }, corev1.ConditionTrue, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -77,6 +78,7 @@ func TestState(t *testing.T) {
 	}{
 		{"what works is running", Good(), StateRunning, ""},
 		{"what runs and is not delivered is worth a message", NotDelivered("post http://x: status 500"), StateRunning, "post http://x: status 500"},
+		{"what runs and loses events is worth a message", LosesEvents("stream s loses events"), StateRunning, "stream s loses events"},
 		{"what is not used is not worth a message", NotUsed("spec.sink is not set"), StateRunning, ""},
 		{"what is still to come is pending", Pending("Starting", "0 of 1"), StatePending, "0 of 1"},
 		{"what does not work is an error", Bad("Refused", "no"), StateError, "no"},

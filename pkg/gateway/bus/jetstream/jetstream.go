@@ -63,6 +63,9 @@ type Bus struct {
 
 	told sync.Map // what is logged once
 
+	inspected atomic.Int64           // when the settings of the stream of events were last looked at
+	losing    atomic.Pointer[string] // see Losing; nil before the first look
+
 	mu         sync.Mutex
 	closed     bool
 	running    sync.WaitGroup     // Subscribes and lookups; begun under mu

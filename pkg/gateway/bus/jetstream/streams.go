@@ -31,6 +31,11 @@ const (
 
 // Error codes of the server that nats.go has no name for.
 const (
+	codeNoPeers              jetstream.ErrorCode = 10005
+	codeNotEnabledForAccount jetstream.ErrorCode = 10039
+	codeNotClustered         jetstream.ErrorCode = 10074
+	codeNotEnabled           jetstream.ErrorCode = 10076
+
 	codeAccountExceeded jetstream.ErrorCode = 10002
 	codeServerExceeded  jetstream.ErrorCode = 10023
 	codeMemoryExceeded  jetstream.ErrorCode = 10028
@@ -251,6 +256,7 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 	}
 	if want.Replicas == has.Replicas && want.MaxBytes == has.MaxBytes && want.MaxMsgSize == has.MaxMsgSize &&
 		slices.Equal(want.Subjects, has.Subjects) && maps.Equal(want.Metadata, has.Metadata) {
+		b.inspect(has)
 		return true, nil
 	}
 	// The server has no compare-and-set for this: read it again to see whether another process overwrote it.
@@ -370,8 +376,28 @@ func wrapStream(verb, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s stream %s: %w", verb, name, err)
+	return fmt.Errorf("%s stream %s: %w%s", verb, name, err, cure(err))
 }
+
+// cure says what to do about an error of a stream, if that is known.
+func cure(err error) string {
+	switch code(err) {
+	case codeNotClustered:
+		return ": a single server keeps one replica: set spec.jetStream.replicas to 1, or connect to a cluster"
+	case codeNoPeers:
+		return ": lower spec.jetStream.replicas, or start the servers that are missing or have no room"
+	case codeSubjectsOverlap:
+		return ": another stream has some of its subjects: take them away from that one with nats stream edit, or give the bus an account of its own"
+	case codeNotEnabled, codeNotEnabledForAccount:
+		return ": " + switchOn
+	}
+	if errors.Is(err, nats.ErrNoResponders) {
+		return ": " + switchOn
+	}
+	return ""
+}
+
+const switchOn = "JetStream is off there: switch it on with jetstream {} in the server's configuration, or its option -js, and for the account of the bus if the server has accounts"
 
 // code returns the server's error code in err, or 0.
 func code(err error) jetstream.ErrorCode {

@@ -49,6 +49,7 @@ func (t *topic) publish(ctx context.Context, e *event.Event) error {
 	}
 	m := encode(t.Topic, e)
 	if err = l.pub.publish(ctx, l.ctx.Done(), t.b.stopped, m); err == nil {
+		t.b.inspectAgain(l)
 		return nil
 	}
 	closed := code(err) == jetstream.JSErrCodeStreamMessageExceedsMaximum && t.b.wasClosed(ctx, l, t.Name)

@@ -4,7 +4,9 @@ import (
 	"context"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/IBM/sarama"
 	"github.com/google/go-cmp/cmp"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -19,6 +21,8 @@ const (
 	fewReplicas   = "fewer replicas than the bus asks for"
 	compacted     = "the topic is compacted"
 	tooFewInSync  = "fewer replicas than its min.insync.replicas"
+	keepsLess     = "the topic keeps events for less time than the bus's retention"
+	keepsFew      = "the topic deletes the oldest events of a partition that is too large"
 )
 
 func TestWhatIsWrongWithATopicIsToldOnce(t *testing.T) {
@@ -34,6 +38,12 @@ func TestWhatIsWrongWithATopicIsToldOnce(t *testing.T) {
 		"few":       {1, nil, map[string]map[string]any{fewPartitions: {"partitions": int64(1), "wanted": int32(3)}}},
 		"compacted": {3, map[string]string{"cleanup.policy": "compact"}, map[string]map[string]any{compacted: {"cleanup.policy": "compact"}}},
 		"both":      {3, map[string]string{"cleanup.policy": "compact,delete"}, map[string]map[string]any{compacted: {"cleanup.policy": "compact,delete"}}},
+		"brief": {3, map[string]string{"retention.ms": "60000"},
+			map[string]map[string]any{keepsLess: {"retention": "1h0m0s", "retention.ms": "60000"}}},
+		"small": {3, map[string]string{"retention.bytes": "1000"},
+			map[string]map[string]any{keepsFew: {"retention": "1h0m0s", "retention.bytes": "1000"}}},
+		"long": {3, map[string]string{"retention.ms": "3600000", "retention.bytes": "-1"}, nil},
+		"ever": {3, map[string]string{"retention.ms": "-1"}, nil},
 		"starved": {3, map[string]string{"min.insync.replicas": "2"},
 			map[string]map[string]any{tooFewInSync: {"replicas": int64(1), "min.insync.replicas": int64(2)}}},
 	}
@@ -79,6 +89,44 @@ func TestWhatIsWrongWithATopicIsToldOnce(t *testing.T) {
 			}
 		}
 	}
+}
+
+// What the topic had when it was made is what it keeps, whatever retention says later.
+func TestATopicThatKeepsLessThanTheBusSays(t *testing.T) {
+	t.Parallel() // it waits
+	b := startBroker(t)
+	c := config(b.addr())
+	before := connect(t, c)
+	for _, topic := range []string{"one", "other"} {
+		publish(t, before, topic, "e")
+	}
+	if got := before.Losing(); got != "" {
+		t.Errorf("of topics that the bus made, Losing() = %q", got)
+	}
+	c.Retention = 2 * time.Hour
+	k := connect(t, c)
+	for _, topic := range []string{"one", "other"} {
+		publish(t, k, topic, "e")
+	}
+	for _, want := range []string{
+		"topic one loses events: ", "lower retention", "kafka-configs.sh --alter --topic one --add-config retention.ms=7200000", "(retention.ms=3600000)", "; and 1 more",
+	} {
+		eventually(t, "it is told "+want, func() bool { return strings.Contains(k.Losing(), want) })
+	}
+	if err := k.Ready(); err != nil {
+		t.Errorf("Ready() = %v: events do flow", err)
+	}
+	admin, err := sarama.NewClusterAdminFromClient(client(t, b.addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ms := "7200000"
+	for _, topic := range []string{"one", "other"} {
+		if err := admin.AlterConfig(sarama.TopicResource, topic, map[string]*string{"retention.ms": &ms}, false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "the cure is noticed", func() bool { return k.Losing() == "" })
 }
 
 func TestATopicWithFewerReplicasIsTold(t *testing.T) {

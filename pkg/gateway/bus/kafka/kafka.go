@@ -66,7 +66,10 @@ type Bus struct {
 	dialer  *kafkaclient.Dialer
 	changed chan struct{} // closed and replaced when current changes
 
-	inspected sync.Map // topics
+	losing    map[string]string // by topic, how it loses events
+	inspected time.Time         // when all topics were last looked at
+
+	told sync.Map // what inspect has logged
 }
 
 var _ bus.Bus = (*Bus)(nil)
@@ -76,7 +79,7 @@ func New(ctx context.Context, o Options) *Bus {
 	if o.Config.MaxInFlight == 0 {
 		o.Config.MaxInFlight = bus.DefaultMaxInFlight
 	}
-	b := &Bus{o: o, stopped: make(chan struct{}), attempted: make(chan struct{}), changed: make(chan struct{})}
+	b := &Bus{o: o, stopped: make(chan struct{}), attempted: make(chan struct{}), changed: make(chan struct{}), losing: map[string]string{}}
 	ctx = context.WithoutCancel(ctx)
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	b.life, b.end = context.WithCancel(ctx)

@@ -105,6 +105,9 @@ func (b *Bus) Ready() error {
 	return nil
 }
 
+// Losing implements bus.Bus.
+func (*Bus) Losing() string { return "" }
+
 // Close implements bus.Bus.
 func (b *Bus) Close() error {
 	b.mu.Lock()

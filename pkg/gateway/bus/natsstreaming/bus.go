@@ -41,7 +41,8 @@ type Options struct {
 //   - An event and its envelope must fit in the server's max_payload, 1 MiB unless it was raised; data that is neither JSON
 //     nor text grows by a third, since it travels as base64. What does not fit is refused with a permanent error.
 //     Raise max_payload (8MB is the most the server likes) where larger events are wanted.
-//   - A channel at its store limits discards its oldest messages, acknowledged or not. Size the limits for the longest outage.
+//   - A channel at its store limits discards its oldest messages, acknowledged or not. Size the limits for the longest outage. A subscription
+//     of one process notices that messages it was never sent are gone, and says so.
 //   - There is no way to tell the server that a message is still worked on: it sends it again after the ack wait, in a queue
 //     group to any process. Whoever gets a repeat asks the others on plain NATS, and leaves the message to the one that has it.
 //     Only while that one is cut off, or where the server's permissions forbid to ask, is the message handed over twice.
@@ -58,6 +59,8 @@ type Bus struct {
 	mute    sync.Once          // says that members cannot talk to each other
 	ending  bool               // no more subscriptions
 	ended   bool               // no more publications
+	losing  string             // see Losing
+	lost    time.Time
 
 	subscriptions sync.WaitGroup
 	publications  sync.WaitGroup

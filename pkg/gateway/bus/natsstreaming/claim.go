@@ -23,6 +23,8 @@ type claim struct {
 	Stored   int64  `json:"stored"`
 	// Done is true in an answer when the message was acknowledged, which the server has not noticed.
 	Done bool `json:"done,omitempty"`
+	// Member is set in another question, by which a member says that it is there and asks who else is, and in its answer.
+	Member string `json:"member,omitempty"`
 }
 
 func (c claim) place() place {
@@ -61,6 +63,11 @@ func (f *flow) converse(nc *nats.Conn, subject string) (end func(), err error) {
 		question, _ := json.Marshal(claim{Topic: p.topic, Sequence: p.sequence, Stored: p.stored})
 		_ = nc.PublishRequest(subject, inbox, question) // unanswered if it does not arrive
 	}
+	f.who = func() {
+		question, _ := json.Marshal(claim{Member: f.member})
+		_ = nc.PublishRequest(subject, inbox, question)
+	}
+	f.who()
 	return func() {
 		_ = answers.Unsubscribe()
 		_ = questions.Unsubscribe()
@@ -72,6 +79,14 @@ func (f *flow) answer(question []byte) []byte {
 	var c claim
 	if json.Unmarshal(question, &c) != nil {
 		return nil
+	}
+	if c.Member != "" {
+		if c.Member == f.member {
+			return nil
+		}
+		f.share()
+		answer, _ := json.Marshal(claim{Member: f.member})
+		return answer
 	}
 	f.mu.Lock()
 	m := f.held[c.place()]
@@ -89,6 +104,10 @@ func (f *flow) answer(question []byte) []byte {
 func (f *flow) claimed(answer []byte) {
 	var c claim
 	if json.Unmarshal(answer, &c) != nil {
+		return
+	}
+	if c.Member != "" {
+		f.share()
 		return
 	}
 	if handle := f.cede(c.place(), c.Done); handle != nil {

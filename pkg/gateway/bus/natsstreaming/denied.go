@@ -35,6 +35,7 @@ func (s *session) told(b *Bus, err error) {
 	s.denied.add(d)
 	switch {
 	case strings.HasPrefix(d.Subject, "_OPENFUNCTION."):
+		s.silent.Store(true)
 		b.mute.Do(func() {
 			b.log.Warnw("the members of a subscription cannot ask each other who has a message, so one that takes longer than the ack wait is delivered twice", zap.Error(d))
 		})

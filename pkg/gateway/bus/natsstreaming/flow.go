@@ -2,6 +2,7 @@ package natsstreaming
 
 import (
 	"context"
+	"crypto/rand"
 	"slices"
 	"sync"
 	"time"
@@ -46,6 +47,7 @@ type flow struct {
 	max     int
 	receive func(*bus.Message)
 	wake    chan struct{} // has room for one: look again
+	gapped  chan struct{} // has room for one: look at gaps
 
 	mu         sync.Mutex
 	generation int // of the server subscription
@@ -56,7 +58,13 @@ type flow struct {
 	out        int
 	recent     recent
 	ending     bool
-	idle       chan struct{} // closed when ending and out is 0
+	member     string            // this one
+	who        func()            // asks for other members; nil when there can be none
+	shared     bool              // there are other members
+	heard      bool              // one of them said so lately
+	last       map[string]uint64 // the greatest sequence that came, by topic; empty while it is shared
+	gaps       []missing         // nobody has looked at
+	idle       chan struct{}     // closed when ending and out is 0
 }
 
 func newFlow(max int, receive func(*bus.Message)) *flow {
@@ -64,6 +72,9 @@ func newFlow(max int, receive func(*bus.Message)) *flow {
 		max:     max,
 		receive: receive,
 		wake:    make(chan struct{}, 1),
+		gapped:  make(chan struct{}, 1),
+		member:  rand.Text(),
+		last:    map[string]uint64{},
 		held:    map[place]*message{},
 		recent:  recent{places: map[place]struct{}{}},
 		idle:    make(chan struct{}),
@@ -81,7 +92,7 @@ func (f *flow) begin(generation int) {
 func (f *flow) suspend() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.generation, f.ask = 0, nil
+	f.generation, f.ask, f.who = 0, nil, nil
 	for _, m := range slices.Concat(f.queue, f.failed) {
 		delete(f.held, m.place)
 	}
@@ -118,6 +129,7 @@ func (f *flow) admit(generation int, m *message, repeated bool) (admission, func
 	if generation != f.generation {
 		return known, nil
 	}
+	f.follow(m.place, repeated)
 	if same := f.held[m.place]; same != nil {
 		same.handle = m.handle
 		return known, nil
@@ -137,12 +149,7 @@ func (f *flow) admit(generation int, m *message, repeated bool) (admission, func
 	return queued, ask
 }
 
-func (f *flow) look() {
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
-}
+func (f *flow) look() { signal(f.wake) }
 
 // deliver hands messages over until ctx is done.
 func (f *flow) deliver(ctx context.Context) {

@@ -32,6 +32,7 @@ type broker struct {
 	payload int32
 	// channels is the most that the server has; 0 is its default.
 	channels int
+	limits   stores.ChannelLimits // those that are not 0
 	// authority makes it speak TLS only, and let in the users of the suite.
 	authority *servers.Authority
 	server    *stand.StanServer
@@ -58,6 +59,12 @@ func (b *broker) start(t testing.TB) {
 	}
 	if b.channels > 0 {
 		o.MaxChannels = b.channels
+	}
+	if b.limits.MaxMsgs > 0 {
+		o.MaxMsgs = b.limits.MaxMsgs
+	}
+	if b.limits.MaxAge > 0 {
+		o.MaxAge = b.limits.MaxAge
 	}
 	n := &natsd.Options{Host: "127.0.0.1", Port: b.port, MaxPayload: b.payload, NoLog: true, NoSigs: true}
 	if b.authority != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -43,6 +44,8 @@ type session struct {
 	requests chan *publication
 	window   chan struct{}
 	denied   denials
+
+	silent atomic.Bool // members of a subscription cannot ask each other
 
 	once sync.Once
 	lost chan struct{}

@@ -110,7 +110,7 @@ func (b *Bus) attach(ctx context.Context, s bus.Subscription, f *flow) error {
 				since = tried
 			}
 			report(nil)
-			err = m.stay(ctx)
+			err = m.stay(ctx, f)
 		}
 		if err == nil || ctx.Err() != nil {
 			m.leave()
@@ -178,9 +178,10 @@ func (m *membership) join(f *flow, generation int) error {
 }
 
 // stay returns nil when ctx is done, and an error when the session is lost.
-func (m *membership) stay(ctx context.Context) error {
+func (m *membership) stay(ctx context.Context, f *flow) error {
 	t := time.NewTicker(m.ackWait())
 	defer t.Stop()
+	var answered <-chan time.Time // when other members have had time to say that they are there; nil while nothing is missing
 	for {
 		select {
 		case <-ctx.Done():
@@ -190,6 +191,17 @@ func (m *membership) stay(ctx context.Context) error {
 		case <-t.C:
 			if m.o.Config.Queue {
 				nudge(m.subs, m.subscription.Topics)
+				f.reconsider()
+			}
+		case <-f.gapped:
+			if answered == nil {
+				f.inquire()
+				answered = time.After(membersAnswerWithin)
+			}
+		case <-answered:
+			answered = nil
+			if gaps := f.takeGaps(); !m.session.silent.Load() { // otherwise another member may have them
+				m.tellMissing(ctx, gaps)
 			}
 		}
 	}

@@ -1,0 +1,150 @@
+package natsstreaming
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/stan.go"
+	"go.uber.org/zap"
+)
+
+const (
+	// membersAnswerWithin is how long a member that misses messages waits for another one to say that it is there.
+	membersAnswerWithin = 2 * time.Second
+	// tellLoss is how long Losing tells of messages that were lost.
+	tellLoss = time.Hour
+)
+
+// missing are the messages of a topic from one sequence to before another, which came although they did not.
+type missing struct {
+	topic    string
+	from, to uint64
+}
+
+// follow notes that a message came, and what should have come before it. The server sends each sequence of a channel to one member of a
+// subscription, so nothing is known of them while there are several. The flow is locked.
+func (f *flow) follow(p place, repeated bool) {
+	last := f.last[p.topic]
+	switch {
+	case f.shared:
+		return
+	case last != 0 && p.sequence > last+1:
+		f.gaps = append(f.gaps, missing{p.topic, last + 1, p.sequence})
+		signal(f.gapped)
+	case last != 0 && p.sequence <= last && repeated: // otherwise the server has lost its store, and counts anew
+		return
+	}
+	f.last[p.topic] = p.sequence
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// share notes that there is another member.
+func (f *flow) share() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.shared, f.heard, f.gaps = true, true, nil
+	clear(f.last)
+}
+
+// inquire asks for other members, if there can be any.
+func (f *flow) inquire() {
+	f.mu.Lock()
+	who := f.who
+	f.mu.Unlock()
+	if who != nil {
+		who()
+	}
+}
+
+// reconsider notes that there is no other member any more, if none has said since the last time that it is there, and asks those that there are.
+func (f *flow) reconsider() {
+	f.mu.Lock()
+	shared := f.shared
+	f.shared, f.heard = f.heard, false
+	f.mu.Unlock()
+	if shared {
+		f.inquire()
+	}
+}
+
+// takeGaps returns what was missed since the last time.
+func (f *flow) takeGaps() []missing {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	gaps := f.gaps
+	f.gaps = nil
+	return gaps
+}
+
+// tellMissing says what of gaps the server does not have any more: it has discarded that before it sent it.
+func (m *membership) tellMissing(ctx context.Context, gaps []missing) {
+	lost := map[string]uint64{}
+	for _, gap := range gaps {
+		first, err := m.first(ctx, gap.topic, gap.from)
+		if err != nil {
+			m.log.Debugw("messages that did not come are not looked for", "topic", gap.topic, zap.Error(err))
+			continue
+		}
+		if until := min(first, gap.to); until > gap.from {
+			lost[gap.topic] += until - gap.from
+		}
+	}
+	const cure = "raise max_msgs, max_bytes and max_age of the channel in the server's store_limits"
+	for topic, n := range lost {
+		m.log.Errorw("the server has discarded events that were not delivered: the channel is at its limits; "+cure,
+			"subscription", m.subscription.Name, "channel", topic, "events", n)
+		m.lose(fmt.Sprintf("channel %s discarded %d events that subscription %s had not got, since it is at its limits: ", topic, n, m.subscription.Name) + cure)
+	}
+}
+
+// first returns the sequence of the oldest message of a topic, from one on, that the server has.
+func (m *membership) first(ctx context.Context, topic string, from uint64) (uint64, error) {
+	came := make(chan uint64, 1)
+	sub, err := m.session.sc.Subscribe(topic, func(sent *stan.Msg) {
+		select {
+		case came <- sent.Sequence:
+		default:
+		}
+	}, stan.StartAtSequence(from), stan.MaxInflight(1), stan.SetManualAckMode())
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = sub.Unsubscribe() }() // it ends with the session at the latest
+	timer := time.NewTimer(requestTimeout)
+	defer timer.Stop()
+	select {
+	case sequence := <-came:
+		return sequence, nil
+	case <-timer.C:
+		return 0, errors.New("no message comes")
+	case <-m.session.lost:
+		return 0, m.session.err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+// lose keeps for Losing what was lost.
+func (b *Bus) lose(what string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.losing, b.lost = what, time.Now()
+}
+
+// Losing tells of events that were lost within the last hour. What the limits of the server are, nobody is told before.
+func (b *Bus) Losing() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if time.Since(b.lost) > tellLoss {
+		return ""
+	}
+	return b.losing
+}

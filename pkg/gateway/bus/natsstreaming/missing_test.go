@@ -1,0 +1,245 @@
+package natsstreaming
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-streaming-server/stores"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"knative.dev/pkg/logging"
+
+	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/plan"
+)
+
+const discarded = "the server has discarded events that were not delivered"
+
+func limitedBroker(t *testing.T, dir string, limits stores.ChannelLimits) *broker {
+	t.Helper()
+	b := startBroker(t, dir)
+	b.stop(t)
+	b.limits = limits
+	b.start(t)
+	return b
+}
+
+func connectLogged(t *testing.T, c plan.NATSStreaming) (*Bus, *observer.ObservedLogs) {
+	t.Helper()
+	core, logs := observer.New(zap.ErrorLevel)
+	b := New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus default/default", Config: c, Instance: instance()})
+	t.Cleanup(func() { _ = b.Close() })
+	return b, logs
+}
+
+// gated is a subscription that acknowledges nothing while it is shut.
+type gated struct {
+	mu   sync.Mutex
+	open bool
+	held []*bus.Message
+	got  map[string]bool
+}
+
+func subscribeGated(t *testing.T, b bus.Bus, s bus.Subscription) *gated {
+	t.Helper()
+	g := &gated{got: map[string]bool{}}
+	ready := make(chan struct{})
+	s.Ready = func(err error) {
+		if err == nil {
+			close(ready)
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = b.Subscribe(ctx, s, func(m *bus.Message) {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.got[m.Event.ID()] = true
+			if !g.open {
+				g.held = append(g.held, m)
+				return
+			}
+			m.Done(nil)
+		})
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	select {
+	case <-ready:
+	case <-time.After(30 * time.Second):
+		t.Fatal("the subscription is not ready")
+	}
+	return g
+}
+
+func (g *gated) set(open bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.open = open
+	for _, m := range g.held {
+		m.Done(nil)
+	}
+	g.held = nil
+}
+
+func (g *gated) has(id string) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.got[id]
+}
+
+func (g *gated) count() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.got)
+}
+
+func TestEventsThatTheServerDiscardedAreTold(t *testing.T) {
+	t.Parallel()
+	for name, queue := range map[string]bool{"a queue with one member": true, "type topic": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := limitedBroker(t, "", stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: 10}})
+			c := config(s.url())
+			c.Queue = queue
+			b, logs := connectLogged(t, c)
+			g := subscribeGated(t, b, bus.Subscription{Name: "s", Topics: []string{"topic"}, MaxInFlight: 2})
+			lost := func() (events uint64) {
+				for _, line := range logs.FilterMessageSnippet(discarded).All() {
+					if line.ContextMap()["channel"] != "topic" || line.ContextMap()["subscription"] != "s" {
+						t.Errorf("logged %v, want of subscription s to channel topic", line.ContextMap())
+					}
+					events += line.ContextMap()["events"].(uint64)
+				}
+				return events
+			}
+			published := 0
+			for round := range 2 {
+				g.set(false)
+				for range 60 {
+					publish(t, b, "topic", fmt.Sprint("e", published))
+					published++
+				}
+				g.set(true)
+				eventually(t, "the last event comes", func() bool { return g.has(fmt.Sprint("e", published-1)) })
+				missing := uint64(published - g.count())
+				if missing == 0 {
+					t.Fatal("nothing was discarded: the test shows nothing")
+				}
+				eventually(t, fmt.Sprintf("in round %d, it is told that %d events are lost", round, missing), func() bool { return lost() == missing })
+			}
+			if got := b.Losing(); !strings.Contains(got, "channel topic discarded ") || !strings.Contains(got, "raise max_msgs") {
+				t.Errorf("Losing() = %q, want the channel and the cure", got)
+			}
+			b.mu.Lock()
+			b.lost = b.lost.Add(-tellLoss)
+			b.mu.Unlock()
+			if got := b.Losing(); got != "" {
+				t.Errorf("an hour later, Losing() = %q", got)
+			}
+		})
+	}
+}
+
+// What another member got, what was acknowledged before it was discarded, and what comes again are not lost.
+func TestNothingIsToldWhereNothingIsLost(t *testing.T) {
+	t.Parallel()
+	t.Run("two members, one of which leaves", func(t *testing.T) {
+		t.Parallel()
+		s := limitedBroker(t, "", stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: 5, MaxAge: time.Second}})
+		sub := bus.Subscription{Name: "s", Topics: []string{"topic"}}
+		a, logs := connectLogged(t, config(s.url()))
+		other, otherLogs := connectLogged(t, config(s.url()))
+		one := subscribe(t, a, sub)
+		publish(t, a, "topic", "first")
+		one.wants(t, "first")
+		two := subscribe(t, other, sub)
+		total := func() int { return len(one.ids()) + len(two.ids()) }
+		for i := range 40 {
+			publish(t, a, "topic", fmt.Sprint("e", i))
+			eventually(t, "it is acknowledged by one of them", func() bool { return total() == i+2 })
+		}
+		if len(two.ids()) == 0 {
+			t.Fatal("the other member got nothing: the test shows nothing")
+		}
+		if err := two.stop(); err != nil {
+			t.Fatal(err)
+		}
+		oldest := &membership{Bus: a, session: a.session(t.Context())}
+		eventually(t, "all is expired", func() bool {
+			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+			defer cancel()
+			_, err := oldest.first(ctx, "topic", 1)
+			return err != nil
+		})
+		for i := range 3 {
+			publish(t, a, "topic", fmt.Sprint("late", i))
+			eventually(t, "it comes", func() bool { return total() == 42+i })
+		}
+		time.Sleep(membersAnswerWithin + time.Second) // by then it would be told
+		if logs.Len()+otherLogs.Len() != 0 {
+			t.Errorf("logged %v and %v", logs.All(), otherLogs.All())
+		}
+	})
+	t.Run("members that may not ask each other", func(t *testing.T) {
+		t.Parallel()
+		s := limitedBroker(t, "", stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: 10}})
+		b, logs := connectLogged(t, config(s.url()))
+		b.session(t.Context()).silent.Store(true) // as the server's first refusal does
+		g := subscribeGated(t, b, bus.Subscription{Name: "s", Topics: []string{"topic"}, MaxInFlight: 2})
+		for i := range 60 {
+			publish(t, b, "topic", fmt.Sprint("e", i))
+		}
+		g.set(true)
+		eventually(t, "the last event comes", func() bool { return g.has("e59") })
+		time.Sleep(membersAnswerWithin + time.Second) // by then it would be told
+		if logs.Len() != 0 || b.Losing() != "" {
+			t.Errorf("logged %v", logs.All())
+		}
+	})
+	t.Run("redelivery, expiry and a new connection", func(t *testing.T) {
+		t.Parallel()
+		s := limitedBroker(t, t.TempDir(), stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: 5}})
+		b, logs := connectLogged(t, config(s.url()))
+		var mu sync.Mutex
+		seen := map[string]int{}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			ended <- b.Subscribe(ctx, bus.Subscription{Name: "s", Topics: []string{"topic"}}, func(m *bus.Message) {
+				mu.Lock()
+				defer mu.Unlock()
+				if seen[m.Event.ID()]++; seen[m.Event.ID()] == 1 && strings.HasSuffix(m.Event.ID(), "7") {
+					m.Done(errors.New("not now"))
+					return
+				}
+				m.Done(nil)
+			})
+		}()
+		t.Cleanup(func() { cancel(); <-ended })
+		for i := range 30 {
+			id := fmt.Sprint("e", i)
+			if i == 10 || i == 20 {
+				s.stop(t)
+				eventually(t, "the server is away", func() bool { return b.Ready() != nil })
+				s.start(t)
+			}
+			eventually(t, id+" comes", func() bool {
+				publish(t, b, "topic", id) // the subscription may not be there yet
+				mu.Lock()
+				defer mu.Unlock()
+				return seen[id] > 0
+			})
+		}
+		time.Sleep(membersAnswerWithin + time.Second) // by then it would be told
+		if logs.Len() != 0 {
+			t.Errorf("logged %v", logs.All())
+		}
+	})
+}
