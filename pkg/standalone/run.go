@@ -131,14 +131,17 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 		}
 		log.Errorw("the bus takes no events: make room on its disk or repair it, and it goes on by itself; nothing that it has is lost", "bus", name, "error", err)
 	}
-	r.servers = embedded.New(embedded.Options{Dir: r.DataDir, Dial: r.Addresses.dial, Troubled: troubled})
+	damaged := func(name string, err error) {
+		log.Errorw("the bus goes on without something that it had", "bus", name, "error", err)
+	}
+	r.servers = embedded.New(embedded.Options{Dir: r.DataDir, Dial: r.Addresses.dial, Troubled: troubled, Damaged: damaged})
 	defer func() { err = errors.Join(err, r.servers.Close()) }()
 	r.gateway, err = gateway.New(ctx, gateway.Options{
 		Listen: r.Listen, Metrics: r.Metrics, Dial: r.Addresses.through(r.servers), DataDir: r.DataDir, Instance: instance,
 		Display: shown, Observe: shown.observed,
 		Embedded: func(name, dir string, sync time.Duration) (gateway.Server, error) {
 			return jetstream.Start(jetstream.Options{
-				Dir: dir, SyncInterval: sync, Recover: true, Troubled: func(err error) { troubled(name, err) },
+				Dir: dir, SyncInterval: sync, Recover: true, Troubled: func(err error) { troubled(name, err) }, Damaged: func(err error) { damaged(name, err) },
 			})
 		},
 	})

@@ -82,6 +82,10 @@ func (s *Server) look() {
 	if was != nil && was.broken {
 		return
 	}
+	if err := s.gone(); err != nil {
+		s.set(s.broken(err))
+		return
+	}
 	var now *trouble
 	if err := s.room(was != nil); err != nil {
 		now = &trouble{error: err}
@@ -115,6 +119,7 @@ func (g *guard) check() {
 		return
 	case was == nil:
 		g.reserve()
+		g.take(g.running.Load())
 		return
 	case was.broken && errors.Join(g.room(true), g.probe()) == nil:
 		g.set(nil)
@@ -122,7 +127,7 @@ func (g *guard) check() {
 	default:
 		return
 	}
-	if g.options.Recover {
+	if g.options.Recover && !errors.Is(err, errRemoved) {
 		g.startAgain()
 	}
 }
