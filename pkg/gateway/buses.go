@@ -92,6 +92,29 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 	return nil
 }
 
+// tellGone tells what is lost with temporary directories, if anything is.
+func (g *Gateway) tellGone(ctx context.Context) {
+	if g.o.Gone == nil || g.o.DataDir != "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, unsubscribeTime)
+	defer cancel()
+	var events, letters uint64
+	for _, b := range g.buses {
+		if b.server == nil {
+			continue
+		}
+		e, l, err := b.Bus.(*jetstream.Bus).Waiting(ctx)
+		if err != nil {
+			g.log.Warnw("nobody knows how many events go with the bus", "bus", b.name, "error", err)
+		}
+		events, letters = events+e, letters+l
+	}
+	if events+letters > 0 {
+		g.o.Gone(events, letters)
+	}
+}
+
 func (b *openBus) close() error {
 	if b.server == nil {
 		return b.Close()

@@ -138,7 +138,7 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 	defer func() { err = errors.Join(err, r.servers.Close()) }()
 	r.gateway, err = gateway.New(ctx, gateway.Options{
 		Listen: r.Listen, Metrics: r.Metrics, Dial: r.Addresses.through(r.servers), DataDir: r.DataDir, Instance: instance,
-		Display: shown, Observe: shown.observed,
+		Display: shown, Observe: shown.observed, Gone: r.sayGone,
 		Embedded: func(name, dir string, sync time.Duration) (gateway.Server, error) {
 			return jetstream.Start(jetstream.Options{
 				Dir: dir, SyncInterval: sync, Recover: true, Troubled: func(err error) { troubled(name, err) }, Damaged: func(err error) { damaged(name, err) },
@@ -173,6 +173,20 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 		return nil
 	})
 	return running.Wait()
+}
+
+// sayGone says what is lost at the end because nothing keeps it.
+func (r *runner) sayGone(events, letters uint64) {
+	switch events {
+	case 0:
+	case 1:
+		r.printf("1 event was not delivered and is gone: --data DIR keeps it")
+	default:
+		r.printf("%d events were not delivered and are gone: --data DIR keeps them", events)
+	}
+	if letters > 0 {
+		r.printf("gone with the bus: %s: --data DIR keeps them", count(int(letters), "dead letter"))
+	}
 }
 
 // start starts the servers and applies the plan. When it fails, the gateway is over.

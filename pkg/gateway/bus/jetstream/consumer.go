@@ -302,3 +302,53 @@ func (b *Bus) Prune(ctx context.Context, keep func(name string) bool) error {
 	}
 	return names.Err()
 }
+
+const (
+	// waitingSteady is for how long a number of waiting events stays the same before it is believed: the server deals with
+	// acknowledgements a moment after they came. waitingPoll is how often it is asked.
+	waitingSteady = 200 * time.Millisecond
+	waitingPoll   = 20 * time.Millisecond
+)
+
+// Waiting returns how many events a subscription has not acknowledged yet, and how many dead letters there are. It is for a bus that has one
+// user only, which has pruned it and receives no more.
+func (b *Bus) Waiting(ctx context.Context) (events, letters uint64, err error) {
+	if letters, err = b.messages(ctx, deadLettersName); err != nil {
+		return 0, 0, err
+	}
+	poll := time.NewTicker(waitingPoll)
+	defer poll.Stop()
+	for since := time.Now(); ; {
+		now, err := b.messages(ctx, eventsName)
+		if err != nil || now == 0 {
+			return 0, letters, err
+		}
+		if now != events {
+			events, since = now, time.Now()
+		}
+		if time.Since(since) >= waitingSteady {
+			return events, letters, nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return events, letters, nil
+		}
+	}
+}
+
+// messages returns how many a stream has; none if there is no such stream.
+func (b *Bus) messages(ctx context.Context, name string) (uint64, error) {
+	l, err := b.up(ctx)
+	if err != nil {
+		return 0, err
+	}
+	s, err := l.js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, wrapStream("read", name, err)
+	}
+	return s.CachedInfo().State.Msgs, nil
+}
