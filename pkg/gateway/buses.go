@@ -67,6 +67,11 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 	return b, nil
 }
 
+// BusDir is where the embedded bus of that name keeps its events, in a data directory.
+func BusDir(dataDir, name string) string {
+	return filepath.Join(dataDir, "bus", strings.NewReplacer(" ", "-", "/", "-").Replace(name))
+}
+
 func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 	if g.o.Embedded == nil {
 		return fmt.Errorf("%s: an embedded bus does not run in this program", spec.Name)
@@ -77,7 +82,7 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 	}
 	dir := ""
 	if g.o.DataDir != "" {
-		dir = filepath.Join(g.o.DataDir, "bus", strings.NewReplacer(" ", "-", "/", "-").Replace(spec.Name))
+		dir = BusDir(g.o.DataDir, spec.Name)
 	}
 	// The stream of events has the bound. A server with the same one would have no room left for dead letters and topics.
 	server, err := g.o.Embedded(spec.Name, dir, spec.Embedded.SyncInterval)

@@ -119,6 +119,7 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 	if err != nil {
 		return err
 	}
+	r.warnLeftBehind(p)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	shown, stopPrinting := r.display(ctx, cancel)
@@ -261,6 +262,7 @@ func (r *runner) reload(ctx context.Context) {
 	case err != nil:
 		r.printf("not applied, the state before goes on: %v", err)
 	default:
+		r.warnLeftBehind(p)
 		r.printf("applied: %s, %s", count(len(p.Sources), "source"), count(len(p.Subscribers), "subscriber"))
 	}
 }
@@ -279,6 +281,27 @@ func (r *runner) warnUnused(p *plan.Plan) {
 	}
 	for _, a := range r.Addresses.unused(named(p)) {
 		r.printf("warning: --address %s: no object names it; it counts for addresses that brokers advertise all the same", a)
+	}
+}
+
+// warnLeftBehind tells about the directories of embedded buses that do not run.
+func (r *runner) warnLeftBehind(p *plan.Plan) {
+	if r.DataDir == "" {
+		return
+	}
+	runs := map[string]bool{}
+	for _, b := range p.Buses {
+		runs[gateway.BusDir(r.DataDir, b.Name)] = b.Embedded != nil
+	}
+	found, err := os.ReadDir(filepath.Join(r.DataDir, "bus"))
+	if err != nil {
+		return // who needs it says so
+	}
+	for _, f := range found {
+		dir := filepath.Join(r.DataDir, "bus", f.Name())
+		if f.IsDir() && !strings.HasPrefix(f.Name(), ".") && !runs[dir] {
+			r.printf("warning: %s: has the events of an embedded bus that no file declares, or nobody uses: give the bus its name back, or delete the directory", dir)
+		}
 	}
 }
 

@@ -280,27 +280,31 @@ func (b *Bus) streamsOf(ctx context.Context, l *link, topics []string) ([]string
 	return streams, nil
 }
 
-// Prune removes the durable subscriptions to events whose name keep does not want, and keeps nothing for others that may come. It is for a
-// bus that has one user only. It waits for the server until ctx is done.
-func (b *Bus) Prune(ctx context.Context, keep func(name string) bool) error {
+// Prune removes the durable subscriptions to events whose name keep does not want, and keeps nothing for others that may come. It returns how many
+// events waited in each that it has removed. It is for a bus that has one user only. It waits for the server until ctx is done.
+func (b *Bus) Prune(ctx context.Context, keep func(name string) bool) (removed map[string]uint64, err error) {
 	l := b.await(ctx)
 	if l == nil {
-		return fmt.Errorf("prune subscriptions: %w", b.why())
+		return nil, fmt.Errorf("prune subscriptions: %w", b.why())
 	}
 	stream, err := l.js.Stream(ctx, eventsName)
 	if err != nil {
-		return fmt.Errorf("prune subscriptions: %w", err)
+		return nil, fmt.Errorf("prune subscriptions: %w", err)
 	}
-	names := stream.ConsumerNames(ctx)
-	for name := range names.Name() {
-		if keep(name) {
+	removed = map[string]uint64{}
+	all := stream.ListConsumers(ctx)
+	for c := range all.Info() {
+		if keep(c.Name) {
 			continue
 		}
-		if err := l.js.DeleteConsumer(ctx, eventsName, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return fmt.Errorf("prune subscription %s: %w", name, err)
+		if err := l.js.DeleteConsumer(ctx, eventsName, c.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return removed, fmt.Errorf("prune subscription %s: %w", c.Name, err)
+		}
+		if c.Name != latecomersName {
+			removed[c.Name] = c.NumPending + uint64(c.NumAckPending)
 		}
 	}
-	return names.Err()
+	return removed, all.Err()
 }
 
 const (
