@@ -130,6 +130,10 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 			log.Infow("the bus takes events again", "bus", name)
 			return
 		}
+		if errors.Is(err, jetstream.ErrRemoved) {
+			log.Errorw("the bus takes no events, and those that waited on it may be lost", "bus", name, "error", err)
+			return
+		}
 		log.Errorw("the bus takes no events: make room on its disk or repair it, and it goes on by itself; nothing that it has is lost", "bus", name, "error", err)
 	}
 	damaged := func(name string, err error) {

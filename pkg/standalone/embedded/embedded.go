@@ -225,7 +225,7 @@ func (s *Servers) keepOrTemp(n Need) (string, error) {
 	if s.tempDir == "" {
 		dir, err := os.MkdirTemp("", "events-embedded-")
 		if err != nil {
-			return "", err
+			return "", fmt.Errorf("no temporary directory: set TMPDIR to a directory that can be written, or keep events with --data DIR: %w", err)
 		}
 		s.tempDir = dir
 	}

@@ -29,7 +29,8 @@ const (
 	toldParts = 3
 )
 
-var errRemoved = errors.New("was removed while the bus used it: restore it from a copy or begin anew, and start again")
+// ErrRemoved is the trouble of a server whose directory was removed.
+var ErrRemoved = errors.New("was removed while the bus used it: restore it from a copy or begin anew, and start again")
 
 // storeDir is where the server has its streams, below the directory.
 var storeDir = path.Join(server.JetStreamStoreDir, server.DEFAULT_GLOBAL_ACCOUNT, "streams")
@@ -278,7 +279,7 @@ func (s *Server) gone() error {
 	is, err := os.Stat(filepath.Join(s.options.Dir, server.JetStreamStoreDir))
 	switch {
 	case errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(*was, is):
-		return errRemoved
+		return ErrRemoved
 	case err != nil:
 		return err
 	}

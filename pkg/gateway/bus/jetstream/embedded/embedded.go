@@ -99,7 +99,7 @@ func Start(o Options) (*Server, error) {
 	if o.Dir == "" {
 		dir, err := os.MkdirTemp("", "openfunction-events-")
 		if err != nil {
-			return nil, fmt.Errorf("embedded bus: %w", err)
+			return nil, fmt.Errorf("embedded bus: no temporary directory: set TMPDIR to a directory that can be written, or keep events with --data DIR: %w", err)
 		}
 		o.Dir, s.temporary = dir, dir
 	}
