@@ -102,15 +102,15 @@ func (s *Server) lacking(had *contents, damage []string) error {
 func (c *contents) damage(dir fs.FS) (damage []string) {
 	for _, name := range slices.Sorted(maps.Keys(c.Streams)) {
 		if _, err := fs.Stat(dir, path.Join(name, server.JetStreamMetaFile)); err != nil {
-			damage = append(damage, because(name, "the stream", err))
+			damage = append(damage, because(name, "the stream is missing", err))
 			continue
 		}
 		if _, err := fs.Stat(dir, path.Join(name, "msgs")); err != nil {
-			damage = append(damage, because(path.Join(name, "msgs"), "the events of the stream", err))
+			damage = append(damage, because(path.Join(name, "msgs"), "its events are missing", err))
 		}
 		for _, sub := range c.Streams[name].Subscriptions {
 			if _, err := fs.Stat(dir, path.Join(name, "obs", sub, server.JetStreamMetaFile)); err != nil {
-				damage = append(damage, because(path.Join(name, "obs", sub), "the subscription", err))
+				damage = append(damage, because(path.Join(name, "obs", sub), "the subscription is missing", err))
 			}
 		}
 	}
@@ -123,7 +123,7 @@ func (c *contents) damage(dir fs.FS) (damage []string) {
 		case errors.Is(err, fs.ErrNotExist) && slices.ContainsFunc(damage, func(d string) bool { return strings.HasPrefix(name, d[:strings.Index(d, ":")]+"/") }):
 			// told with what it belongs to
 		case err != nil:
-			damage = append(damage, because(name, "a file", err))
+			damage = append(damage, because(name, "is missing", err))
 		case is.Size != was.Size:
 			damage = append(damage, fmt.Sprintf("%s: has %d bytes, it had %d", name, is.Size, was.Size))
 		case is.Sum != 0 && is.Sum != was.Sum:
@@ -133,9 +133,10 @@ func (c *contents) damage(dir fs.FS) (damage []string) {
 	return damage
 }
 
-func because(name, what string, err error) string {
+// because says that something is missing, or why it cannot be read.
+func because(name, missing string, err error) string {
 	if errors.Is(err, fs.ErrNotExist) {
-		return fmt.Sprintf("%s: %s is missing", name, what)
+		return name + ": " + missing
 	}
 	return fmt.Sprintf("%s: %v", name, err)
 }

@@ -119,7 +119,7 @@ func TestADamagedDirectoryIsRefused(t *testing.T) {
 		{"events cut off", func(t *testing.T, dir string) { check(t, os.Truncate(only(t, dir, "msgs/*.blk"), 20000)) }, ".blk: has 20000 bytes, it had ", ""},
 		{"no settings of the stream", func(t *testing.T, dir string) { check(t, os.Remove(only(t, dir, "meta.inf"))) }, "openfunction-events: the stream is missing", ""},
 		{"garbage in the settings of the stream", func(t *testing.T, dir string) { overwrite(t, only(t, dir, "meta.inf"), 0, 10) }, "meta.inf: was changed", "checksums do not match"},
-		{"no events", func(t *testing.T, dir string) { check(t, os.RemoveAll(only(t, dir, "msgs"))) }, "openfunction-events/msgs: the events of the stream is missing", ""},
+		{"no events", func(t *testing.T, dir string) { check(t, os.RemoveAll(only(t, dir, "msgs"))) }, "openfunction-events/msgs: its events are missing", ""},
 		{"no subscription", func(t *testing.T, dir string) { check(t, os.RemoveAll(only(t, dir, "obs/waits"))) }, "openfunction-events/obs/waits: the subscription is missing", ""},
 		{"garbage in what a subscription has taken", func(t *testing.T, dir string) { overwrite(t, only(t, dir, "obs/waits/o.dat"), 0, 4) }, "obs/waits/o.dat: was changed", "corrupt state file"},
 		{"nothing at all", func(t *testing.T, dir string) { check(t, os.RemoveAll(filepath.Join(dir, "jetstream"))) }, "the stream is missing", ""},
