@@ -180,8 +180,11 @@ func crashed(t *testing.T, dir string) string {
 		data, err := os.ReadFile(filepath.Join(dir, contentsName))
 		return err == nil && strings.Contains(string(data), `"last":100,"subscriptions":["waits"]`)
 	})
-	copied := filepath.Join(t.TempDir(), "copy")
-	check(t, os.CopyFS(copied, os.DirFS(dir)))
+	var copied string
+	eventually(t, "a copy is made", func() bool { // of which no file goes away meanwhile
+		copied = filepath.Join(t.TempDir(), "copy")
+		return os.CopyFS(copied, os.DirFS(dir)) == nil
+	})
 	return copied
 }
 
