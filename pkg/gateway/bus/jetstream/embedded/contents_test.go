@@ -270,3 +270,27 @@ func TestARemovedDirectoryIsTrouble(t *testing.T) {
 		t.Errorf("Stat(%s) = %v, want that nothing is made there", dir, err)
 	}
 }
+
+// TestWhatAServerLeavesIsWhatTheNextFinds ends servers in the middle of their work: what they write down has to be what they leave.
+func TestWhatAServerLeavesIsWhatTheNextFinds(t *testing.T) {
+	dir := t.TempDir()
+	for range 6 {
+		s, err := Start(Options{Dir: dir, SyncInterval: time.Minute, Damaged: func(err error) { t.Errorf("damaged: %v", err) }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, taken, stop := subscribed(t, s, true)
+		topic := b.Topic(bus.Topic{Name: waitingTopic})
+		var publishing sync.WaitGroup
+		for range 4 {
+			publishing.Go(func() {
+				for topic.Handle(t.Context(), newEvent(t, strconv.FormatInt(time.Now().UnixNano(), 36), make([]byte, 2000))) == nil {
+				}
+			})
+		}
+		eventually(t, "events flow", func() bool { return taken.Load() > 200 })
+		s.Close()
+		publishing.Wait()
+		stop()
+	}
+}
