@@ -43,6 +43,7 @@ func run(ctx context.Context, e env) error {
 		}
 		log.Errorw("bus takes no events", "error", err, "cure", "make room on its volume, or repair it")
 	}
+	o.Damaged = func(err error) { log.Errorw("bus goes on without something that it had", "error", err) }
 	admin, err := net.Listen("tcp", e.AdminListen)
 	if err != nil {
 		return fmt.Errorf("probes: %w", err)

@@ -13,7 +13,10 @@ import (
 func main() {
 	ctx, stop := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	// A terminal that is closed hangs up. Who had that ignored, such as nohup, wants the program to go on.
+	if signal.Notify(signals, os.Interrupt, syscall.SIGTERM); !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	// A reader of stdout that has gone away is an error of the write, and no reason to die without draining.
 	signal.Ignore(syscall.SIGPIPE)
 	go func() {

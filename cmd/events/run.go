@@ -28,7 +28,7 @@ type runEnv struct {
 }
 
 const aboutRun = `Run runs what the files declare, in this process: sources, buses, triggers and the ingress for HTTP events. It prints what arrives
-at sinks that no --sink leads anywhere, applies files that change, and drains at the first SIGINT or SIGTERM.
+at sinks that no --sink leads anywhere, applies files that change, and drains at the first SIGINT, SIGTERM or SIGHUP.
 The environment variables EVENTS_LISTEN, EVENTS_METRICS, EVENTS_DATA, EVENTS_OUTPUT and EVENTS_LOG_LEVEL change the defaults.`
 
 func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) int {

@@ -94,6 +94,7 @@ func TestSignals(t *testing.T) {
 	}{
 		{"SIGINT ends an idle run well", false, false, []os.Signal{os.Interrupt}, 0},
 		{"SIGTERM too", false, false, []os.Signal{syscall.SIGTERM}, 0},
+		{"and a terminal that is closed", false, false, []os.Signal{syscall.SIGHUP}, 0},
 		{"SIGTERM waits for a delivery under way", true, true, []os.Signal{syscall.SIGTERM}, 0},
 		{"a second SIGINT does not wait for a sink that hangs", true, false, []os.Signal{os.Interrupt, os.Interrupt}, 130},
 		{"nor does a second signal of another kind", true, false, []os.Signal{os.Interrupt, syscall.SIGTERM}, 143},
@@ -157,6 +158,62 @@ func TestSignals(t *testing.T) {
 			}
 			if took := time.Since(start); tt.code != 0 && took > 2*time.Second {
 				t.Errorf("it took %s", took)
+			}
+		})
+	}
+}
+
+func TestWhatIsLostAtTheEndIsSaid(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		status int
+		data   bool
+		want   string // the last line
+	}{
+		{"events that wait", http.StatusServiceUnavailable, false, "3 events were not delivered and are gone: --data DIR keeps them"},
+		{"events that wait on disk", http.StatusServiceUnavailable, true, ""},
+		{"dead letters", http.StatusBadRequest, false, "gone with the bus: 3 dead letters: --data DIR keeps them"},
+		{"events that were delivered", http.StatusOK, false, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			arrived := make(chan struct{}, 100)
+			sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(tt.status)
+				arrived <- struct{}{}
+			}))
+			defer sink.Close()
+			file := filepath.Join(t.TempDir(), "a.yaml")
+			if err := os.WriteFile(file, []byte(hangingSink), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			args := []string{"run", "-f", file, "--listen", "127.0.0.1:0", "--sink", "default/s=" + sink.URL}
+			if tt.data {
+				args = append(args, "--data", t.TempDir())
+			}
+			var stdout, stderr lines
+			c := program(t, &stderr, &stdout, append(args, "--output", "json")...)
+			url := stderr.wait(t, `^listening on (\S+)$`)[1]
+			for range 3 {
+				r, err := http.Post(url+"/default/es/e", "application/json", strings.NewReader("{}"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = r.Body.Close()
+				<-arrived
+			}
+			if tt.status == http.StatusBadRequest {
+				stdout.wait(t, `(?s)(deadletter topic .*){3}`)
+			}
+			if err := c.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Wait(); err != nil {
+				t.Errorf("it ended with %v, want exit code 0", err)
+			}
+			said := stderr.String()
+			if tt.want == "" && strings.Contains(said, "gone") || tt.want != "" && !strings.Contains(said, "\n"+tt.want+"\n") {
+				t.Errorf("it says %q\nwant %q", said, tt.want)
 			}
 		})
 	}

@@ -257,10 +257,17 @@ func (g *Gateway) prune(b *openBus, subscribers map[string]*part) {
 	b.pruned = true
 	ctx, cancel := context.WithTimeout(g.ctx, unsubscribeTime)
 	defer cancel()
-	err := b.Bus.(*jetstream.Bus).Prune(ctx, func(name string) bool {
+	removed, err := b.Bus.(*jetstream.Bus).Prune(ctx, func(name string) bool {
 		p := subscribers[name]
 		return p != nil && p.bus == b
 	})
+	for name, events := range removed {
+		say := g.log.Infow
+		if events > 0 {
+			say = g.log.Warnw
+		}
+		say("a subscription that no subscriber has any more is removed with the events that waited in it", "bus", b.name, "subscription", name, "events", events)
+	}
 	if err != nil {
 		g.log.Warnw("subscriptions of an earlier process stay on the bus", "bus", b.name, "error", err)
 	}

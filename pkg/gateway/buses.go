@@ -67,6 +67,11 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 	return b, nil
 }
 
+// BusDir is where the embedded bus of that name keeps its events, in a data directory.
+func BusDir(dataDir, name string) string {
+	return filepath.Join(dataDir, "bus", strings.NewReplacer(" ", "-", "/", "-").Replace(name))
+}
+
 func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 	if g.o.Embedded == nil {
 		return fmt.Errorf("%s: an embedded bus does not run in this program", spec.Name)
@@ -77,7 +82,7 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 	}
 	dir := ""
 	if g.o.DataDir != "" {
-		dir = filepath.Join(g.o.DataDir, "bus", strings.NewReplacer(" ", "-", "/", "-").Replace(spec.Name))
+		dir = BusDir(g.o.DataDir, spec.Name)
 	}
 	// The stream of events has the bound. A server with the same one would have no room left for dead letters and topics.
 	server, err := g.o.Embedded(spec.Name, dir, spec.Embedded.SyncInterval)
@@ -90,6 +95,29 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 		Config: plan.JetStream{Replicas: 1, MaxBytes: spec.Embedded.MaxBytes, AckWait: embeddedAckWait},
 	})
 	return nil
+}
+
+// tellGone tells what is lost with temporary directories, if anything is.
+func (g *Gateway) tellGone(ctx context.Context) {
+	if g.o.Gone == nil || g.o.DataDir != "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, unsubscribeTime)
+	defer cancel()
+	var events, letters uint64
+	for _, b := range g.buses {
+		if b.server == nil {
+			continue
+		}
+		e, l, err := b.Bus.(*jetstream.Bus).Waiting(ctx)
+		if err != nil {
+			g.log.Warnw("nobody knows how many events go with the bus", "bus", b.name, "error", err)
+		}
+		events, letters = events+e, letters+l
+	}
+	if events+letters > 0 {
+		g.o.Gone(events, letters)
+	}
 }
 
 func (b *openBus) close() error {

@@ -46,6 +46,9 @@ type Options struct {
 	Embedded func(name, dir string, sync time.Duration) (Server, error)
 	// DataDir is where the embedded bus keeps its events; empty means a temporary directory that is removed at the end.
 	DataDir string
+	// Gone, when set, is called at the end if events of embedded buses go with the temporary directory: how many were not delivered, and
+	// how many dead letters there were.
+	Gone func(events, letters uint64)
 	// Instance tells this process apart from others that run the same plan, and stays the same when it restarts.
 	Instance string
 	// Display receives what goes to a target without a URL. Nil refuses such targets.
@@ -241,6 +244,7 @@ func (g *Gateway) close(ctx context.Context) (err error) {
 	g.stopParts(g.subscribers)
 	stopRetirements(g.retired)
 	g.leave(ctx)
+	g.tellGone(ctx)
 	for _, b := range g.buses {
 		err = errors.Join(err, b.close())
 	}

@@ -16,11 +16,14 @@ import (
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest"
+	"go.uber.org/zap/zaptest/observer"
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/event"
+	busjetstream "github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -47,6 +50,7 @@ type running struct {
 	*Gateway
 	cancel context.CancelFunc
 	stop   func()
+	logs   *observer.ObservedLogs
 
 	mu       sync.Mutex
 	observed []string
@@ -65,6 +69,9 @@ func startWith(t *testing.T, change func(*Options)) *running {
 func startLogged(t *testing.T, log *zap.Logger, change func(*Options)) *running {
 	t.Helper()
 	r := &running{}
+	core, logs := observer.New(zap.InfoLevel)
+	r.logs = logs
+	log = log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return zapcore.NewTee(c, core) }))
 	ctx, cancel := context.WithCancel(logging.WithLogger(context.Background(), log.Sugar()))
 	o := Options{
 		Listen: "127.0.0.1:0", Instance: "test", Grace: 5 * time.Second,
@@ -498,14 +505,35 @@ func TestASubscriberThatMovesToAnotherBusLeavesWhatWaitsOnTheOld(t *testing.T) {
 }
 
 func TestARestartRemovesSubscriptionsThatThePlanLost(t *testing.T) {
-	dir := t.TempDir()
-	first := start(t, dir)
-	first.apply(t, onePath(plan.Subscriber{ID: "kept", Condition: "a", Sink: display("x")}, plan.Subscriber{ID: "lost", Condition: "a", Sink: display("y")}))
-	first.stop()
-	second := start(t, dir)
-	second.apply(t, onePath(plan.Subscriber{ID: "kept", Condition: "a", Sink: display("x")}))
-	if got := second.subscriptions(t, "bus"); got != 1 {
-		t.Errorf("%d subscriptions after the restart, want 1", got)
+	dead := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
+	defer dead.Close()
+	slow := quick
+	slow.Retry, slow.BackoffDelay = 100, time.Second
+	for _, kept := range [][]plan.Subscriber{nil, {{ID: "kept", Condition: "a", Sink: display("x")}}} {
+		dir := t.TempDir()
+		first := start(t, dir)
+		first.apply(t, onePath(append(kept, plan.Subscriber{ID: "lost", Condition: "a", Sink: &plan.Target{Name: "sink y", URL: dead.URL}, Delivery: slow})...))
+		for i := range 50 {
+			first.mustPost(t, "a", fmt.Sprint("a", i))
+		}
+		first.stop()
+		second := start(t, dir)
+		second.apply(t, onePath(append(kept, plan.Subscriber{ID: "renamed", Condition: "a", Sink: display("z")})...))
+		if got, want := second.subscriptions(t, "bus"), len(kept)+1; got != want {
+			t.Errorf("%d subscriptions after the restart, want %d", got, want)
+		}
+		eventually(t, "nothing waits", func() error {
+			events, _, err := second.buses["bus"].Bus.(*busjetstream.Bus).Waiting(t.Context())
+			if err == nil && events > 0 {
+				err = fmt.Errorf("%d events", events)
+			}
+			return err
+		})
+		told := second.logs.FilterMessageSnippet("no subscriber has any more").All()
+		if len(told) != 1 || told[0].Level != zapcore.WarnLevel || told[0].ContextMap()["subscription"] != "lost" || told[0].ContextMap()["events"] != uint64(50) {
+			t.Errorf("told %v, want a warning of lost with 50 events", told)
+		}
+		second.stop()
 	}
 }
 

@@ -43,13 +43,22 @@ func (h *health) all() map[string]error {
 }
 
 // Ready returns nil when every bus answers, every subscription exists and every source receives;
-// otherwise an error that lists what does not, one per line. A bus with nothing but retired subscriptions does not count.
+// otherwise an error that lists what does not, one per line; not subscriptions to a bus that does not answer, unless they are starting. A bus with nothing but retired subscriptions does not count.
 func (g *Gateway) Ready() error {
 	bad := g.health.all()
 	if a := g.applied.Load(); a != nil {
 		for name, b := range a.buses {
 			if err := b.Ready(); err != nil {
 				bad[name] = err
+			}
+		}
+	}
+	if a := g.applied.Load(); a != nil {
+		for _, needs := range a.needs {
+			for _, n := range needs {
+				if n.behind != nil && bad[n.behind.name] != nil && !errors.Is(bad[n.name], errStarting) {
+					delete(bad, n.name)
+				}
 			}
 		}
 	}

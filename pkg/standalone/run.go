@@ -122,6 +122,7 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 	if err != nil {
 		return err
 	}
+	r.warnLeftBehind(p)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	shown, stopPrinting := r.display(ctx, cancel)
@@ -132,16 +133,23 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 			log.Infow("the bus takes events again", "bus", name)
 			return
 		}
+		if errors.Is(err, jetstream.ErrRemoved) {
+			log.Errorw("the bus takes no events, and those that waited on it may be lost", "bus", name, "error", err)
+			return
+		}
 		log.Errorw("the bus takes no events: make room on its disk or repair it, and it goes on by itself; nothing that it has is lost", "bus", name, "error", err)
 	}
-	r.servers = embedded.New(embedded.Options{Dir: r.DataDir, Dial: r.Addresses.dial, Troubled: troubled})
+	damaged := func(name string, err error) {
+		log.Errorw("the bus goes on without something that it had", "bus", name, "error", err)
+	}
+	r.servers = embedded.New(embedded.Options{Dir: r.DataDir, Dial: r.Addresses.dial, Troubled: troubled, Damaged: damaged})
 	defer func() { err = errors.Join(err, r.servers.Close()) }()
 	r.gateway, err = gateway.New(ctx, gateway.Options{
 		Listen: r.Listen, Metrics: r.Metrics, Dial: r.Addresses.through(r.servers), DataDir: r.DataDir, Instance: instance,
-		Display: shown, Observe: shown.observed,
+		Display: shown, Observe: shown.observed, Gone: r.sayGone,
 		Embedded: func(name, dir string, sync time.Duration) (gateway.Server, error) {
 			return jetstream.Start(jetstream.Options{
-				Dir: dir, SyncInterval: sync, Recover: true, Troubled: func(err error) { troubled(name, err) },
+				Dir: dir, SyncInterval: sync, Recover: true, Troubled: func(err error) { troubled(name, err) }, Damaged: func(err error) { damaged(name, err) },
 			})
 		},
 	})
@@ -173,6 +181,20 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 		return nil
 	})
 	return running.Wait()
+}
+
+// sayGone says what is lost at the end because nothing keeps it.
+func (r *runner) sayGone(events, letters uint64) {
+	switch events {
+	case 0:
+	case 1:
+		r.printf("1 event was not delivered and is gone: --data DIR keeps it")
+	default:
+		r.printf("%d events were not delivered and are gone: --data DIR keeps them", events)
+	}
+	if letters > 0 {
+		r.printf("gone with the bus: %s: --data DIR keeps them", count(int(letters), "dead letter"))
+	}
 }
 
 // start starts the servers and applies the plan. When it fails, the gateway is over.
@@ -261,6 +283,7 @@ func (r *runner) reload(ctx context.Context) {
 	case err != nil:
 		r.printf("not applied, the state before goes on: %v", err)
 	default:
+		r.warnLeftBehind(p)
 		r.printf("applied: %s, %s", count(len(p.Sources), "source"), count(len(p.Subscribers), "subscriber"))
 	}
 }
@@ -279,6 +302,27 @@ func (r *runner) warnUnused(p *plan.Plan) {
 	}
 	for _, a := range r.Addresses.unused(named(p)) {
 		r.printf("warning: --address %s: no object names it; it counts for addresses that brokers advertise all the same", a)
+	}
+}
+
+// warnLeftBehind tells about the directories of embedded buses that do not run.
+func (r *runner) warnLeftBehind(p *plan.Plan) {
+	if r.DataDir == "" {
+		return
+	}
+	runs := map[string]bool{}
+	for _, b := range p.Buses {
+		runs[gateway.BusDir(r.DataDir, b.Name)] = b.Embedded != nil
+	}
+	found, err := os.ReadDir(filepath.Join(r.DataDir, "bus"))
+	if err != nil {
+		return // who needs it says so
+	}
+	for _, f := range found {
+		dir := filepath.Join(r.DataDir, "bus", f.Name())
+		if f.IsDir() && !strings.HasPrefix(f.Name(), ".") && !runs[dir] {
+			r.printf("warning: %s: has the events of an embedded bus that no file declares, or nobody uses: give the bus its name back, or delete the directory", dir)
+		}
 	}
 }
 

@@ -229,6 +229,41 @@ func TestRunSharesItsDataWithNobody(t *testing.T) {
 	}
 }
 
+// A bus with another name is another bus: what waits in the one before would be forgotten.
+func TestRunTellsOfABusThatIsLeftBehind(t *testing.T) {
+	dir, file := t.TempDir(), filepath.Join(t.TempDir(), "a.yaml")
+	named := func(bus string) string {
+		return `apiVersion: events.openfunction.io/v1alpha1
+kind: EventBus
+metadata: {name: ` + bus + `}
+spec: {embedded: {}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: es}
+spec:
+  eventBus: ` + bus + `
+  http: {e: {raw: true}}
+`
+	}
+	left := "^warning: " + regexp.QuoteMeta(filepath.Join(dir, "bus", "EventBus-default-one")) + ": has the events of an embedded bus that no file declares"
+	t.Run("while it runs", func(t *testing.T) {
+		write(t, file, named("one"))
+		p := start(t, Options{Paths: []string{file}, DataDir: dir})
+		p.stderr.wait(t, `^listening on `)
+		if strings.Contains(p.stderr.String(), "warning: ") {
+			t.Errorf("it warns of a bus that runs:\n%s", p.stderr.String())
+		}
+		write(t, file, named("two"))
+		p.stderr.wait(t, left)
+	})
+	t.Run("at the start", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: dir})
+		p.stderr.wait(t, left)
+		p.stderr.wait(t, `^listening on `)
+	})
+}
+
 func TestRunWithEmbeddedServers(t *testing.T) {
 	p := start(t, Options{Paths: []string{"../../config/samples/sample-2-bus-and-trigger.yaml"}, Embedded: true})
 	p.stderr.wait(t, `^listening on `)

@@ -45,6 +45,8 @@ type Options struct {
 	// Troubled, when set, is called when the server that name stands for takes no new events any more, with why, and with nil when it does again.
 	// Only JetStream knows.
 	Troubled func(name string, err error)
+	// Damaged, when set, is called when that server goes on without something that it had, with what that is.
+	Damaged func(name string, err error)
 	// Dial tells whether an address is served; nil means a net.Dialer's.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -53,6 +55,7 @@ type Options struct {
 type Servers struct {
 	dir     string
 	trouble func(name string, err error)
+	damage  func(name string, err error)
 	dial    func(ctx context.Context, network, address string) (net.Conn, error)
 	tempDir string
 
@@ -72,10 +75,13 @@ func New(o Options) *Servers {
 	if o.Troubled == nil {
 		o.Troubled = func(string, error) {}
 	}
+	if o.Damaged == nil {
+		o.Damaged = func(string, error) {}
+	}
 	if o.Dial == nil {
 		o.Dial = (&net.Dialer{}).DialContext
 	}
-	return &Servers{dir: o.Dir, trouble: o.Troubled, dial: o.Dial, byName: map[string]*running{}}
+	return &Servers{dir: o.Dir, trouble: o.Troubled, damage: o.Damaged, dial: o.Dial, byName: map[string]*running{}}
 }
 
 // Address returns where the server listens that stands for address, if there is one.
@@ -194,7 +200,7 @@ func (s *Servers) start(n Need) (*running, error) {
 		if err != nil {
 			return nil, err
 		}
-		return startJetStream(n, dir, s.trouble)
+		return s.startJetStream(n, dir)
 	case Redis:
 		return startRedis(n)
 	case MQTT:
@@ -219,7 +225,7 @@ func (s *Servers) keepOrTemp(n Need) (string, error) {
 	if s.tempDir == "" {
 		dir, err := os.MkdirTemp("", "events-embedded-")
 		if err != nil {
-			return "", err
+			return "", fmt.Errorf("no temporary directory: set TMPDIR to a directory that can be written, or keep events with --data DIR: %w", err)
 		}
 		s.tempDir = dir
 	}

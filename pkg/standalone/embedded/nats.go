@@ -16,12 +16,12 @@ import (
 const syncInterval = time.Second
 
 // startJetStream starts a server that looks after its disk as that of an embedded bus does.
-func startJetStream(n Need, dir string, troubled func(name string, err error)) (*running, error) {
+func (s *Servers) startJetStream(n Need, dir string) (*running, error) {
 	name := n.Kind + " at " + strings.Join(n.Addresses, ", ")
 	server, err := jetstream.Start(jetstream.Options{
 		Name: "events-embedded", Dir: dir, SyncInterval: syncInterval, Host: "127.0.0.1", Recover: true,
 		Login:    jetstream.Login{Username: n.Username, Password: n.Password, Token: n.Token},
-		Troubled: func(err error) { troubled(name, err) },
+		Troubled: func(err error) { s.trouble(name, err) }, Damaged: func(err error) { s.damage(name, err) },
 	})
 	if err != nil {
 		return nil, err

@@ -249,7 +249,7 @@ func (b *Bus) open(nc *nats.Conn, js jetstream.JetStream, pub *publisher) error 
 	b.changed = make(chan struct{})
 	b.mu.Unlock()
 	b.first.Do(func() { close(b.attempted) })
-	if away != nil {
+	if away != nil && b.trouble() == nil { // otherwise it takes no events yet, and its end is told
 		logging.FromContext(b.ctx).Infow("the bus is back", "bus", b.o.Name)
 	}
 	return nil
@@ -270,7 +270,7 @@ func (b *Bus) lose(err error) {
 	}
 	b.mu.Unlock()
 	b.first.Do(func() { close(b.attempted) })
-	if news {
+	if news && b.trouble() == nil { // otherwise that is told, and the server starts again because of it
 		logging.FromContext(b.ctx).Warnw("the bus is away", "bus", b.o.Name, "error", b.why())
 	}
 }

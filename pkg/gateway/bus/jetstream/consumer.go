@@ -191,7 +191,7 @@ func (s *subscription) consumer(ctx context.Context, l *link, p *part) (jetstrea
 	want.FilterSubject, want.FilterSubjects = "", p.topics
 	want.AckWait, want.MaxAckPending, want.MaxDeliver = s.b.o.Config.AckWait, s.MaxInFlight, -1
 	want.InactiveThreshold = limit // it must outlast any absence, if the stream lets it
-	if limit > 0 {
+	if limit > 0 && p.stream != eventsName {
 		s.b.tellForgetful(p.stream, limit)
 	}
 	if !slices.Equal(subjects(has), p.topics) || has.AckWait != want.AckWait || has.MaxAckPending != want.MaxAckPending || has.MaxDeliver != -1 || has.InactiveThreshold != limit {
@@ -298,25 +298,79 @@ func (b *Bus) streamsOf(ctx context.Context, l *link, topics []string) ([]string
 	return streams, nil
 }
 
-// Prune removes the durable subscriptions to events whose name keep does not want, and keeps nothing for others that may come. It is for a
-// bus that has one user only. It waits for the server until ctx is done.
-func (b *Bus) Prune(ctx context.Context, keep func(name string) bool) error {
+// Prune removes the durable subscriptions to events whose name keep does not want, and keeps nothing for others that may come. It returns how many
+// events waited in each that it has removed. It is for a bus that has one user only. It waits for the server until ctx is done.
+func (b *Bus) Prune(ctx context.Context, keep func(name string) bool) (removed map[string]uint64, err error) {
 	l := b.await(ctx)
 	if l == nil {
-		return fmt.Errorf("prune subscriptions: %w", b.why())
+		return nil, fmt.Errorf("prune subscriptions: %w", b.why())
 	}
 	stream, err := l.js.Stream(ctx, eventsName)
 	if err != nil {
-		return fmt.Errorf("prune subscriptions: %w", err)
+		return nil, fmt.Errorf("prune subscriptions: %w", err)
 	}
-	names := stream.ConsumerNames(ctx)
-	for name := range names.Name() {
-		if keep(name) {
+	removed = map[string]uint64{}
+	all := stream.ListConsumers(ctx)
+	for c := range all.Info() {
+		if keep(c.Name) {
 			continue
 		}
-		if err := l.js.DeleteConsumer(ctx, eventsName, name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-			return fmt.Errorf("prune subscription %s: %w", name, err)
+		if err := l.js.DeleteConsumer(ctx, eventsName, c.Name); err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return removed, fmt.Errorf("prune subscription %s: %w", c.Name, err)
+		}
+		if c.Name != latecomersName {
+			removed[c.Name] = c.NumPending + uint64(c.NumAckPending)
 		}
 	}
-	return names.Err()
+	return removed, all.Err()
+}
+
+const (
+	// waitingSteady is for how long a number of waiting events stays the same before it is believed: the server deals with
+	// acknowledgements a moment after they came. waitingPoll is how often it is asked.
+	waitingSteady = 200 * time.Millisecond
+	waitingPoll   = 20 * time.Millisecond
+)
+
+// Waiting returns how many events a subscription has not acknowledged yet, and how many dead letters there are. It is for a bus that has one
+// user only, which has pruned it and receives no more.
+func (b *Bus) Waiting(ctx context.Context) (events, letters uint64, err error) {
+	if letters, err = b.messages(ctx, deadLettersName); err != nil {
+		return 0, 0, err
+	}
+	poll := time.NewTicker(waitingPoll)
+	defer poll.Stop()
+	for since := time.Now(); ; {
+		now, err := b.messages(ctx, eventsName)
+		if err != nil || now == 0 {
+			return 0, letters, err
+		}
+		if now != events {
+			events, since = now, time.Now()
+		}
+		if time.Since(since) >= waitingSteady {
+			return events, letters, nil
+		}
+		select {
+		case <-poll.C:
+		case <-ctx.Done():
+			return events, letters, nil
+		}
+	}
+}
+
+// messages returns how many a stream has; none if there is no such stream.
+func (b *Bus) messages(ctx context.Context, name string) (uint64, error) {
+	l, err := b.up(ctx)
+	if err != nil {
+		return 0, err
+	}
+	s, err := l.js.Stream(ctx, name)
+	if errors.Is(err, jetstream.ErrStreamNotFound) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, wrapStream("read", name, err)
+	}
+	return s.CachedInfo().State.Msgs, nil
 }

@@ -7,7 +7,6 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -42,7 +41,7 @@ type Options struct {
 	// InProcess, when set, is the server; Config.URL and Dial are not used then.
 	InProcess nats.InProcessConnProvider
 	// Trouble, when set, returns why the server takes no new events, or nil. It says more than the answers of the server do; its error is
-	// syscall.ENOSPC if the server has no room.
+	// syscall.ENOSPC if the server has no room. Ready returns it, publishers are told no more than which of both.
 	Trouble func() error
 	// Storage of the streams; the zero value is file.
 	Storage jetstream.StorageType
@@ -105,28 +104,28 @@ func New(ctx context.Context, o Options) *Bus {
 
 // Ready implements bus.Bus.
 func (b *Bus) Ready() error {
+	if why := b.trouble(); why != nil { // of which that there is no connection may be a part
+		return b.unavailable(why)
+	}
 	if b.current.Load() == nil || b.ctx.Err() != nil {
 		return b.unavailable(b.why())
-	}
-	if why := b.trouble(); why != nil {
-		return why
 	}
 	return nil
 }
 
 // trouble returns why the server takes no new events, if it says so, or nil.
-func (b *Bus) trouble() *event.Unavailable {
+func (b *Bus) trouble() error {
 	if b.o.Trouble == nil {
 		return nil
 	}
-	why := b.o.Trouble()
-	if why == nil {
-		return nil
-	}
-	u := b.unavailable(why)
-	u.Full = errors.Is(why, syscall.ENOSPC)
-	return u
+	return b.o.Trouble()
 }
+
+// What publishers are told of trouble, who may be anybody: no paths.
+var (
+	errDiskFull = errors.New("its disk is full")
+	errNoDisk   = errors.New("it cannot use its disk")
+)
 
 // why returns the reason that there is no connection.
 func (b *Bus) why() error {

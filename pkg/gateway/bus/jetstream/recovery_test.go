@@ -191,7 +191,7 @@ func TestAttributesThatAreTooLargeAreRefusedForGood(t *testing.T) {
 // noLatecomers makes a new stream of events one that is not new any more.
 func noLatecomers(t testing.TB, b *jetstream.Bus) {
 	t.Helper()
-	if err := b.Prune(t.Context(), func(name string) bool { return !strings.Contains(name, "~") }); err != nil {
+	if _, err := b.Prune(t.Context(), func(name string) bool { return !strings.Contains(name, "~") }); err != nil {
 		t.Fatal(err)
 	}
 }

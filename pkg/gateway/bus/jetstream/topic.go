@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -81,7 +82,11 @@ func (b *Bus) refusal(ctx context.Context, err error) error {
 	if event.IsPermanent(err) {
 		return err
 	}
-	if u := b.trouble(); u != nil {
+	if why := b.trouble(); why != nil {
+		u := b.unavailable(errNoDisk)
+		if u.Full = errors.Is(why, syscall.ENOSPC); u.Full {
+			u.Err = errDiskFull
+		}
 		return u
 	}
 	if away := (*event.Unavailable)(nil); errors.As(err, &away) {
@@ -92,7 +97,10 @@ func (b *Bus) refusal(ctx context.Context, err error) error {
 	case codeAccountExceeded, codeServerExceeded, codeMemoryExceeded, codeStorageExceeded:
 		u.Full = true
 	case codeStoreFailed:
-		u.Full = strings.Contains(err.Error(), "maximum") || strings.Contains(err.Error(), "no space")
+		noSpace := strings.Contains(err.Error(), "no space")
+		if u.Full = noSpace || strings.Contains(err.Error(), "maximum"); noSpace {
+			u.Err = errDiskFull
+		}
 	}
 	return u
 }

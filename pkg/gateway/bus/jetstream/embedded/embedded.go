@@ -9,7 +9,9 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +52,8 @@ type Options struct {
 	Recover bool
 	// Troubled, when set, is called when the server takes no new events any more, with why (see Trouble), and with nil when it does again.
 	Troubled func(err error)
+	// Damaged, when set, is called when the server goes on without something that it had, with what that is.
+	Damaged func(err error)
 	// Log gets what the server says. Nil means nobody.
 	Log *zap.SugaredLogger
 
@@ -78,6 +82,12 @@ type Server struct {
 	running   atomic.Pointer[server.Server] // nil while it starts again
 	trouble   atomic.Pointer[trouble]
 	failed    atomic.Pointer[string] // what failed first since it started, of which its health says nothing
+	store     atomic.Pointer[os.FileInfo]
+
+	// The guard's, and before it starts and when it has ended anybody's.
+	noted   *contents // nil if it is not known
+	notedAt time.Time
+	ended   sync.Once
 
 	stop    context.CancelFunc
 	guarded chan struct{} // closed when the guard has ended
@@ -89,7 +99,7 @@ func Start(o Options) (*Server, error) {
 	if o.Dir == "" {
 		dir, err := os.MkdirTemp("", "openfunction-events-")
 		if err != nil {
-			return nil, fmt.Errorf("embedded bus: %w", err)
+			return nil, fmt.Errorf("embedded bus: no temporary directory: set TMPDIR to a directory that can be written, or keep events with --data DIR: %w", err)
 		}
 		o.Dir, s.temporary = dir, dir
 	}
@@ -125,12 +135,15 @@ func (s *Server) start() (*server.Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.inspect(); err != nil {
+		return nil, err
+	}
 	ns, err := server.NewServer(settings)
 	if err != nil {
 		return nil, err
 	}
 	s.failed.Store(nil)
-	ns.SetLoggerV2(logger{s.options.Log, func(text string) { s.failed.CompareAndSwap(nil, &text) }}, false, false, false)
+	ns.SetLoggerV2(logger{s.options.Log, func(text string) { s.failed.CompareAndSwap(nil, &text) }, s.options.Cluster == nil}, false, false, false)
 	ns.Start()
 	switch {
 	case !ns.ReadyForConnections(30 * time.Second):
@@ -138,11 +151,15 @@ func (s *Server) start() (*server.Server, error) {
 	case !ns.JetStreamEnabled():
 		err = errors.New("the directory cannot be used")
 	case s.failed.Load() != nil:
-		err = errors.New(*s.failed.Load())
+		err = fmt.Errorf("%s: if that cannot be cured, restore %s from a copy, or delete it to begin anew", *s.failed.Load(), s.options.Dir)
 	default:
 		if a, ok := ns.Addr().(*net.TCPAddr); ok {
 			s.options.Port = a.Port
 		}
+		if store, err := os.Stat(filepath.Join(s.options.Dir, server.JetStreamStoreDir)); err == nil {
+			s.store.Store(&store)
+		}
+		s.compare(ns)
 		return ns, nil
 	}
 	end(ns)
@@ -273,6 +290,9 @@ func (s *Server) Alive() error {
 	if err := health(ns.Healthz(&server.HealthzOptions{JSEnabledOnly: true})); err != nil {
 		return err
 	}
+	if err := s.gone(); err != nil {
+		return err
+	}
 	if text := s.failed.Load(); text != nil {
 		return errors.New(*text)
 	}
@@ -318,10 +338,14 @@ func maxStore(maxBytes int64) int64 {
 func (s *Server) Close() {
 	s.stop()
 	<-s.guarded
-	if ns := s.running.Load(); ns != nil {
-		end(ns)
-	}
-	s.remove()
+	s.ended.Do(func() {
+		defer s.remove()
+		if ns := s.running.Load(); ns != nil {
+			left := cmp.Or(has(ns), s.noted)
+			end(ns)
+			s.leave(left)
+		}
+	})
 }
 
 func (s *Server) remove() {

@@ -82,6 +82,10 @@ func (s *Server) look() {
 	if was != nil && was.broken {
 		return
 	}
+	if err := s.gone(); err != nil {
+		s.set(s.broken(err))
+		return
+	}
 	var now *trouble
 	if err := s.room(was != nil); err != nil {
 		now = &trouble{error: err}
@@ -99,7 +103,7 @@ func (s *Server) room(was bool) error {
 	if !ok || free >= keep {
 		return nil
 	}
-	return fmt.Errorf("%s has %d KiB free, less than the %d KiB that the bus needs to work: %w", s.options.Dir, free>>10, keep>>10, syscall.ENOSPC)
+	return s.full(fmt.Errorf("%d KiB are free, and the bus needs %d KiB to work: %w", free>>10, keep>>10, syscall.ENOSPC))
 }
 
 // check finds out whether the server has given up its disk, and whether a disk that it has given up can be written again.
@@ -115,6 +119,7 @@ func (g *guard) check() {
 		return
 	case was == nil:
 		g.reserve()
+		g.take(g.running.Load())
 		return
 	case was.broken && errors.Join(g.room(true), g.probe()) == nil:
 		g.set(nil)
@@ -122,16 +127,23 @@ func (g *guard) check() {
 	default:
 		return
 	}
-	if g.options.Recover {
+	if g.options.Recover && !errors.Is(err, ErrRemoved) {
 		g.startAgain()
 	}
 }
 
 func (s *Server) broken(err error) *trouble {
-	if strings.Contains(err.Error(), syscall.ENOSPC.Error()) && !errors.Is(err, syscall.ENOSPC) {
-		err = fmt.Errorf("%w: %w", syscall.ENOSPC, err)
+	switch {
+	case errors.Is(err, syscall.ENOSPC):
+		return &trouble{error: s.full(err), broken: true}
+	case strings.Contains(err.Error(), syscall.ENOSPC.Error()):
+		return &trouble{error: s.full(fmt.Errorf("%w: %w", syscall.ENOSPC, err)), broken: true}
 	}
 	return &trouble{error: fmt.Errorf("%s: %w", s.options.Dir, err), broken: true}
+}
+
+func (s *Server) full(err error) error {
+	return fmt.Errorf("the disk of %s is full, make room there: %w", s.options.Dir, err)
 }
 
 // set makes t the trouble of the server. In trouble it refuses at once what is published; without that its answer would be silence.

@@ -15,11 +15,18 @@ type logger struct {
 	// failed is told what the server says only there: that a write has failed, which its health shows when the next event is to be stored, and
 	// until then the store removes nothing either; and that it goes on without something that it could not read.
 	failed func(text string)
+	// alone tells that no other server has what this one leaves out.
+	alone bool
 }
 
 // failures are in what is said of a write that has failed, and of streams and subscriptions that are left out.
 var failures = []string{
 	"ritical write error: ", "Error recreating stream ", "Error reading metafile ", "Error adding consumer ", "Error reading consumer metafile ",
+}
+
+// losses are in what is said of others that it leaves out. What is missing altogether may be what a crash had not made yet: see contents.
+var losses = []string{
+	"checksums do not match", "Error unmarshalling stream metafile ", "Error unmarshalling consumer metafile ", "Error reading Stream metafile checksum ",
 }
 
 var _ server.Logger = logger{}
@@ -31,7 +38,8 @@ func (l logger) say(log func(string, ...any), format string, args []any) {
 func (l logger) complain(log func(string, ...any), format string, args []any) {
 	l.say(log, format, args)
 	text := strings.TrimSpace(fmt.Sprintf(format, args...))
-	if slices.ContainsFunc(failures, func(failure string) bool { return strings.Contains(text, failure) }) {
+	says := func(part string) bool { return strings.Contains(text, part) }
+	if slices.ContainsFunc(failures, says) || l.alone && slices.ContainsFunc(losses, says) {
 		l.failed(text)
 	}
 }
