@@ -36,6 +36,13 @@ func (f *flags) parse(args []string, stdout io.Writer) (code int, ok bool) {
 	return 0, true
 }
 
+// given tells whether the option stands on the command line.
+func (f *flags) given(name string) bool {
+	found := false
+	f.Visit(func(o *flag.Flag) { found = found || o.Name == name })
+	return found
+}
+
 // misused reports options that were not understood and returns the exit code.
 func (f *flags) misused(format string, args ...any) int {
 	fmt.Fprintf(f.stderr, "events %s: %s\nSee: events help %s\n", f.Name(), fmt.Sprintf(format, args...), f.Name())

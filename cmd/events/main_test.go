@@ -70,6 +70,7 @@ func TestCommandLine(t *testing.T) {
 		{"run takes no port alone for metrics", []string{"run", "good.yaml", "--metrics", "9090"}, 2, "", `metrics "9090": want HOST:PORT`},
 		{"run takes no port that is a name", []string{"run", "good.yaml", "--address", "a:x=b:1"}, 2, "", `address "a:x=b:1": want HOST:PORT=HOST:PORT`},
 		{"run wants a data directory", []string{"run", "good.yaml", "--listen", "127.0.0.1:0", "--data", "good.yaml"}, 1, "", "events run: data directory good.yaml: not a directory\n"},
+		{"run takes no data directory that an empty variable names", []string{"run", "good.yaml", "--data", ""}, 2, "", `data "": want a directory; without --data events are kept in memory`},
 		{"version takes no arguments", []string{"version", "x"}, 2, "", `argument "x": not understood`},
 		{"send takes no endless rate", []string{"send", "--to", "http://h", "--rate", "Inf"}, 2, "", "rate +Inf: want 0 or more"},
 		{"send takes no rate that is no number", []string{"send", "--to", "http://h", "--rate", "NaN"}, 2, "", "rate NaN: want 0 or more"},

@@ -59,6 +59,10 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 	if _, port, err := net.SplitHostPort(env.Metrics); env.Metrics != "" && (err != nil || port == "") {
 		return f.misused("metrics %q: want HOST:PORT, for example 127.0.0.1:9090", env.Metrics)
 	}
+	// Most likely a variable that is not set, and what waits would not outlive the run.
+	if env.Data == "" && f.given("data") {
+		return f.misused(`data "": want a directory; without --data events are kept in memory`)
+	}
 	log, flush, err := newLogger(env.LogLevel, stderr)
 	if err != nil {
 		return f.misused("%v", err)
