@@ -80,6 +80,8 @@ func TestCommandLine(t *testing.T) {
 		{"send wants a destination", []string{"send"}, 2, "", "no destination given: want --to URL"},
 		{"send wants a URL", []string{"send", "--to", "localhost:8080"}, 2, "", "want an http or https URL"},
 		{"send takes no arguments", []string{"send", "--to", "http://h", "x"}, 2, "", `argument "x": not understood`},
+		{"send wants headers with a name", []string{"send", "--to", "http://h", "--header", "planted-secret"}, 2, "", "events send: header: want 'NAME: VALUE'\nSee"},
+		{"send wants headers that are valid", []string{"send", "--to", "http://h", "--header", "a b: planted-secret"}, 2, "", "events send: header: want 'NAME: VALUE'\nSee"},
 		{"send wants a file that is there", []string{"send", "--to", "http://h", "--data", "@nope"}, 1, "", "data: open nope: no such file or directory"},
 		{"send wants attributes that are valid", []string{"send", "--to", "http://h", "--type", " "}, 1, "", "attribute type is missing or empty"},
 	}
