@@ -97,6 +97,8 @@ func (c *Config) follows(p plan.Problem) bool {
 		kind = "EventBus "
 	case plan.ReasonEventSourceNotFound, plan.ReasonEventNotFound:
 		kind = "EventSource "
+	case plan.ReasonSecretNotFound:
+		kind = "Secret "
 	default:
 		return false
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -234,6 +235,14 @@ func (c *Config) decode(o *Object, kind string, fields map[string]any, r metav1.
 	faults := conform(fields, reflect.TypeOf(r), "")
 	o.misspelt = map[string]bool{}
 	for _, f := range faults {
+		switch {
+		case kind != "Secret":
+		// What a Secret holds must not be shown.
+		case strings.HasPrefix(f.path, "stringData["):
+			f.message = "want text (in quotes)"
+		case strings.HasPrefix(f.path, "data["):
+			f.message = "want base64; plain text goes into stringData"
+		}
 		c.problem(o, f.path, f.message)
 		parent := f.path[:max(0, strings.LastIndexByte(f.path, '.'))]
 		o.misspelt[parent] = true
@@ -279,7 +288,7 @@ func (c *Config) report(o *Object, p Problem) {
 func (c *Config) secret(namespace, name, key string) (string, error) {
 	s, ok := c.secrets[namespace+"/"+name]
 	if !ok {
-		return "", fmt.Errorf("the files have no Secret of this name")
+		return "", errors.New(c.noSecret(namespace, name))
 	}
 	if v, ok := s.StringData[key]; ok {
 		return v, nil
@@ -288,6 +297,24 @@ func (c *Config) secret(namespace, name, key string) (string, error) {
 		return string(v), nil
 	}
 	return "", fmt.Errorf("the Secret has no such key: add it, or correct the key")
+}
+
+// noSecret says that the files do not have this Secret, and which one may be meant.
+func (c *Config) noSecret(namespace, name string) string {
+	const message = "the files have no Secret of this name"
+	var here []string
+	for _, id := range sortedKeys(c.secrets) {
+		switch s := c.secrets[id]; {
+		case s.Namespace == namespace:
+			here = append(here, s.Name)
+		case s.Name == name:
+			return fmt.Sprintf("%s in that namespace, but %s: add one, or set namespace: %s there", message, id, namespace)
+		}
+	}
+	if near := nearest(name, here); near != "" {
+		return fmt.Sprintf("%s; did you mean %q?", message, near)
+	}
+	return message + ": add it to a file, or correct the name"
 }
 
 // objects are the valid ones, as plan.Compile wants them.

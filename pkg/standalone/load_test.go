@@ -158,13 +158,15 @@ func TestLoadRefusesBombs(t *testing.T) {
 
 func TestSecretsOfFiles(t *testing.T) {
 	t.Chdir(t.TempDir())
-	write(t, "s.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: aGVsbG8=, b: Yg==}\nstringData: {b: plain}\n")
+	write(t, "s.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: aGVsbG8=, b: Yg==}\nstringData: {b: plain}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: far, namespace: n}\n")
 	c := Load(t.Context(), []string{"s.yaml"})
 	for _, tt := range []struct{ name, key, want, err string }{
 		{"s", "a", "hello", ""},
 		{"s", "b", "plain", ""},
 		{"s", "c", "", "the Secret has no such key: add it, or correct the key"},
-		{"t", "a", "", "the files have no Secret of this name"},
+		{"t", "a", "", `the files have no Secret of this name; did you mean "s"?`},
+		{"other", "a", "", "the files have no Secret of this name: add it to a file, or correct the name"},
+		{"far", "a", "", "the files have no Secret of this name in that namespace, but n/far: add one, or set namespace: default there"},
 	} {
 		got, err := c.secret("default", tt.name, tt.key)
 		if got != tt.want || err == nil && tt.err != "" || err != nil && err.Error() != tt.err {
