@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -108,6 +109,11 @@ func (c *Config) file(ctx context.Context, f file) {
 	}
 	for _, part := range chunks(data) {
 		t := parse(part)
+		if strings.EqualFold(filepath.Ext(f.name), ".json") {
+			for i := range t.mistakes {
+				t.mistakes[i].Message = strings.Replace(t.mistakes[i].Message, "not valid YAML", "not valid JSON", 1)
+			}
+		}
 		c.document(ctx, &Object{File: f.name, tree: &t})
 	}
 }

@@ -103,7 +103,7 @@ func TestSamplesAreValid(t *testing.T) {
 func TestLoadOfPaths(t *testing.T) {
 	t.Chdir(t.TempDir())
 	bus := "apiVersion: events.openfunction.io/v1alpha1\nkind: EventBus\nmetadata: {name: %s}\nspec: {embedded: {}}\n"
-	for _, dir := range []string{"d/below", "empty"} {
+	for _, dir := range []string{"d/below", "empty", "deep/below"} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -113,6 +113,8 @@ func TestLoadOfPaths(t *testing.T) {
 	write(t, "d/c.json", `{"apiVersion": "events.openfunction.io/v1alpha1", "kind": "EventBus",`+"\n\t"+`"metadata": {"name": "c"}, "spec": {"embedded": {}}}`)
 	write(t, "d/.hidden.yaml", "not: ours")
 	write(t, "d/below/e.yaml", "not: ours")
+	write(t, "deep/below/e.yaml", "not: ours")
+	write(t, "broken.json", `{"a": [1, 2}`)
 	write(t, "d/notes.md", "# Notes")
 	write(t, "big.yaml", strings.Repeat("#", maxFileBytes+1))
 	tests := []struct {
@@ -126,6 +128,10 @@ func TestLoadOfPaths(t *testing.T) {
 			"ok d/a.yaml: EventBus default/a\nok d/b.yml: EventBus default/b\nok d/c.json: EventBus default/c\n"},
 		{"a file that is not there", []string{"d/a.yaml", "nope.yaml"}, "nope.yaml: no such file or directory\nok d/a.yaml: EventBus default/a\n"},
 		{"a directory without a file", []string{"empty"}, "empty: no *.yaml, *.yml or *.json file in this directory\n"},
+		{"a directory with files below it only", []string{"deep"},
+			"deep: no *.yaml, *.yml or *.json file in this directory; folders below it are not looked at: name them too\n"},
+		{"a file that is not JSON", []string{"broken.json"},
+			"broken.json:1: not valid JSON: did not find expected ',' or ']' (what opens here is not closed, or a comma is missing)\n"},
 		{"a file that is too big", []string{"big.yaml"}, "big.yaml: more than 4 MiB: split the file\n"},
 	}
 	for _, tt := range tests {
