@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/openfunction/events/pkg/standalone"
 )
 
 func main() {
@@ -44,6 +46,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return versionCommand(args, stdout, stderr)
 	case "help", "-h", "-help", "--help":
 		return helpCommand(ctx, args, stdout, stderr)
+	}
+	if near := standalone.Nearest(name, []string{"run", "validate", "send", "version", "help"}); near != "" {
+		fmt.Fprintf(stderr, "events: unknown command %q; did you mean %q?\n", name, near)
+		return 2
 	}
 	fmt.Fprintf(stderr, "events: unknown command %q\n\n%s", name, usage)
 	return 2

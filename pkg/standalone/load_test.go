@@ -185,8 +185,8 @@ func TestNearest(t *testing.T) {
 	known := []string{"brokers", "topic", "consumerGroup"}
 	for name, want := range map[string]string{"brokrs": "brokers", "BROKERS": "brokers", "consumergroup": "consumerGroup", "toppic": "topic", "tpoic": "topic", "group": "consumerGroup", "sink": "",
 		strings.Repeat("brokers", 20): ""} {
-		if got := nearest(name, known); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", name, got, want)
+		if got := Nearest(name, known); got != want {
+			t.Errorf("Nearest(%q) = %q, want %q", name, got, want)
 		}
 	}
 }

@@ -174,7 +174,7 @@ func describe(value any) string {
 
 func unknownField(name string, fields map[string]reflect.Type) string {
 	known := sortedKeys(fields)
-	if near := nearest(name, known); near != "" {
+	if near := Nearest(name, known); near != "" {
 		return fmt.Sprintf("unknown field; did you mean %q?", near)
 	}
 	if len(known) > 20 {
@@ -183,8 +183,8 @@ func unknownField(name string, fields map[string]reflect.Type) string {
 	return "unknown field (fields are " + strings.Join(known, ", ") + ")"
 }
 
-// nearest returns the candidate that a typing mistake may have been meant to be, or the only one that begins or ends with name, or nothing.
-func nearest(name string, candidates []string) string {
+// Nearest returns the candidate that a typing mistake may have been meant to be, or the only one that begins or ends with name, or nothing.
+func Nearest(name string, candidates []string) string {
 	if len(name) > 64 { // no name of a field, and the comparison takes its square
 		return ""
 	}
