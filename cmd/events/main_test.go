@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -106,6 +107,23 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("events %v says too much\nstdout: %s\nstderr: %s", tt.args, stdout, stderr)
 			}
 		})
+	}
+}
+
+// broken is an output that cannot be written.
+type broken struct{ why error }
+
+func (b broken) Write([]byte) (int, error) { return 0, b.why }
+
+func TestWhatCannotBeWrittenIsNotDone(t *testing.T) {
+	files(t, map[string]string{"good.yaml": goodBus})
+	for why, want := range map[error]int{syscall.ENOSPC: 1, syscall.EPIPE: 0} {
+		for _, args := range [][]string{{"validate", "good.yaml"}, {"version"}, {"help", "run"}} {
+			var stderr bytes.Buffer
+			if got := run(t.Context(), args, broken{why}, &stderr); got != want || (stderr.Len() > 0) != (want > 0) {
+				t.Errorf("events %v to an output with %v = %d, %q, want %d", args, why, got, stderr.String(), want)
+			}
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func sendCommand(ctx context.Context, args []string, stdout, stderr io.Writer) i
 	f.StringVar(&o.source, "source", "/events/send", "`source` of the events, a URI reference")
 	f.StringVar(&o.id, "id", "", "`id` of the event; with --count, -1 and so on is appended; default: a UUID each")
 	f.StringVar(&o.subject, "subject", "", "`subject` of the events")
-	f.StringVar(&o.data, "data", "", "`JSON`, other text, or @FILE")
+	f.StringVar(&o.data, "data", "", "`JSON`, other text, @FILE, or - for the standard input")
 	f.StringVar(&o.contentType, "content-type", "", "content `type` of the data; default: application/json, or text/plain for what is not JSON")
 	f.Var(&o.header, "header", "header of each request, `'NAME: VALUE'`, for example \"Authorization: Bearer $TOKEN\"; may be repeated")
 	f.IntVar(&o.count, "count", 1, "how many events to send, `N`")
@@ -105,11 +105,14 @@ func isNoHeader(header string) bool {
 // payload returns the data and its content type.
 func (o *sendOptions) payload() ([]byte, string, error) {
 	data := []byte(o.data)
-	if name, ok := strings.CutPrefix(o.data, "@"); ok {
-		var err error
-		if data, err = os.ReadFile(name); err != nil {
-			return nil, "", fmt.Errorf("data: %w", err)
-		}
+	var err error
+	if name, ok := strings.CutPrefix(o.data, "@"); name == "-" {
+		data, err = io.ReadAll(os.Stdin)
+	} else if ok {
+		data, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("data: %w", err)
 	}
 	switch {
 	case o.contentType != "" || len(data) == 0:

@@ -88,6 +88,29 @@ func TestSendManyWithOneFailure(t *testing.T) {
 	}
 }
 
+func TestSendFromTheStandardInput(t *testing.T) {
+	r := &received{}
+	server := httptest.NewServer(r)
+	defer server.Close()
+	files(t, map[string]string{"in": `{"a":1}`})
+	before := os.Stdin
+	defer func() { os.Stdin = before }()
+	for _, data := range []string{"-", "@-"} {
+		in, err := os.Open("in")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		os.Stdin = in
+		if code, stdout, stderr := events(t, "send", "--to", server.URL, "--data", data); code != 0 {
+			t.Errorf("send = %d, %q, %q", code, stdout, stderr)
+		}
+	}
+	if diff := cmp.Diff([]string{`{"a":1}`, `{"a":1}`}, r.bodies); diff != "" {
+		t.Errorf("bodies (-want +got):\n%s", diff)
+	}
+}
+
 func TestSendManyHasUniqueIDs(t *testing.T) {
 	r := &received{}
 	server := httptest.NewServer(r)
