@@ -196,7 +196,7 @@ func (r *runner) drain(ctx context.Context, shown *display, ended <-chan struct{
 		case <-ended:
 			return
 		case <-slow:
-			r.printf("draining: deliveries under way are waited for, and embedded servers save what they have; a second signal ends at once")
+			r.printf("draining: deliveries under way are waited for, and buses are closed; a second signal ends at once")
 		case <-poll.C:
 			if shown.blocked(unreadAtEnd) && shown.giveUp() {
 				r.printf("nobody reads stdout: what is not printed yet stays where it is")
