@@ -6,7 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
+	"time"
+
+	"github.com/openfunction/events/pkg/standalone"
 )
 
 // flags are the options of one command.
@@ -31,9 +35,73 @@ func (f *flags) parse(args []string, stdout io.Writer) (code int, ok bool) {
 		fmt.Fprint(stdout, f.help())
 		return 0, false
 	case err != nil:
-		return f.misused("%v", err), false
+		return f.misused("%s", f.explain(err.Error())), false
 	}
 	return 0, true
+}
+
+var (
+	unknownFlag = regexp.MustCompile(`^flag provided but not defined: -(.*)$`)
+	namedFlag   = regexp.MustCompile(`(for|for flag|argument:) -(\S\S+?)(: .*|)$`)
+)
+
+// explain says in our words what the flag package found wrong.
+func (f *flags) explain(message string) string {
+	if m := unknownFlag.FindStringSubmatch(message); m != nil {
+		var names []string
+		f.VisitAll(func(o *flag.Flag) { names = append(names, o.Name) })
+		if near := standalone.Nearest(m[1], names); near != "" {
+			return fmt.Sprintf("unknown flag --%s; did you mean --%s?", m[1], near)
+		}
+		return fmt.Sprintf("unknown flag --%s", m[1])
+	}
+	m := namedFlag.FindStringSubmatch(message)
+	if m == nil {
+		return message
+	}
+	start, why := strings.TrimSuffix(message, m[0]), m[3]
+	if want := f.want(m[2]); want != "" && (why == ": parse error" || why == ": value out of range") {
+		why = ": want " + want
+	}
+	return start + m[1] + " --" + m[2] + why
+}
+
+// want says what the values of an option are.
+func (f *flags) want(name string) string {
+	o := f.Lookup(name)
+	if o == nil {
+		return ""
+	}
+	getter, ok := o.Value.(flag.Getter)
+	if !ok {
+		return ""
+	}
+	switch getter.Get().(type) {
+	case time.Duration:
+		return "a duration, for example 3s"
+	case float64:
+		return "a number"
+	case int:
+		return "a whole number"
+	case bool:
+		return "true or false"
+	}
+	return ""
+}
+
+// origin names the option, or the environment variable when the value is from there.
+func (f *flags) origin(name string) string {
+	if f.given(name) {
+		return "--" + name
+	}
+	return "EVENTS_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+}
+
+// given tells whether the option stands on the command line.
+func (f *flags) given(name string) bool {
+	found := false
+	f.Visit(func(o *flag.Flag) { found = found || o.Name == name })
+	return found
 }
 
 // misused reports options that were not understood and returns the exit code.
@@ -55,8 +123,11 @@ func (f *flags) help() string {
 	b.WriteString("\n")
 	f.PrintDefaults()
 	f.SetOutput(io.Discard)
-	return b.String()
+	return longFlag.ReplaceAllString(b.String(), "  --$1")
 }
+
+// longFlag begins the line of an option whose name is not one letter; the flag package writes one dash.
+var longFlag = regexp.MustCompile(`(?m)^  -(\w[\w-]+)`)
 
 // paths adds the option -f, which takes several paths up to the next option, and may be repeated.
 func (f *flags) paths() *list {

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -14,13 +15,13 @@ import (
 // extent, except for the level debug, which asks for everything. What was held back is written by flush at the latest.
 func newLogger(level string, stderr io.Writer) (log *zap.SugaredLogger, flush func(), err error) {
 	var l zapcore.Level
-	switch level {
+	switch level := strings.ToLower(level); level {
 	case "debug", "info", "warn", "error":
 		if err := l.Set(level); err != nil {
 			return nil, nil, err
 		}
 	default:
-		return nil, nil, fmt.Errorf("log level %q: want debug, info, warn or error", level)
+		return nil, nil, fmt.Errorf("%q: want debug, info, warn or error", level)
 	}
 	format := zap.NewDevelopmentEncoderConfig()
 	format.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")

@@ -3,11 +3,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/openfunction/events/pkg/standalone"
 )
 
 func main() {
@@ -36,9 +39,37 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 2
 	}
 	name, args := args[0], args[1:]
-	switch name {
-	case "run":
+	if name == "run" { // which knows itself what to do when it cannot write
 		return runCommand(ctx, args, stdout, stderr)
+	}
+	out := &output{to: stdout}
+	code := once(ctx, name, args, out, stderr)
+	// A reader that has gone away, such as head, has seen enough.
+	if out.err != nil && !errors.Is(out.err, syscall.EPIPE) {
+		fmt.Fprintf(stderr, "events %s: %v\n", name, out.err)
+		return max(code, 1)
+	}
+	return code
+}
+
+// output remembers why it could not write.
+type output struct {
+	to  io.Writer
+	err error
+}
+
+// Write writes to where the output goes.
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.to.Write(p)
+	if o.err == nil {
+		o.err = err
+	}
+	return n, err
+}
+
+// once executes a command that ends by itself.
+func once(ctx context.Context, name string, args []string, stdout, stderr io.Writer) int {
+	switch name {
 	case "validate":
 		return validateCommand(ctx, args, stdout, stderr)
 	case "send":
@@ -47,6 +78,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return versionCommand(args, stdout, stderr)
 	case "help", "-h", "-help", "--help":
 		return helpCommand(ctx, args, stdout, stderr)
+	}
+	if near := standalone.Nearest(name, []string{"run", "validate", "send", "version", "help"}); near != "" {
+		fmt.Fprintf(stderr, "events: unknown command %q; did you mean %q?\n", name, near)
+		return 2
 	}
 	fmt.Fprintf(stderr, "events: unknown command %q\n\n%s", name, usage)
 	return 2

@@ -51,17 +51,21 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		return code
 	}
 	if env.Output != "text" && env.Output != "json" {
-		return f.misused("output %q: want text or json", env.Output)
+		return f.misused("%s %q: want text or json", f.origin("output"), env.Output)
 	}
-	if _, port, err := net.SplitHostPort(env.Listen); err != nil || port == "" {
-		return f.misused("listen %q: want HOST:PORT, for example 127.0.0.1:8080", env.Listen)
+	if !canListen(env.Listen) {
+		return f.misused("%s %q: want HOST:PORT, for example 127.0.0.1:8080", f.origin("listen"), env.Listen)
 	}
-	if _, port, err := net.SplitHostPort(env.Metrics); env.Metrics != "" && (err != nil || port == "") {
-		return f.misused("metrics %q: want HOST:PORT, for example 127.0.0.1:9090", env.Metrics)
+	if env.Metrics != "" && !canListen(env.Metrics) {
+		return f.misused("%s %q: want HOST:PORT, for example 127.0.0.1:9090", f.origin("metrics"), env.Metrics)
+	}
+	// Most likely a variable that is not set, and what waits would not outlive the run.
+	if env.Data == "" && f.given("data") {
+		return f.misused(`--data "": want a directory; without --data events are kept in memory`)
 	}
 	log, flush, err := newLogger(env.LogLevel, stderr)
 	if err != nil {
-		return f.misused("%v", err)
+		return f.misused("%s %v", f.origin("log-level"), err)
 	}
 	defer flush()
 	o := standalone.Options{
@@ -82,4 +86,13 @@ func runCommand(ctx context.Context, args []string, stdout, stderr io.Writer) in
 		return f.failed(err)
 	}
 	return 0
+}
+
+func canListen(address string) bool {
+	_, port, err := net.SplitHostPort(address)
+	if err != nil || port == "" {
+		return false
+	}
+	_, err = net.LookupPort("tcp", port)
+	return err == nil
 }

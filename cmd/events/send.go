@@ -8,12 +8,14 @@ import (
 	"math"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2/event"
 	"github.com/google/uuid"
+	"golang.org/x/net/http/httpguts"
 
 	"github.com/openfunction/events/pkg/event"
 )
@@ -26,6 +28,7 @@ const maxConcurrency = 1024
 // sendOptions are the options of send.
 type sendOptions struct {
 	to, typ, source, id, subject, data, contentType string
+	header                                          list
 	count, concurrency                              int
 	rate                                            float64
 	timeout                                         time.Duration
@@ -39,8 +42,9 @@ func sendCommand(ctx context.Context, args []string, stdout, stderr io.Writer) i
 	f.StringVar(&o.source, "source", "/events/send", "`source` of the events, a URI reference")
 	f.StringVar(&o.id, "id", "", "`id` of the event; with --count, -1 and so on is appended; default: a UUID each")
 	f.StringVar(&o.subject, "subject", "", "`subject` of the events")
-	f.StringVar(&o.data, "data", "", "`JSON`, other text, or @FILE")
+	f.StringVar(&o.data, "data", "", "`JSON`, other text, @FILE, or - for the standard input")
 	f.StringVar(&o.contentType, "content-type", "", "content `type` of the data; default: application/json, or text/plain for what is not JSON")
+	f.Var(&o.header, "header", "header of each request, `'NAME: VALUE'`, for example \"Authorization: Bearer $TOKEN\"; may be repeated")
 	f.IntVar(&o.count, "count", 1, "how many events to send, `N`")
 	f.Float64Var(&o.rate, "rate", 0, "at most `R` events a second; 0 means as fast as they are taken")
 	f.IntVar(&o.concurrency, "concurrency", 16, "how many events are under way at once, `N`")
@@ -73,6 +77,8 @@ func (o *sendOptions) check() error {
 		return fmt.Errorf("no destination given: want --to URL")
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		return fmt.Errorf("to %q: want an http or https URL", o.to)
+	case slices.ContainsFunc(o.header, isNoHeader):
+		return fmt.Errorf("header: want 'NAME: VALUE'") // what it is instead may be secret
 	case o.count < 1:
 		return fmt.Errorf("count %d: want 1 or more", o.count)
 	case o.concurrency < 1 || o.concurrency > maxConcurrency:
@@ -85,14 +91,28 @@ func (o *sendOptions) check() error {
 	return nil
 }
 
+// field returns the name and the value of a header.
+func field(header string) (name, value string) {
+	name, value, _ = strings.Cut(header, ":")
+	return name, strings.TrimSpace(value)
+}
+
+func isNoHeader(header string) bool {
+	name, value := field(header)
+	return !strings.Contains(header, ":") || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value)
+}
+
 // payload returns the data and its content type.
 func (o *sendOptions) payload() ([]byte, string, error) {
 	data := []byte(o.data)
-	if name, ok := strings.CutPrefix(o.data, "@"); ok {
-		var err error
-		if data, err = os.ReadFile(name); err != nil {
-			return nil, "", fmt.Errorf("data: %w", err)
-		}
+	var err error
+	if name, ok := strings.CutPrefix(o.data, "@"); name == "-" {
+		data, err = io.ReadAll(os.Stdin)
+	} else if ok {
+		data, err = os.ReadFile(name)
+	}
+	if err != nil {
+		return nil, "", fmt.Errorf("data: %w", err)
 	}
 	switch {
 	case o.contentType != "" || len(data) == 0:

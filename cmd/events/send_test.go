@@ -50,13 +50,15 @@ func TestSendOne(t *testing.T) {
 	r := &received{}
 	server := httptest.NewServer(r)
 	defer server.Close()
-	code, stdout, stderr := events(t, "send", "--to", server.URL, "--type", "a.b", "--source", "/me", "--id", "x", "--subject", "é", "--data", `{"a":1}`)
+	code, stdout, stderr := events(t, "send", "--to", server.URL, "--type", "a.b", "--source", "/me", "--id", "x", "--subject", "é", "--data", `{"a":1}`,
+		"--header", "Authorization: Bearer a:b", "--header", "ce-partitionkey:k")
 	if code != 0 || !regexp.MustCompile(`^sent 1, failed 0, p50 \S+, p99 \S+\n$`).MatchString(stdout) || stderr != "" {
 		t.Fatalf("send = %d, %q, %q", code, stdout, stderr)
 	}
 	h := r.headers[0]
-	got := []string{h.Get("Ce-Specversion"), h.Get("Ce-Id"), h.Get("Ce-Source"), h.Get("Ce-Type"), h.Get("Ce-Subject"), h.Get("Content-Type"), r.bodies[0]}
-	want := []string{"1.0", "x", "/me", "a.b", "%C3%A9", "application/json", `{"a":1}`}
+	got := []string{h.Get("Ce-Specversion"), h.Get("Ce-Id"), h.Get("Ce-Source"), h.Get("Ce-Type"), h.Get("Ce-Subject"), h.Get("Content-Type"), r.bodies[0],
+		h.Get("Authorization"), h.Get("Ce-Partitionkey")}
+	want := []string{"1.0", "x", "/me", "a.b", "%C3%A9", "application/json", `{"a":1}`, "Bearer a:b", "k"}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("request (-want +got):\n%s", diff)
 	}
@@ -83,6 +85,29 @@ func TestSendManyWithOneFailure(t *testing.T) {
 	}
 	if r.most > 2 || r.bodies[0] != "just text" || r.headers[0].Get("Content-Type") != "text/plain" {
 		t.Errorf("at once %d, body %q of %s", r.most, r.bodies[0], r.headers[0].Get("Content-Type"))
+	}
+}
+
+func TestSendFromTheStandardInput(t *testing.T) {
+	r := &received{}
+	server := httptest.NewServer(r)
+	defer server.Close()
+	files(t, map[string]string{"in": `{"a":1}`})
+	before := os.Stdin
+	defer func() { os.Stdin = before }()
+	for _, data := range []string{"-", "@-"} {
+		in, err := os.Open("in")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		os.Stdin = in
+		if code, stdout, stderr := events(t, "send", "--to", server.URL, "--data", data); code != 0 {
+			t.Errorf("send = %d, %q, %q", code, stdout, stderr)
+		}
+	}
+	if diff := cmp.Diff([]string{`{"a":1}`, `{"a":1}`}, r.bodies); diff != "" {
+		t.Errorf("bodies (-want +got):\n%s", diff)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"math"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -108,6 +109,13 @@ func (s *sender) post(ctx context.Context, client *http.Client, e *event.Event) 
 	})
 	if s.mediaType != "" {
 		r.Header.Set("Content-Type", s.mediaType)
+	}
+	for _, h := range s.header {
+		name, value := field(h)
+		if strings.EqualFold(name, "host") { // which the client takes from elsewhere
+			r.Host = value
+		}
+		r.Header.Set(name, value)
 	}
 	response, err := client.Do(r)
 	if err != nil {

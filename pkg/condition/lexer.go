@@ -191,6 +191,9 @@ func (l *lexer) symbol() (token, error) {
 			return l.token(start, s.kind, s.text), nil
 		}
 	}
+	if strings.HasPrefix(l.src[start:], "=~") {
+		return token{}, l.failure(start, "unexpected =~: there are no patterns; compare with == or !=")
+	}
 	r, _ := utf8.DecodeRuneInString(l.src[start:])
 	hint, ok := hints[r]
 	if !ok {

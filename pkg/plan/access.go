@@ -2,6 +2,8 @@ package plan
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
@@ -17,14 +19,27 @@ func (r *reader) tls(path string, s *v1alpha1.TLSSpec) *TLS {
 		Cert:       r.secret(path+".clientCertFrom", s.ClientCertFrom, s.ClientCert),
 		Key:        r.secret(path+".clientKeyFrom", s.ClientKeyFrom, nil),
 		ServerName: s.ServerName,
-	})
+	}, s.CACertFrom, s.ClientCertFrom, s.ClientKeyFrom)
 }
 
-// checked tells at once what every attempt to connect would say.
-func (r *reader) checked(path string, t *TLS) *TLS {
-	if _, err := t.Config(); err != nil && r.failed == "" {
-		r.problem(path, ReasonInvalid, "%v: correct it, or the Secret that it comes from", err)
+// checked tells at once what every attempt to connect would say. The CA certificates come from ca, and from client come the client's
+// certificate and key; nil is the object itself.
+func (r *reader) checked(path string, t *TLS, ca *v1alpha1.SecretKeyRef, client ...*v1alpha1.SecretKeyRef) *TLS {
+	_, err := t.Config()
+	if err == nil || r.failed != "" {
+		return t
 	}
+	from := client
+	if errors.Is(err, errCACerts) {
+		from = []*v1alpha1.SecretKeyRef{ca}
+	}
+	var where []string
+	for _, ref := range from {
+		if ref != nil {
+			where = append(where, fmt.Sprintf("key %q of Secret %s/%s", ref.Key, cmp.Or(r.o.namespace, SystemNamespace), ref.Name))
+		}
+	}
+	r.problem(path, ReasonInvalid, "%v: correct %s", err, cmp.Or(strings.Join(where, " or "), "it"))
 	return t
 }
 
@@ -73,7 +88,7 @@ func (r *reader) oauth(path string, s *v1alpha1.OAuthSpec) *OAuth {
 	return &OAuth{
 		TokenURL: s.TokenURL, ClientID: s.ClientID, Scopes: s.Scopes,
 		ClientSecret: r.secret(path+".clientSecretFrom", s.ClientSecretFrom, nil),
-		CACerts:      r.checked(path, &TLS{CACerts: r.secret(path+".caCertFrom", s.CACertFrom, s.CACert)}).CACerts,
+		CACerts:      r.checked(path, &TLS{CACerts: r.secret(path+".caCertFrom", s.CACertFrom, s.CACert)}, s.CACertFrom).CACerts,
 	}
 }
 

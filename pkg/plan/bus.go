@@ -45,7 +45,7 @@ func (c *compiler) bus(user object, name string) *bus {
 	switch {
 	case b == nil:
 		c.problem(user, "spec.eventBus", ReasonBusNotFound, "no EventBus %q in namespace %s and no ClusterEventBus %q%s; add an EventBus named %s, for example with spec.embedded: {}",
-			name, user.namespace, name, c.existing(user.namespace), name)
+			name, user.namespace, name, c.existing(user.namespace, name), name)
 		return nil
 	case b.broken != "":
 		c.problem(user, "spec.eventBus", ReasonBusNotReady, "%s cannot be used: %s", b.plan.Name, b.broken)
@@ -61,13 +61,19 @@ func (c *compiler) lookup(namespace, name string) *bus {
 	return c.buses[object{"ClusterEventBus", "", name}]
 }
 
-// existing lists the buses that an object in namespace could name.
-func (c *compiler) existing(namespace string) string {
-	var names []string
+// existing lists the buses that an object in namespace could name, and tells one reader that another namespace has one of this name.
+func (c *compiler) existing(namespace, name string) string {
+	var names, elsewhere []string
 	for o := range c.buses {
-		if o.namespace == namespace || o.namespace == "" {
+		switch {
+		case o.namespace == namespace || o.namespace == "":
 			names = append(names, o.String())
+		case o.name == name && c.opts.OneReader:
+			elsewhere = append(elsewhere, o.String())
 		}
+	}
+	if len(elsewhere) > 0 {
+		return fmt.Sprintf(" (there is %s: an EventBus is for its own namespace, a ClusterEventBus for all)", slices.Min(elsewhere))
 	}
 	if len(names) == 0 {
 		return " (there are no others either)"

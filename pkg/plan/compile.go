@@ -23,6 +23,8 @@ type Options struct {
 	// Embedded says where the servers of a bus with spec.embedded are, which kind, namespace and name tell. An error is a "not yet". Nil
 	// means that they are part of the process that runs the plan.
 	Embedded func(kind, namespace, name string, spec *v1alpha1.EmbeddedSpec) (*JetStream, error)
+	// OneReader tells that who reads the problems may know of all objects: they name those of other namespaces too.
+	OneReader bool
 }
 
 // Compile returns the plan of everything that can run and the problems of everything that cannot, both sorted. It is a pure function:

@@ -28,7 +28,7 @@ func mqttSource(r *reader, path string, s *Source, spec *v1alpha1.MQTTSpec) *MQT
 		Key:     r.secret(path+".clientKeyFrom", spec.ClientKeyFrom, spec.ClientKey),
 	}
 	if t != (TLS{}) {
-		m.TLS = r.checked(path, &t)
+		m.TLS = r.checked(path, &t, spec.CACertFrom, spec.ClientCertFrom, spec.ClientKeyFrom)
 	}
 	return m
 }

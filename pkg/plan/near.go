@@ -7,11 +7,12 @@ import (
 	"strings"
 )
 
-// near says which EventSources the writer of o may have meant. It tells a namespace only of those that it may use.
+// near says which EventSources the writer of o may have meant. It tells a namespace only of those that it may use, unless
+// one reader knows them all.
 func (c *compiler) near(o object, namespace string) string {
 	var here, elsewhere []string
 	for other, es := range c.eventSources {
-		if !allows(es, namespace) {
+		if !c.opts.OneReader && !allows(es, namespace) {
 			continue
 		}
 		switch {
@@ -23,7 +24,10 @@ func (c *compiler) near(o object, namespace string) string {
 	}
 	if len(elsewhere) > 0 {
 		slices.Sort(elsewhere)
-		return fmt.Sprintf("; namespace %s has one of that name: set namespace to use it", elsewhere[0])
+		if !allows(c.eventSources[object{o.kind, elsewhere[0], o.name}], namespace) {
+			return fmt.Sprintf("; there is %s/%s: set namespace: %s, and add %s to the spec.allowedNamespaces there", elsewhere[0], o.name, elsewhere[0], namespace)
+		}
+		return fmt.Sprintf("; there is %s/%s: set namespace: %s to use it", elsewhere[0], o.name, elsewhere[0])
 	}
 	if len(here) == 0 { // or none that it may know of
 		return ""

@@ -159,7 +159,7 @@ func httpAuth(r *reader, path string, s *v1alpha1.HTTPAuthSpec) *HTTPAuth {
 		ca := TLS{CACerts: r.secret(path+".oidc.caCertFrom", s.OIDC.CACertFrom, s.OIDC.CACert)}
 		return &HTTPAuth{OIDC: &OIDC{
 			Issuer: s.OIDC.Issuer, Audience: s.OIDC.Audience, Subjects: s.OIDC.Subjects,
-			CACerts: r.checked(path+".oidc", &ca).CACerts,
+			CACerts: r.checked(path+".oidc", &ca, s.OIDC.CACertFrom).CACerts,
 		}}
 	}
 	// It must not be open because nobody knows how to close it.

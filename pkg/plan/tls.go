@@ -7,6 +7,8 @@ import (
 	"fmt"
 )
 
+var errCACerts = errors.New("the CA certificates hold no PEM certificate")
+
 // Config returns what a connection is secured with: TLS 1.2 at least. It is nil for nil. Its errors hold nothing of the certificates and keys.
 func (t *TLS) Config() (*tls.Config, error) {
 	if t == nil {
@@ -19,7 +21,7 @@ func (t *TLS) Config() (*tls.Config, error) {
 			roots = x509.NewCertPool() // a machine without any
 		}
 		if !roots.AppendCertsFromPEM([]byte(t.CACerts)) {
-			return nil, errors.New("the CA certificates hold no PEM certificate")
+			return nil, errCACerts
 		}
 		c.RootCAs = roots
 	}

@@ -126,14 +126,29 @@ func tries(p *plan.Plan, addr string) []string {
 		if s.HTTP == nil {
 			continue
 		}
+		shown, note := credentials(s.HTTP.Auth)
 		attributes := ""
 		if !s.HTTP.Raw {
 			attributes = "-H 'ce-specversion: 1.0' -H 'ce-id: 1' -H 'ce-source: /curl' -H 'ce-type: test' "
 		}
-		lines = append(lines, fmt.Sprintf(`curl -d '{"hello":"world"}' -H 'content-type: application/json' %shttp://%s/%s/%s/%s`,
-			attributes, addr, s.Namespace, s.EventSource, s.Event))
+		lines = append(lines, fmt.Sprintf(`curl -d '{"hello":"world"}' -H 'content-type: application/json' %s%shttp://%s/%s/%s/%s%s`,
+			attributes, shown, addr, s.Namespace, s.EventSource, s.Event, note))
 	}
 	return lines
+}
+
+// credentials are the options of curl, and a comment after them, for an event that not everybody may post. They hold nothing secret.
+func credentials(a *plan.HTTPAuth) (options, comment string) {
+	switch {
+	case a == nil:
+		return "", ""
+	case a.Basic != nil:
+		return "-u USER ", ""
+	case a.HMAC != nil:
+		header := map[string]string{"github": "X-Hub-Signature-256", "stripe": "Stripe-Signature"}[a.HMAC.Scheme]
+		return "", fmt.Sprintf(" # answers 401 until it is signed, in the header %s", header)
+	}
+	return `-H "Authorization: Bearer $TOKEN" `, ""
 }
 
 // display prints deliveries until the function that it returns is called, which waits for that unless nobody reads. When the reader has
@@ -181,7 +196,7 @@ func (r *runner) drain(ctx context.Context, shown *display, ended <-chan struct{
 		case <-ended:
 			return
 		case <-slow:
-			r.printf("draining: deliveries under way are waited for; a second signal ends at once")
+			r.printf("draining: deliveries under way are waited for, and buses are closed; a second signal ends at once")
 		case <-poll.C:
 			if shown.blocked(unreadAtEnd) && shown.giveUp() {
 				r.printf("nobody reads stdout: what is not printed yet stays where it is")

@@ -12,7 +12,7 @@ import (
 // Compile turns the valid objects into a plan. The problems are those of the files and those between objects, such as a bus that
 // nobody declares, in the order of the files. With a problem that is not a warning the plan is not whole.
 func (c *Config) Compile(sinks *Sinks) (*plan.Plan, []Problem) {
-	p, found := plan.Compile(c.objects(), plan.Options{Resolve: sinks.Resolve, Secret: c.secret})
+	p, found := plan.Compile(c.objects(), plan.Options{Resolve: sinks.Resolve, Secret: c.secret, OneReader: true})
 	problems := slices.Clone(c.Problems)
 	for _, f := range found {
 		if !c.follows(f) {
@@ -26,7 +26,7 @@ func (c *Config) Compile(sinks *Sinks) (*plan.Plan, []Problem) {
 // Check is Compile for those who will not run the plan: where a sink leads does not matter, and what is kept elsewhere with good reason
 // is a warning: a Secret, and the bus named default when the files declare no bus at all.
 func (c *Config) Check() []Problem {
-	_, found := plan.Compile(c.objects(), plan.Options{Resolve: new(Sinks).Resolve, Secret: c.secret})
+	_, found := plan.Compile(c.objects(), plan.Options{Resolve: new(Sinks).Resolve, Secret: c.secret, OneReader: true})
 	problems := slices.Clone(c.Problems)
 	for _, f := range found {
 		if c.follows(f) {
@@ -97,6 +97,8 @@ func (c *Config) follows(p plan.Problem) bool {
 		kind = "EventBus "
 	case plan.ReasonEventSourceNotFound, plan.ReasonEventNotFound:
 		kind = "EventSource "
+	case plan.ReasonSecretNotFound:
+		kind = "Secret "
 	default:
 		return false
 	}

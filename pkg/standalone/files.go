@@ -90,6 +90,9 @@ func list(path string) ([]string, error) {
 		names = append(names, filepath.Join(path, e.Name()))
 	}
 	if len(names) == 0 {
+		if slices.ContainsFunc(entries, fs.DirEntry.IsDir) {
+			return nil, errors.New("no *.yaml, *.yml or *.json file in this directory; folders below it are not looked at: name them too")
+		}
 		return nil, errors.New("no *.yaml, *.yml or *.json file in this directory")
 	}
 	return names, nil

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -107,6 +109,11 @@ func (c *Config) file(ctx context.Context, f file) {
 	}
 	for _, part := range chunks(data) {
 		t := parse(part)
+		if strings.EqualFold(filepath.Ext(f.name), ".json") {
+			for i := range t.mistakes {
+				t.mistakes[i].Message = strings.Replace(t.mistakes[i].Message, "not valid YAML", "not valid JSON", 1)
+			}
+		}
 		c.document(ctx, &Object{File: f.name, tree: &t})
 	}
 }
@@ -202,7 +209,7 @@ func (c *Config) ours(ctx context.Context, o *Object, kind string, fields map[st
 	r := newResource(kind)
 	if r == nil {
 		message := fmt.Sprintf("unknown kind %q: want EventSource, EventBus, ClusterEventBus or Trigger", kind)
-		if near := nearest(kind, []string{"EventSource", "EventBus", "ClusterEventBus", "Trigger"}); near != "" {
+		if near := Nearest(kind, []string{"EventSource", "EventBus", "ClusterEventBus", "Trigger"}); near != "" {
 			message = fmt.Sprintf("unknown kind %q; did you mean %q?", kind, near)
 		}
 		c.problem(o, "kind", message)
@@ -234,6 +241,14 @@ func (c *Config) decode(o *Object, kind string, fields map[string]any, r metav1.
 	faults := conform(fields, reflect.TypeOf(r), "")
 	o.misspelt = map[string]bool{}
 	for _, f := range faults {
+		switch {
+		case kind != "Secret":
+		// What a Secret holds must not be shown.
+		case strings.HasPrefix(f.path, "stringData["):
+			f.message = "want text (in quotes)"
+		case strings.HasPrefix(f.path, "data["):
+			f.message = "want base64; plain text goes into stringData"
+		}
 		c.problem(o, f.path, f.message)
 		parent := f.path[:max(0, strings.LastIndexByte(f.path, '.'))]
 		o.misspelt[parent] = true
@@ -279,7 +294,7 @@ func (c *Config) report(o *Object, p Problem) {
 func (c *Config) secret(namespace, name, key string) (string, error) {
 	s, ok := c.secrets[namespace+"/"+name]
 	if !ok {
-		return "", fmt.Errorf("the files have no Secret of this name")
+		return "", errors.New(c.noSecret(namespace, name))
 	}
 	if v, ok := s.StringData[key]; ok {
 		return v, nil
@@ -288,6 +303,24 @@ func (c *Config) secret(namespace, name, key string) (string, error) {
 		return string(v), nil
 	}
 	return "", fmt.Errorf("the Secret has no such key: add it, or correct the key")
+}
+
+// noSecret says that the files do not have this Secret, and which one may be meant.
+func (c *Config) noSecret(namespace, name string) string {
+	const message = "the files have no Secret of this name"
+	var here []string
+	for _, id := range sortedKeys(c.secrets) {
+		switch s := c.secrets[id]; {
+		case s.Namespace == namespace:
+			here = append(here, s.Name)
+		case s.Name == name:
+			return fmt.Sprintf("%s in that namespace, but %s: add one, or set namespace: %s there", message, id, namespace)
+		}
+	}
+	if near := Nearest(name, here); near != "" {
+		return fmt.Sprintf("%s; did you mean %q?", message, near)
+	}
+	return message + ": add it to a file, or correct the name"
 }
 
 // objects are the valid ones, as plan.Compile wants them.

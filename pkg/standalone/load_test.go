@@ -103,7 +103,7 @@ func TestSamplesAreValid(t *testing.T) {
 func TestLoadOfPaths(t *testing.T) {
 	t.Chdir(t.TempDir())
 	bus := "apiVersion: events.openfunction.io/v1alpha1\nkind: EventBus\nmetadata: {name: %s}\nspec: {embedded: {}}\n"
-	for _, dir := range []string{"d/below", "empty"} {
+	for _, dir := range []string{"d/below", "empty", "deep/below"} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -113,6 +113,8 @@ func TestLoadOfPaths(t *testing.T) {
 	write(t, "d/c.json", `{"apiVersion": "events.openfunction.io/v1alpha1", "kind": "EventBus",`+"\n\t"+`"metadata": {"name": "c"}, "spec": {"embedded": {}}}`)
 	write(t, "d/.hidden.yaml", "not: ours")
 	write(t, "d/below/e.yaml", "not: ours")
+	write(t, "deep/below/e.yaml", "not: ours")
+	write(t, "broken.json", `{"a": [1, 2}`)
 	write(t, "d/notes.md", "# Notes")
 	write(t, "big.yaml", strings.Repeat("#", maxFileBytes+1))
 	tests := []struct {
@@ -126,6 +128,10 @@ func TestLoadOfPaths(t *testing.T) {
 			"ok d/a.yaml: EventBus default/a\nok d/b.yml: EventBus default/b\nok d/c.json: EventBus default/c\n"},
 		{"a file that is not there", []string{"d/a.yaml", "nope.yaml"}, "nope.yaml: no such file or directory\nok d/a.yaml: EventBus default/a\n"},
 		{"a directory without a file", []string{"empty"}, "empty: no *.yaml, *.yml or *.json file in this directory\n"},
+		{"a directory with files below it only", []string{"deep"},
+			"deep: no *.yaml, *.yml or *.json file in this directory; folders below it are not looked at: name them too\n"},
+		{"a file that is not JSON", []string{"broken.json"},
+			"broken.json:1: not valid JSON: did not find expected ',' or ']' (what opens here is not closed, or a comma is missing)\n"},
 		{"a file that is too big", []string{"big.yaml"}, "big.yaml: more than 4 MiB: split the file\n"},
 	}
 	for _, tt := range tests {
@@ -158,13 +164,15 @@ func TestLoadRefusesBombs(t *testing.T) {
 
 func TestSecretsOfFiles(t *testing.T) {
 	t.Chdir(t.TempDir())
-	write(t, "s.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: aGVsbG8=, b: Yg==}\nstringData: {b: plain}\n")
+	write(t, "s.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: aGVsbG8=, b: Yg==}\nstringData: {b: plain}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: far, namespace: n}\n")
 	c := Load(t.Context(), []string{"s.yaml"})
 	for _, tt := range []struct{ name, key, want, err string }{
 		{"s", "a", "hello", ""},
 		{"s", "b", "plain", ""},
 		{"s", "c", "", "the Secret has no such key: add it, or correct the key"},
-		{"t", "a", "", "the files have no Secret of this name"},
+		{"t", "a", "", `the files have no Secret of this name; did you mean "s"?`},
+		{"other", "a", "", "the files have no Secret of this name: add it to a file, or correct the name"},
+		{"far", "a", "", "the files have no Secret of this name in that namespace, but n/far: add one, or set namespace: default there"},
 	} {
 		got, err := c.secret("default", tt.name, tt.key)
 		if got != tt.want || err == nil && tt.err != "" || err != nil && err.Error() != tt.err {
@@ -177,8 +185,8 @@ func TestNearest(t *testing.T) {
 	known := []string{"brokers", "topic", "consumerGroup"}
 	for name, want := range map[string]string{"brokrs": "brokers", "BROKERS": "brokers", "consumergroup": "consumerGroup", "toppic": "topic", "tpoic": "topic", "group": "consumerGroup", "sink": "",
 		strings.Repeat("brokers", 20): ""} {
-		if got := nearest(name, known); got != want {
-			t.Errorf("nearest(%q) = %q, want %q", name, got, want)
+		if got := Nearest(name, known); got != want {
+			t.Errorf("Nearest(%q) = %q, want %q", name, got, want)
 		}
 	}
 }

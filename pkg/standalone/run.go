@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -155,6 +156,9 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 	})
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return fmt.Errorf("%w: stop who has it, or choose another with --listen or --metrics; port 0 is any that is free", err)
+	}
+	if unknown, ok := errors.AsType[*net.DNSError](err); ok && unknown.IsNotFound || errors.Is(err, syscall.EADDRNOTAVAIL) {
+		return fmt.Errorf("%w: no address of this machine: 127.0.0.1 is for this machine alone, and 0.0.0.0 for all that reach it", err)
 	}
 	if err != nil {
 		return err

@@ -9,6 +9,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	duckv1 "knative.dev/pkg/apis/duck/v1"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 )
 
 // fault is what is wrong with one field.
@@ -17,6 +19,7 @@ type fault struct{ path, message string }
 var (
 	rawType         = reflect.TypeFor[runtime.RawExtension]()
 	destinationType = reflect.TypeFor[duckv1.Destination]()
+	embeddedType    = reflect.TypeFor[*v1alpha1.EmbeddedSpec]()
 	unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
 )
 
@@ -58,7 +61,7 @@ func conform(value any, t reflect.Type, path string) []fault {
 		return faults
 	case reflect.String:
 		if _, ok := value.(string); !ok {
-			return mismatch(path, "text (in quotes)", value)
+			return mismatch(path, wantText(path, value), value)
 		}
 	case reflect.Bool:
 		if _, ok := value.(bool); !ok {
@@ -69,6 +72,23 @@ func conform(value any, t reflect.Type, path string) []fault {
 	}
 	return nil
 }
+
+// wantText says how a text field is written, judged by what stands there instead.
+func wantText(path string, value any) string {
+	field := path[strings.LastIndexByte(path, '.')+1:]
+	_, isList := value.([]any)
+	_, isNumber := value.(int)
+	switch {
+	case isList && field == "brokers":
+		return `a text with the brokers separated by commas, such as "a:9092,b:9092"`
+	case isNumber && slices.Contains(durations, field):
+		return fmt.Sprintf("a duration such as %vs", value)
+	}
+	return "text (in quotes)"
+}
+
+// durations are the fields of that type, which stand in the YAML as text.
+var durations = []string{"window", "timeout", "backoffDelay", "ackWait", "ackWaitTime", "retention", "syncInterval", "tolerance", "startAtTimeDelta"}
 
 func conformStruct(value any, t reflect.Type, path string) []fault {
 	m, ok := value.(map[string]any)
@@ -85,6 +105,9 @@ func conformStruct(value any, t reflect.Type, path string) []fault {
 		field, ok := fields[key]
 		if !ok {
 			return []fault{{at, unknownField(key, fields)}}
+		}
+		if m[key] == nil && field == embeddedType {
+			return []fault{{at, "is empty: write {}"}}
 		}
 		return conform(m[key], field, at)
 	})
@@ -151,7 +174,7 @@ func describe(value any) string {
 
 func unknownField(name string, fields map[string]reflect.Type) string {
 	known := sortedKeys(fields)
-	if near := nearest(name, known); near != "" {
+	if near := Nearest(name, known); near != "" {
 		return fmt.Sprintf("unknown field; did you mean %q?", near)
 	}
 	if len(known) > 20 {
@@ -160,8 +183,8 @@ func unknownField(name string, fields map[string]reflect.Type) string {
 	return "unknown field (fields are " + strings.Join(known, ", ") + ")"
 }
 
-// nearest returns the candidate that a typing mistake may have been meant to be, or the only one that begins or ends with name, or nothing.
-func nearest(name string, candidates []string) string {
+// Nearest returns the candidate that a typing mistake may have been meant to be, or the only one that begins or ends with name, or nothing.
+func Nearest(name string, candidates []string) string {
 	if len(name) > 64 { // no name of a field, and the comparison takes its square
 		return ""
 	}

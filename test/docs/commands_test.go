@@ -79,7 +79,7 @@ func checkable(line string) []string {
 }
 
 var (
-	helpFlag  = regexp.MustCompile(`(?m)^  -([a-z][a-z-]*)`)
+	helpFlag  = regexp.MustCompile(`(?m)^  --?([a-z][a-z-]*)`)
 	tableFlag = regexp.MustCompile("(?m)^\\| `--?([a-z][a-z-]*)")
 )
 

@@ -182,7 +182,7 @@ func TestRetry(t *testing.T) {
 		{"linear grows by the delay", plan.Delivery{Retry: 3, Linear: true, BackoffDelay: 200 * time.Millisecond}, []error{boom, boom, boom},
 			[]time.Duration{200 * time.Millisecond, 400 * time.Millisecond, 600 * time.Millisecond}, ""},
 		{"attempts run out", plan.Delivery{Retry: 1, BackoffDelay: time.Second}, []error{boom, boom}, []time.Duration{time.Second}, "after 2 attempts: boom"},
-		{"no retries", plan.Delivery{}, []error{boom}, nil, "after 1 attempts: boom"},
+		{"no retries", plan.Delivery{}, []error{boom}, nil, "after 1 attempt: boom"},
 		{"a permanent error is not retried", plan.Delivery{Retry: 3}, []error{event.Permanent(boom)}, nil, "boom"},
 		{"no wait exceeds a minute", plan.Delivery{Retry: 1, BackoffDelay: time.Hour}, []error{boom}, []time.Duration{time.Minute}, ""},
 		{"Retry-After is honoured", plan.Delivery{Retry: 1, RetryAfterMax: time.Minute}, []error{away}, []time.Duration{5 * time.Second}, ""},

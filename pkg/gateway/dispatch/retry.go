@@ -84,6 +84,9 @@ func (r *retry) Handle(ctx context.Context, e *event.Event) error {
 			return fmt.Errorf("%w: %w", ErrStopped, err)
 		}
 		if !forever && attempt >= r.delivery.Retry {
+			if attempt == 0 {
+				return fmt.Errorf("after 1 attempt: %w", err)
+			}
 			return fmt.Errorf("after %d attempts: %w", attempt+1, err)
 		}
 		r.outage.begins(ctx, e, err)

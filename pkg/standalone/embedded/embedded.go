@@ -99,11 +99,7 @@ func (s *Servers) Address(address string) (string, bool) {
 // server. When one does not start, those that did keep running until Close. Only one goroutine may call it.
 func (s *Servers) Add(ctx context.Context, needs []Need) ([]Server, error) {
 	needs = slices.DeleteFunc(slices.Clone(needs), func(n Need) bool { return n.Elsewhere })
-	merged, err := merge(needs)
-	if err != nil {
-		return nil, err
-	}
-	missing, err := s.missing(ctx, merged)
+	missing, err := s.missing(ctx, merge(needs))
 	if err != nil {
 		return nil, err
 	}
@@ -125,12 +121,12 @@ func (s *Servers) Add(ctx context.Context, needs []Need) ([]Server, error) {
 }
 
 // missing returns the needs that neither one of our servers nor anything on the network meets.
-func (s *Servers) missing(ctx context.Context, needs []Need) ([]Need, error) {
+func (s *Servers) missing(ctx context.Context, needs []wanted) ([]Need, error) {
 	served := make([]bool, len(needs))
 	var dials errgroup.Group
 	dials.SetLimit(8)
 	for i, n := range needs {
-		ours, err := s.alias(n)
+		ours, err := s.alias(n.Need)
 		if err != nil {
 			return nil, err
 		}
@@ -149,9 +145,13 @@ func (s *Servers) missing(ctx context.Context, needs []Need) ([]Need, error) {
 	}
 	var missing []Need
 	for i, n := range needs {
-		if !served[i] {
-			missing = append(missing, n)
+		if served[i] {
+			continue
 		}
+		if n.conflict != nil {
+			return nil, n.conflict
+		}
+		missing = append(missing, n.Need)
 	}
 	return missing, nil
 }

@@ -216,16 +216,29 @@ func TestAddStartsWhatIsMissingOnly(t *testing.T) {
 	}
 }
 
+func TestARealServerMayHaveTwoUsers(t *testing.T) {
+	s := New(Options{Dial: nowhere("a:1")})
+	defer closed(t, s)
+	if started := add(t, s, Need{Kind: Kafka, Addresses: []string{"a:1"}, Username: "x"}, Need{Kind: Kafka, Addresses: []string{"a:1"}, Username: "y"}); len(started) != 0 {
+		t.Errorf("started: %v", started)
+	}
+}
+
 func TestAddRefusesContradictions(t *testing.T) {
 	tests := []struct {
 		name  string
 		needs []Need
 		want  string
 	}{
-		{"two kinds at one address", []Need{{Kind: Kafka, Addresses: []string{"a:1"}}, {Kind: JetStream, Addresses: []string{"a:1"}}},
-			"address a:1: both a kafka and a jetStream server are wanted there"},
-		{"two cluster ids at one address", []Need{{Kind: NATSStreaming, Addresses: []string{"a:1"}, ClusterID: "x"}, {Kind: NATSStreaming, Addresses: []string{"a:1"}, ClusterID: "y"}},
-			"address a:1: natsStreaming servers with two cluster ids or two sets of credentials are wanted there"},
+		{"two kinds at one address", []Need{{Kind: Kafka, Owner: "A", Addresses: []string{"a:1"}}, {Kind: JetStream, Owner: "B", Addresses: []string{"a:1"}}},
+			"address a:1: A and B want a kafka and a jetStream server there, and an embedded server has one: change one of them, or start a server there yourself"},
+		{"two cluster ids at one address", []Need{
+			{Kind: NATSStreaming, Owner: "A", Addresses: []string{"a:1"}, ClusterID: "x"}, {Kind: NATSStreaming, Owner: "B", Addresses: []string{"a:1"}, ClusterID: "y"},
+		}, "address a:1: A and B want two cluster ids there, and an embedded server has one: change one of them, or start a server there yourself"},
+		{"two users at one address", []Need{
+			{Kind: Kafka, Owner: "A", Addresses: []string{"a:1"}, Username: "x"}, {Kind: Kafka, Owner: "B", Addresses: []string{"b:1", "a:1"}, Username: "x"},
+			{Kind: Kafka, Owner: "C", Addresses: []string{"b:1"}, Username: "y"},
+		}, "address b:1: A and C want two sets of credentials there, and an embedded server has one: change one of them, or start a server there yourself"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"net/url"
@@ -24,6 +25,8 @@ const natsPort = "4222"
 // Need is a broker that a plan wants to reach under any of some addresses.
 type Need struct {
 	Kind string
+	// Owner names the object that wants it, for people.
+	Owner string
 	// Addresses are host:port, normal (see Normal), at least one.
 	Addresses []string
 	// ClusterID of a NATS Streaming server.
@@ -52,6 +55,23 @@ func (n Need) identity() string {
 	return strings.Join(parts, "\x00")
 }
 
+// against says why no embedded server could be for both, or is nil.
+func (n Need) against(m Need) error {
+	different := ""
+	switch {
+	case n.Kind != m.Kind:
+		different = fmt.Sprintf("a %s and a %s server", m.Kind, n.Kind)
+	case n.ClusterID != m.ClusterID:
+		different = "two cluster ids"
+	case n.identity() != m.identity():
+		different = "two sets of credentials"
+	default:
+		return nil
+	}
+	return fmt.Errorf("address %s: %s and %s want %s there, and an embedded server has one: change one of them, or start a server there yourself",
+		n.Addresses[0], m.Owner, n.Owner, different)
+}
+
 // Normal returns a host:port in the form in which addresses are compared.
 func Normal(address string) string {
 	return strings.ToLower(strings.TrimSpace(address))
@@ -68,7 +88,8 @@ func Needs(p *plan.Plan) ([]Need, error) {
 				return nil, fmt.Errorf("%s: %w", b.Name, err)
 			}
 			needs = append(needs, Need{
-				Kind: NATSStreaming, Addresses: addresses, ClusterID: b.NATSStreaming.ClusterID, Elsewhere: secured(b.NATSStreaming.URL, b.NATSStreaming.TLS),
+				Kind: NATSStreaming, Owner: b.Name, Addresses: addresses, ClusterID: b.NATSStreaming.ClusterID,
+				Elsewhere: secured(b.NATSStreaming.URL, b.NATSStreaming.TLS),
 			})
 		case b.JetStream != nil:
 			addresses, err := natsAddresses(b.JetStream.URL)
@@ -77,10 +98,12 @@ func Needs(p *plan.Plan) ([]Need, error) {
 			}
 			j := b.JetStream
 			needs = append(needs, Need{
-				Kind: JetStream, Addresses: addresses, Username: j.Username, Password: j.Password, Token: j.Token, Elsewhere: secured(j.URL, j.TLS),
+				Kind: JetStream, Owner: b.Name, Addresses: addresses, Username: j.Username, Password: j.Password, Token: j.Token,
+				Elsewhere: secured(j.URL, j.TLS),
 			})
 		case b.Kafka != nil:
 			n := kafkaNeed(b.Kafka.KafkaAccess)
+			n.Owner = b.Name
 			n.Brokers = int(b.Kafka.ReplicationFactor)
 			needs = append(needs, n)
 		}
@@ -96,6 +119,7 @@ func Needs(p *plan.Plan) ([]Need, error) {
 			n = mqttNeed(s.MQTT)
 		}
 		if len(n.Addresses) > 0 {
+			n.Owner = fmt.Sprintf("%s event %s", s.Owner(), s.Event)
 			needs = append(needs, n)
 		}
 	}
@@ -150,10 +174,17 @@ func natsAddresses(urls string) ([]string, error) {
 	return addresses, nil
 }
 
+// wanted is a need, or several that share an address. With a conflict only a real server can meet it.
+type wanted struct {
+	Need
+	conflict error
+}
+
 // merge joins the needs that share an address, so that each address appears once.
-func merge(needs []Need) ([]Need, error) {
-	var merged []Need
-	for _, n := range needs {
+func merge(needs []Need) []wanted {
+	var merged []wanted
+	for _, need := range needs {
+		n := wanted{Need: need}
 		n.Addresses, n.Topics = slices.Clone(n.Addresses), slices.Clone(n.Topics)
 		rest := merged[:0:0]
 		for _, m := range merged {
@@ -161,18 +192,14 @@ func merge(needs []Need) ([]Need, error) {
 				rest = append(rest, m)
 				continue
 			}
-			if m.Kind != n.Kind {
-				return nil, fmt.Errorf("address %s: both a %s and a %s server are wanted there", n.Addresses[0], m.Kind, n.Kind)
-			}
-			if m.identity() != n.identity() {
-				return nil, fmt.Errorf("address %s: %s servers with two cluster ids or two sets of credentials are wanted there", n.Addresses[0], n.Kind)
-			}
+			n.conflict = cmp.Or(n.conflict, m.conflict, n.against(m.Need))
+			n.Owner = m.Owner
 			n.Addresses, n.Topics, n.Brokers = append(m.Addresses, n.Addresses...), append(m.Topics, n.Topics...), max(m.Brokers, n.Brokers)
 		}
 		n.Addresses, n.Topics = unique(n.Addresses), unique(n.Topics)
 		merged = append(rest, n)
 	}
-	return merged, nil
+	return merged
 }
 
 func overlap(a, b []string) bool {

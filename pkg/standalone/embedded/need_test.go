@@ -35,6 +35,9 @@ func TestNeeds(t *testing.T) {
 			{MQTT: &plan.MQTT{URL: "ws://web/mqtt", Topic: "a/#"}},
 		},
 	}
+	for i := range p.Sources {
+		p.Sources[i].Namespace, p.Sources[i].EventSource, p.Sources[i].Event = "ns", "es", "e"
+	}
 	wantsAllKinds(t, p.Buses)
 	wantsAllKinds(t, p.Sources, "HTTP", "Sink", "DeadLetter")
 	got, err := Needs(p)
@@ -42,22 +45,22 @@ func TestNeeds(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Need{
-		{Kind: NATSStreaming, Addresses: []string{"nats.default:4222", "other:4222"}, ClusterID: "stan"},
-		{Kind: JetStream, Addresses: []string{"js:4333"}, Username: "u", Password: "p"},
-		{Kind: Kafka, Addresses: []string{"bus:9092"}, Brokers: 3},
-		{Kind: Kafka, Addresses: []string{"bus:9093"}, Elsewhere: true},
-		{Kind: JetStream, Addresses: []string{"js:4222"}, Elsewhere: true},
-		{Kind: NATSStreaming, Addresses: []string{"stan:4222"}, Elsewhere: true},
-		{Kind: Kafka, Addresses: []string{"k1:9092", "k2:9092"}, Topics: []string{"sample"}},
-		{Kind: Kafka, Addresses: []string{"k3:9092"}, Topics: []string{"sample"}, Elsewhere: true},
-		{Kind: Redis, Addresses: []string{"redis:6380"}, Elsewhere: true},
-		{Kind: Redis, Addresses: []string{"redis:6379"}, Username: "u", Password: "p"},
-		{Kind: Redis, Addresses: []string{"sentinel:26379"}, Sentinel: &Sentinel{Master: "main", Username: "su", Password: "sp"}},
-		{Kind: MQTT, Addresses: []string{"mosquitto.mqtt:1883"}, Username: "u", Password: "p"},
-		{Kind: MQTT, Addresses: []string{"other:1884"}, Username: "u", Password: "p"},
-		{Kind: MQTT, Addresses: []string{"secure:8883"}, Elsewhere: true},
-		{Kind: MQTT, Addresses: []string{"secure:1883"}, Elsewhere: true},
-		{Kind: MQTT, Addresses: []string{"web:80"}, Elsewhere: true},
+		{Kind: NATSStreaming, Owner: "EventBus default/a", Addresses: []string{"nats.default:4222", "other:4222"}, ClusterID: "stan"},
+		{Kind: JetStream, Owner: "EventBus default/b", Addresses: []string{"js:4333"}, Username: "u", Password: "p"},
+		{Kind: Kafka, Owner: "EventBus default/d", Addresses: []string{"bus:9092"}, Brokers: 3},
+		{Kind: Kafka, Owner: "EventBus default/e", Addresses: []string{"bus:9093"}, Elsewhere: true},
+		{Kind: JetStream, Owner: "EventBus default/f", Addresses: []string{"js:4222"}, Elsewhere: true},
+		{Kind: NATSStreaming, Owner: "EventBus default/g", Addresses: []string{"stan:4222"}, Elsewhere: true},
+		{Kind: Kafka, Owner: "EventSource ns/es event e", Addresses: []string{"k1:9092", "k2:9092"}, Topics: []string{"sample"}},
+		{Kind: Kafka, Owner: "EventSource ns/es event e", Addresses: []string{"k3:9092"}, Topics: []string{"sample"}, Elsewhere: true},
+		{Kind: Redis, Owner: "EventSource ns/es event e", Addresses: []string{"redis:6380"}, Elsewhere: true},
+		{Kind: Redis, Owner: "EventSource ns/es event e", Addresses: []string{"redis:6379"}, Username: "u", Password: "p"},
+		{Kind: Redis, Owner: "EventSource ns/es event e", Addresses: []string{"sentinel:26379"}, Sentinel: &Sentinel{Master: "main", Username: "su", Password: "sp"}},
+		{Kind: MQTT, Owner: "EventSource ns/es event e", Addresses: []string{"mosquitto.mqtt:1883"}, Username: "u", Password: "p"},
+		{Kind: MQTT, Owner: "EventSource ns/es event e", Addresses: []string{"other:1884"}, Username: "u", Password: "p"},
+		{Kind: MQTT, Owner: "EventSource ns/es event e", Addresses: []string{"secure:8883"}, Elsewhere: true},
+		{Kind: MQTT, Owner: "EventSource ns/es event e", Addresses: []string{"secure:1883"}, Elsewhere: true},
+		{Kind: MQTT, Owner: "EventSource ns/es event e", Addresses: []string{"web:80"}, Elsewhere: true},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("Needs() (-want +got):\n%s", diff)
