@@ -21,7 +21,7 @@ func TestNamesAndColumns(t *testing.T) {
 	work := []string{"Status", "Components", "Workloads", "Age", "Reason (wide)", "Message (wide)"}
 	// Nobody expects kubectl delete all --all of a namespace to delete what is in none.
 	all := []string{"all", "openfunction"}
-	bus := []string{"Status", "Users", "Age", "Reason (wide)", "Message (wide)"}
+	bus := []string{"Status", "Users", "Age", "Reason", "Message (wide)"}
 	for _, tt := range []struct {
 		kind, plural, singular, short string
 		scope                         apiextensionsv1.ResourceScope

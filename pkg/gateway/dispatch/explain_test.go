@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/peer"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
 )
@@ -61,7 +62,11 @@ func TestSinkSaysWhyACertificateIsNotTrusted(t *testing.T) {
 				t.Fatal(err)
 			}
 			got := ""
-			if err := s.Handle(t.Context(), newEvent(t, "", nil)); err != nil {
+			err = s.Handle(t.Context(), newEvent(t, "", nil))
+			for try := 0; try < 100 && peer.HungUp(err); try++ { // what ends with something unread is reset, and its reason may be lost
+				err = s.Handle(t.Context(), newEvent(t, "", nil))
+			}
+			if err != nil {
 				got = strings.TrimPrefix(err.Error(), "post "+url+": ")
 				if event.IsPermanent(err) {
 					t.Error("it is not tried again")
