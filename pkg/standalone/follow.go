@@ -17,9 +17,10 @@ import (
 // that they were made from, so nobody else knows them.
 const subscriptionsName = "subscriptions.json"
 
-// subscriptions is that file.
+// subscriptions is that file: those of subscribers, and those that are still to be removed from their buses.
 type subscriptions struct {
 	Subscribers []plan.Subscriber `json:"subscribers"`
+	Retired     []plan.Retired    `json:"retired,omitempty"`
 }
 
 // follow returns p as the plan that follows the one that runs, or that ran last with this data directory: subscribers whose targets were
@@ -35,13 +36,18 @@ func (r *runner) follow(p *plan.Plan) (*plan.Plan, error) {
 	if last != nil && r.DataDir == "" {
 		last = temporary(last)
 	}
-	if last != nil && len(last.Retired) > 0 {
-		removed := r.gateway.Report().Retired
+	if last != nil {
 		shallow := *last
-		shallow.Retired = slices.DeleteFunc(slices.Clone(last.Retired), func(s plan.Retired) bool { return slices.Contains(removed, s.ID) })
+		shallow.Retired = r.unremoved(last)
 		last = &shallow
 	}
 	return plan.Succeed(last, p), nil
+}
+
+// unremoved are the retired subscriptions of p that its buses still have, as far as is known.
+func (r *runner) unremoved(p *plan.Plan) []plan.Retired {
+	removed := r.gateway.Report().Retired
+	return slices.DeleteFunc(slices.Clone(p.Retired), func(s plan.Retired) bool { return slices.Contains(removed, s.ID) })
 }
 
 // temporary returns p without the subscribers of brokers that outlive this process. Without a data directory the next one would not know
@@ -74,30 +80,35 @@ func (r *runner) remembered(p *plan.Plan) (*plan.Plan, error) {
 		return nil, fmt.Errorf("%s: %w: restore it, or remove it; without it, subscribers whose targets were edited begin anew", path, err)
 	}
 	r.saved = data
-	return &plan.Plan{Buses: p.Buses, Subscribers: s.Subscribers}, nil
+	return &plan.Plan{Buses: p.Buses, Subscribers: s.Subscribers, Retired: s.Retired}, nil
 }
 
 // applied is called when p runs. What p has is remembered, and what the plan before had and nobody has any more is told.
 func (r *runner) applied(p *plan.Plan) {
 	if r.last != nil {
 		for _, s := range r.last.Subscribers {
-			if !slices.ContainsFunc(p.Subscribers, func(o plan.Subscriber) bool { return o.ID == s.ID && o.Bus == s.Bus }) {
+			if !slices.ContainsFunc(p.Subscribers, func(o plan.Subscriber) bool { return o.ID == s.ID }) { // one that has another bus leaves it behind
 				r.printf("removed, with what waited for it: %s to %s", s.Owner(), s.Targets())
 			}
 		}
 	}
 	r.last = p
-	if r.DataDir == "" {
+	r.remember()
+}
+
+// remember writes the file. At the end of the run it knows which retired subscriptions were removed.
+func (r *runner) remember() {
+	if r.DataDir == "" || r.last == nil {
 		return
 	}
-	if err := r.save(p); err != nil {
+	if err := r.save(r.last); err != nil {
 		r.printf("which subscription is whose cannot be written: %v: make room or repair the disk; until then a restart may begin subscribers anew whose targets were edited", err)
 	}
 }
 
 // save writes the file, without anything of the subscribers but what tells them apart.
 func (r *runner) save(p *plan.Plan) error {
-	s := subscriptions{Subscribers: []plan.Subscriber{}}
+	s := subscriptions{Subscribers: []plan.Subscriber{}, Retired: r.unremoved(p)}
 	for _, o := range p.Subscribers {
 		s.Subscribers = append(s.Subscribers, plan.Subscriber{
 			ID: o.ID, Key: o.Key, Trigger: o.Trigger, EventSource: o.EventSource, Bus: o.Bus, Inputs: o.Inputs, Condition: o.Condition,

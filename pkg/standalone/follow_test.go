@@ -12,6 +12,10 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/openfunction/events/test/servers"
 )
 
 // collector is a sink that takes events or does not, and knows the bodies of those that it took.
@@ -142,5 +146,83 @@ func TestWhatWaitsOutlivesEditsAndRestarts(t *testing.T) {
 	err = Run(t.Context(), Options{Paths: []string{file}, DataDir: data, Listen: "127.0.0.1:0", Sinks: &Sinks{}, Addresses: &Addresses{}, Stdout: io.Discard, Stderr: io.Discard})
 	if err == nil || !strings.Contains(err.Error(), subscriptionsName+": invalid character 'g' looking for beginning of value: restore it, or remove it") {
 		t.Errorf("Run() with a damaged file = %v", err)
+	}
+}
+
+// A Trigger is removed while nothing runs, and the next process does not meet its broker: the one after that removes the subscription.
+func TestASubscriptionThatNobodyHasIsRemovedWhenItsBrokerIsBack(t *testing.T) {
+	dir, data, store := t.TempDir(), t.TempDir(), t.TempDir()
+	file, sink := filepath.Join(dir, "f.yaml"), newCollector(t, true)
+	triggerTo(t, file, "j", sink)
+	port := servers.FreePort(t)
+	bus := fmt.Sprintf(`jetStream: {url: "nats://127.0.0.1:%d"}`, port)
+	declared, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := strings.Split(strings.Replace(string(declared), "embedded: {}", bus, 1), "---\n") // the EventSource, the Trigger and the bus
+	write(t, file, strings.Join(objects, "---\n"))
+	broker := func() (subscriptions func() int, stop func()) {
+		t.Helper()
+		s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: store, NoSigs: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Start()
+		return func() int {
+				info, err := s.Jsz(&server.JSzOptions{Streams: true, Consumer: true})
+				if err != nil {
+					t.Fatal(err)
+				}
+				n := 0
+				for _, a := range info.AccountDetails {
+					for _, stream := range a.Streams {
+						for _, c := range stream.Consumer {
+							if strings.Contains(c.Name, "default_j") {
+								n++
+							}
+						}
+					}
+				}
+				return n
+			}, func() {
+				s.Shutdown()
+				s.WaitForShutdown()
+			}
+	}
+	wants := func(what string, ok func() bool) {
+		t.Helper()
+		for deadline := time.Now().Add(time.Minute); !ok(); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("not within a minute: %s", what)
+			}
+		}
+	}
+	saved := func() string {
+		text, _ := os.ReadFile(filepath.Join(data, subscriptionsName))
+		return string(text)
+	}
+	subscriptions, stop := broker()
+	t.Run("it is there", func(t *testing.T) {
+		start(t, Options{Paths: []string{file}, DataDir: data})
+		wants("the subscription", func() bool { return subscriptions() == 1 })
+	})
+	stop()
+	write(t, file, objects[0]+"---\n"+objects[2])
+	t.Run("the broker is away", func(t *testing.T) {
+		start(t, Options{Paths: []string{file}, DataDir: data})
+		wants("it is remembered", func() bool { return strings.Contains(saved(), "retired") })
+	})
+	subscriptions, stop = broker()
+	defer stop()
+	if n := subscriptions(); n != 1 {
+		t.Fatalf("the broker has %d subscriptions, want the one", n)
+	}
+	t.Run("the broker is back", func(t *testing.T) {
+		start(t, Options{Paths: []string{file}, DataDir: data})
+		wants("no subscription", func() bool { return subscriptions() == 0 })
+	})
+	if strings.Contains(saved(), "retired") {
+		t.Errorf("what was removed is still to be removed:\n%s", saved())
 	}
 }

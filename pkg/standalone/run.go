@@ -184,7 +184,9 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 		r.drain(ctx, shown, ended)
 		return nil
 	})
-	return running.Wait()
+	err = running.Wait()
+	r.remember()
+	return err
 }
 
 // sayGone says what is lost at the end because nothing keeps it.
