@@ -51,7 +51,7 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	}
 	s, err := trigger.New(trigger.Options{
 		Subscriber: spec, Bus: b, Deliver: deliver,
-		DeadLetter:  dispatch.Insist(g.observed(g.metrics.Target(spec.Owner(), noEvent).DeadLetters(dead("message")), spec, dead("message").to)),
+		DeadLetter:  dispatch.Insist(g.observed(g.metrics.Letters(spec.Owner(), noEvent).DeadLetters(dead("message")), spec, dead("message").to)),
 		MaxInFlight: b.maxInFlight, Redelivery: b.redelivery, Workers: &g.workers, Room: g.room,
 	})
 	if err != nil {
@@ -241,7 +241,7 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []del
 		dead := plan.EventSourceDeadLetterTopic(spec.Namespace, spec.EventSource)
 		letters := b.Topic(bus.Topic{Name: dead, Origin: "refused"})
 		owner := plan.Subscriber{EventSource: spec.Namespace + "/" + spec.EventSource}
-		count := g.metrics.Target(spec.Owner(), "topic "+spec.Topic)
+		count := g.metrics.Letters(spec.Owner(), "topic "+spec.Topic)
 		return dispatch.Refused(b.publish(spec), "topic "+spec.Topic, g.observed(count.DeadLetters(letters), owner, "deadletter topic "+dead)), nil, nil
 	}
 	if spec.Sink == nil {

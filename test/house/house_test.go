@@ -58,6 +58,7 @@ var bans = []struct{ from, to, reason string }{
 	{"pkg/gateway/source", module + "pkg/gateway/ingress", "a source kind never imports a sibling"},
 	{"pkg/gateway/ingress", module + "pkg/gateway/bus", "a source hands events to a handler; where they go is the gateway's"},
 	{"pkg/gateway/trigger", module + "pkg/gateway/bus/", "a trigger knows what a bus does, not which one it is"},
+	{"pkg/gateway/metrics", module + "pkg/gateway/", "what is counted does not depend on who does it"},
 	{"pkg/gateway/dispatch", module + "pkg/gateway/bus", "a topic is a handler like any other to dispatch"},
 	{"pkg/plan", module + "pkg/client", "compiling is pure: whoever calls it reads the objects"},
 	{"pkg/webhook", module + "pkg/gateway", "the two wings meet only in the plan"},

@@ -108,24 +108,23 @@ func (m *Metrics) owner(s string) owner {
 
 // Source counts the events of one event of an EventSource.
 type Source struct {
-	accepted, failed, answered prometheus.Counter
-	responses                  *prometheus.CounterVec
-	owner                      owner
-	event                      string
+	m                *Metrics
+	owner            owner
+	event            string
+	accepted, failed prometheus.Counter
+	safe             prometheus.Counter // of the answers 202, which are most
+	responses        sync.Map           // prometheus.Counter by status
 }
-
-// accepted is what an HTTP event that is safe is answered with.
-const accepted = http.StatusAccepted
 
 // Source returns the counts of an event of an owner, from a source of that kind.
 func (m *Metrics) Source(of, kind, event string) *Source {
 	o := m.owner(of)
 	s := &Source{
+		m: m, owner: o, event: event,
 		accepted: m.accepted.WithLabelValues(o.with(kind, event)...), failed: m.failed.WithLabelValues(o.with(kind, event)...),
-		responses: m.responses, owner: o, event: event,
 	}
 	if kind == "http" {
-		s.answered = s.response(accepted)
+		s.safe = s.response(http.StatusAccepted)
 	}
 	return s
 }
@@ -150,15 +149,27 @@ func (s *Source) Handled(ok bool) {
 
 // Answered counts the answer to one post.
 func (s *Source) Answered(code int) {
-	if code == accepted {
-		s.answered.Inc() // most are this one
+	if code == http.StatusAccepted {
+		s.safe.Inc()
 		return
 	}
-	s.response(code).Inc()
+	c, ok := s.responses.Load(code)
+	if !ok {
+		c = s.response(code)
+	}
+	c.(prometheus.Counter).Inc()
 }
 
+// response makes the count of a status, for nobody if the owner is gone: a request may still be inside then.
 func (s *Source) response(code int) prometheus.Counter {
-	return s.responses.WithLabelValues(s.owner.with(s.event, strconv.Itoa(code))...)
+	s.m.mu.Lock()
+	defer s.m.mu.Unlock()
+	var c prometheus.Counter = prometheus.NewCounter(prometheus.CounterOpts{Name: "nobody"})
+	if s.m.owners[s.owner] {
+		c = s.m.responses.WithLabelValues(s.owner.with(s.event, strconv.Itoa(code))...)
+	}
+	s.responses.Store(code, c)
+	return c
 }
 
 // Target counts the deliveries of an owner to one of its targets.
@@ -169,8 +180,15 @@ type Target struct {
 
 // Target returns the counts of a target of an owner.
 func (m *Metrics) Target(of, target string) *Target {
-	labels := m.owner(of).with(target)
-	return &Target{m.taken.WithLabelValues(labels...), m.missed.WithLabelValues(labels...), m.buried.WithLabelValues(labels...), m.duration.WithLabelValues(labels...)}
+	t := m.Letters(of, target)
+	labels := split(of).with(target)
+	t.taken, t.missed, t.duration = m.taken.WithLabelValues(labels...), m.missed.WithLabelValues(labels...), m.duration.WithLabelValues(labels...)
+	return t
+}
+
+// Letters returns a Target for which only dead letters are counted.
+func (m *Metrics) Letters(of, target string) *Target {
+	return &Target{buried: m.buried.WithLabelValues(m.owner(of).with(target)...)}
 }
 
 // Attempts returns a handler that counts each attempt that next makes.
