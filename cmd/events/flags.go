@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/openfunction/events/pkg/standalone"
+	"github.com/openfunction/events/pkg/plan"
 )
 
 // flags are the options of one command.
@@ -50,7 +50,7 @@ func (f *flags) explain(message string) string {
 	if m := unknownFlag.FindStringSubmatch(message); m != nil {
 		var names []string
 		f.VisitAll(func(o *flag.Flag) { names = append(names, o.Name) })
-		if near := standalone.Nearest(m[1], names); near != "" {
+		if near := plan.Nearest(m[1], names); near != "" {
 			return fmt.Sprintf("unknown flag --%s; did you mean --%s?", m[1], near)
 		}
 		return fmt.Sprintf("unknown flag --%s", m[1])

@@ -10,7 +10,7 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/openfunction/events/pkg/standalone"
+	"github.com/openfunction/events/pkg/plan"
 )
 
 func main() {
@@ -79,7 +79,7 @@ func once(ctx context.Context, name string, args []string, stdout, stderr io.Wri
 	case "help", "-h", "-help", "--help":
 		return helpCommand(ctx, args, stdout, stderr)
 	}
-	if near := standalone.Nearest(name, []string{"run", "validate", "send", "version", "help"}); near != "" {
+	if near := plan.Nearest(name, []string{"run", "validate", "send", "version", "help"}); near != "" {
 		fmt.Fprintf(stderr, "events: unknown command %q; did you mean %q?\n", name, near)
 		return 2
 	}

@@ -53,23 +53,52 @@ func closest(name string, names []string) []string {
 	})
 }
 
-// distance is how many bytes to insert, delete or replace to make b of a.
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
+// Nearest returns the candidate that a typing mistake may have been meant to be, or the only one that begins or ends with name, or nothing.
+func Nearest(name string, candidates []string) string {
+	if len(name) > 64 { // no name of a field, and the comparison takes its square
+		return ""
 	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			replace := diagonal
-			if a[i] != b[j] {
-				replace++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(replace, row[j]+1, row[j+1]+1)
+	best, bestDistance := "", 1+max(1, len(name)/3)
+	var longer []string
+	for _, c := range candidates {
+		small, letters := strings.ToLower(c), strings.ToLower(name)
+		if small == letters {
+			return c
+		}
+		if d := distance(letters, small); d < bestDistance {
+			best, bestDistance = c, d
+		}
+		if len(name) > 2 && (strings.HasPrefix(small, letters) || strings.HasSuffix(small, letters)) {
+			longer = append(longer, c)
 		}
 	}
-	return row[len(b)]
+	if best == "" && len(longer) == 1 {
+		return longer[0]
+	}
+	return best
+}
+
+// distance is the number of letters to insert, drop, replace or swap with the next one to get from a to b.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			replace := rows[i-1][j-1]
+			if a[i-1] != b[j-1] {
+				replace++
+			}
+			rows[i][j] = min(replace, rows[i-1][j]+1, rows[i][j-1]+1)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				rows[i][j] = min(rows[i][j], rows[i-2][j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)][len(b)]
 }

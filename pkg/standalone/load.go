@@ -209,7 +209,7 @@ func (c *Config) ours(ctx context.Context, o *Object, kind string, fields map[st
 	r := newResource(kind)
 	if r == nil {
 		message := fmt.Sprintf("unknown kind %q: want EventSource, EventBus, ClusterEventBus or Trigger", kind)
-		if near := Nearest(kind, []string{"EventSource", "EventBus", "ClusterEventBus", "Trigger"}); near != "" {
+		if near := plan.Nearest(kind, []string{"EventSource", "EventBus", "ClusterEventBus", "Trigger"}); near != "" {
 			message = fmt.Sprintf("unknown kind %q; did you mean %q?", kind, near)
 		}
 		c.problem(o, "kind", message)
@@ -317,7 +317,7 @@ func (c *Config) noSecret(namespace, name string) string {
 			return fmt.Sprintf("%s in that namespace, but %s: add one, or set namespace: %s there", message, id, namespace)
 		}
 	}
-	if near := Nearest(name, here); near != "" {
+	if near := plan.Nearest(name, here); near != "" {
 		return fmt.Sprintf("%s; did you mean %q?", message, near)
 	}
 	return message + ": add it to a file, or correct the name"

@@ -180,13 +180,3 @@ func TestSecretsOfFiles(t *testing.T) {
 		}
 	}
 }
-
-func TestNearest(t *testing.T) {
-	known := []string{"brokers", "topic", "consumerGroup"}
-	for name, want := range map[string]string{"brokrs": "brokers", "BROKERS": "brokers", "consumergroup": "consumerGroup", "toppic": "topic", "tpoic": "topic", "group": "consumerGroup", "sink": "",
-		strings.Repeat("brokers", 20): ""} {
-		if got := Nearest(name, known); got != want {
-			t.Errorf("Nearest(%q) = %q, want %q", name, got, want)
-		}
-	}
-}
