@@ -67,9 +67,10 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 	return b, nil
 }
 
-// BusDir is where the embedded bus of that name keeps its events, in a data directory.
+// BusDir is where the embedded bus of that name keeps its events, in a data directory. No name of an object has the character that stands
+// between its parts.
 func BusDir(dataDir, name string) string {
-	return filepath.Join(dataDir, "bus", strings.NewReplacer(" ", "-", "/", "-").Replace(name))
+	return filepath.Join(dataDir, "bus", strings.NewReplacer(" ", "_", "/", "_").Replace(name))
 }
 
 func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {

@@ -246,7 +246,7 @@ spec:
   http: {e: {raw: true}}
 `
 	}
-	left := "^warning: " + regexp.QuoteMeta(filepath.Join(dir, "bus", "EventBus-default-one")) + ": has the events of an embedded bus that no file declares"
+	left := "^warning: " + regexp.QuoteMeta(filepath.Join(dir, "bus", "EventBus_default_one")) + ": has the events of an embedded bus that no file declares"
 	t.Run("while it runs", func(t *testing.T) {
 		write(t, file, named("one"))
 		p := start(t, Options{Paths: []string{file}, DataDir: dir})

@@ -126,7 +126,7 @@ func TestE2EAFullDisk(t *testing.T) {
 		t: t, p: run(t, args...), sink: s, why: "no space left on device: make room", bus: "EventBus default/default", dir: disk.Dir,
 	}
 	f.accepted(50)
-	kept := filepath.Join(disk.Dir, "bus", "EventBus-default-default", "reserve")
+	kept := filepath.Join(disk.Dir, "bus", "EventBus_default_default", "reserve")
 	eventually(t, time.Minute, "room is kept for a start", func() error {
 		if info, err := os.Stat(kept); err != nil || info.Size() == 0 {
 			return fmt.Errorf("%s: %v", kept, err)
