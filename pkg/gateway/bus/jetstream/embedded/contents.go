@@ -11,6 +11,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -27,6 +28,12 @@ const (
 	readAtMost = 1 << 30
 	// toldParts bounds a list of what is missing.
 	toldParts = 3
+
+	// subscriptionsName is the directory below a stream that its subscriptions are in.
+	subscriptionsName = "obs"
+	// takenName is the file of what a subscription has taken. An older one costs repeats only, and one that is being written when the server ends
+	// may come a moment later; without any the subscription would begin anew, behind the events that wait.
+	takenName = "o.dat"
 )
 
 // ErrRemoved is the trouble of a server whose directory was removed.
@@ -36,7 +43,7 @@ var ErrRemoved = errors.New("was removed while the bus used it: restore it from 
 var storeDir = path.Join(server.JetStreamStoreDir, server.DEFAULT_GLOBAL_ACCOUNT, "streams")
 
 // stored are the files that streams and subscriptions are in, below storeDir. The server makes the others anew. What begins with a dot is being deleted.
-var stored = []string{"[^.]*/meta.*", "[^.]*/obs/*/meta.*", "[^.]*/obs/*/o.dat", "[^.]*/msgs/*.blk"}
+var stored = []string{"[^.]*/meta.*", "[^.]*/obs/*/meta.*", "[^.]*/obs/*/" + takenName, "[^.]*/msgs/*.blk"}
 
 // contents are what a server had when it was seen last.
 type contents struct {
@@ -80,7 +87,7 @@ func (s *Server) inspect() error {
 		}
 		s.damaged(err)
 	}
-	return s.note(&contents{Streams: had.Streams})
+	return s.note(&contents{Streams: had.Streams}, true)
 }
 
 // lacking is the error that what is named is not as it was.
@@ -109,8 +116,8 @@ func (c *contents) damage(dir fs.FS) (damage []string) {
 			damage = append(damage, because(path.Join(name, "msgs"), "its events are missing", err))
 		}
 		for _, sub := range c.Streams[name].Subscriptions {
-			if _, err := fs.Stat(dir, path.Join(name, "obs", sub, server.JetStreamMetaFile)); err != nil {
-				damage = append(damage, because(path.Join(name, "obs", sub), "the subscription is missing", err))
+			if _, err := fs.Stat(dir, path.Join(name, subscriptionsName, sub, server.JetStreamMetaFile)); err != nil {
+				damage = append(damage, because(path.Join(name, subscriptionsName, sub), "the subscription is missing", err))
 			}
 		}
 	}
@@ -124,6 +131,7 @@ func (c *contents) damage(dir fs.FS) (damage []string) {
 			// told with what it belongs to
 		case err != nil:
 			damage = append(damage, because(name, "is missing", err))
+		case path.Base(name) == takenName:
 		case is.Size != was.Size:
 			damage = append(damage, fmt.Sprintf("%s: has %d bytes, it had %d", name, is.Size, was.Size))
 		case is.Sum != 0 && is.Sum != was.Sum:
@@ -174,7 +182,7 @@ func (c *contents) close(dir fs.FS) error {
 			return err
 		}
 		for _, name := range names {
-			f, err := fingerprint(dir, name, read < readAtMost)
+			f, err := fingerprint(dir, name, path.Base(name) != takenName && read < readAtMost)
 			if err != nil {
 				return err
 			}
@@ -253,17 +261,87 @@ func (s *Server) take(ns *server.Server) {
 	if s.noted != nil && maps.EqualFunc(c.Streams, s.noted.Streams, stream.equal) {
 		return
 	}
-	_ = s.note(c) // the next look tries again
+	_ = s.note(c, false) // the next look tries again
 }
 
-// leave writes down what a server has left that has ended. In trouble that may not be all that it had.
-func (s *Server) leave(left *contents) {
+// leave writes down what a server has left that has ended; before is what there was before left. In trouble that may not be all that it had.
+func (s *Server) leave(left *contents, before map[string]bool) {
 	if t := s.trouble.Load(); s.temporary != "" || left == nil || t != nil && t.broken || s.gone() != nil {
 		return
 	}
-	if left.close(s.streams()) == nil {
-		_ = s.note(left) // then the next one cannot tell what is missing
+	left.forget(before, s.settled())
+	if errors.Join(left.close(s.streams()), s.force(left)) == nil {
+		_ = s.note(left, true) // then the next one cannot tell what is missing
 	}
+}
+
+// settled returns the settings of streams and subscriptions that are in the directory, by path below storeDir.
+func (s *Server) settled() map[string]bool {
+	all := map[string]bool{}
+	for _, dir := range []string{"*", path.Join("*", subscriptionsName, "*")} {
+		names, _ := fs.Glob(s.streams(), path.Join(dir, server.JetStreamMetaFile)) // the pattern is right
+		for _, name := range names {
+			all[name] = true
+		}
+	}
+	return all
+}
+
+// forget drops the streams and subscriptions that clients deleted while the server ended. What was not there before either, somebody else has
+// removed: it stays, and is missed at the next start.
+func (c *contents) forget(before, after map[string]bool) {
+	deleted := func(parts ...string) bool {
+		name := path.Join(path.Join(parts...), server.JetStreamMetaFile)
+		return before[name] && !after[name]
+	}
+	for name, s := range c.Streams {
+		if deleted(name) {
+			delete(c.Streams, name)
+			continue
+		}
+		s.Subscriptions = slices.DeleteFunc(s.Subscriptions, func(sub string) bool { return deleted(name, subscriptionsName, sub) })
+		c.Streams[name] = s
+	}
+}
+
+// force forces the files of c, and the directories that they are in, to disk: the server may have left that for later.
+func (s *Server) force(c *contents) error {
+	dirs := map[string]bool{}
+	for name := range c.Files {
+		name = path.Join(storeDir, name)
+		if err := forceFile(filepath.Join(s.options.Dir, filepath.FromSlash(name))); err != nil {
+			return err
+		}
+		for name != "." {
+			name = path.Dir(name)
+			dirs[name] = true
+		}
+	}
+	for dir := range dirs {
+		if err := forceDir(filepath.Join(s.options.Dir, filepath.FromSlash(dir))); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func forceFile(name string) error {
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func forceDir(name string) error {
+	if runtime.GOOS == "windows" {
+		return nil // knows no such thing
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // streams is the directory of all streams.
@@ -287,15 +365,22 @@ func (s *Server) gone() error {
 	return nil
 }
 
-// note writes down what the server has. When it cannot, it forgets what there was: that is not true any more.
-func (s *Server) note(c *contents) error {
+// note writes down what the server has; forced, it lasts when power fails. When it cannot, it forgets what there was: that is not true any more.
+func (s *Server) note(c *contents, forced bool) error {
 	data, err := json.Marshal(c)
 	if err != nil {
 		return err
 	}
 	next := s.contentsFile() + ".next"
-	if err = os.WriteFile(next, data, 0o600); err == nil {
+	err = os.WriteFile(next, data, 0o600)
+	if err == nil && forced {
+		err = forceFile(next)
+	}
+	if err == nil {
 		err = os.Rename(next, s.contentsFile())
+	}
+	if err == nil && forced {
+		err = forceDir(s.options.Dir)
 	}
 	if err == nil {
 		s.noted, s.notedAt = c, time.Now()

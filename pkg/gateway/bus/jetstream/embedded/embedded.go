@@ -341,9 +341,10 @@ func (s *Server) Close() {
 	s.ended.Do(func() {
 		defer s.remove()
 		if ns := s.running.Load(); ns != nil {
+			before := s.settled()
 			left := cmp.Or(has(ns), s.noted)
 			end(ns)
-			s.leave(left)
+			s.leave(left, before)
 		}
 	})
 }
