@@ -51,6 +51,14 @@ type contents struct {
 	Closed  bool              `json:"closed"`
 	Streams map[string]stream `json:"streams"`
 	Files   map[string]file   `json:"files,omitempty"` // by path below storeDir
+
+	names names
+}
+
+// names are numbers that are not the same any more when the names of streams and subscriptions are not, and cheap to have.
+type names struct {
+	requests           uint64 // to the server, to change or list something
+	streams, consumers int
 }
 
 type stream struct {
@@ -193,18 +201,33 @@ func (c *contents) close(dir fs.FS) error {
 	return nil
 }
 
-// has returns what the server that runs has, nil if it does not say.
-func has(ns *server.Server) *contents {
-	info, err := ns.JszAccount(&server.JSzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Streams: true, Consumer: true, Config: true})
+// has returns what the server that runs has, nil if it does not say. It takes the subscriptions from known, which may be nil, if they are still the
+// same: to ask for them takes the longer the more there are.
+func has(ns *server.Server, known *contents) *contents {
+	ask := &server.JSzOptions{Account: server.DEFAULT_GLOBAL_ACCOUNT, Streams: true, Config: true}
+	info, err := ns.JszAccount(ask)
 	if err != nil {
 		return nil
 	}
-	c := &contents{Streams: map[string]stream{}}
+	c := &contents{Streams: map[string]stream{}, names: names{requests: info.API.Total, streams: len(info.Streams)}}
+	for _, s := range info.Streams {
+		c.names.consumers += s.State.Consumers
+	}
+	same := known != nil && known.names == c.names
+	if !same {
+		ask.Consumer = true
+		if info, err = ns.JszAccount(ask); err != nil {
+			return nil
+		}
+	}
 	for _, s := range info.Streams {
 		if s.Config == nil || s.Config.Storage != server.FileStorage {
 			continue
 		}
 		now := stream{Messages: s.State.Msgs, Last: s.State.LastSeq}
+		if same {
+			now.Subscriptions = known.Streams[s.Name].Subscriptions
+		}
 		for _, o := range s.Consumer {
 			if o.Config != nil && o.Config.Durable != "" && o.Config.InactiveThreshold == 0 && !o.Config.MemoryStorage {
 				now.Subscriptions = append(now.Subscriptions, o.Name)
@@ -223,7 +246,7 @@ func (c *contents) sameNames(o *contents) bool {
 
 // compare tells of the newest events that a server, which has just started, had and has not.
 func (s *Server) compare(ns *server.Server) {
-	is := has(ns)
+	is := has(ns, nil)
 	if s.noted == nil || is == nil || s.options.Cluster != nil {
 		return
 	}
@@ -254,12 +277,18 @@ func (s *Server) remembered() *contents {
 
 // take notes what the server that runs has. Changed names are written at once.
 func (s *Server) take(ns *server.Server) {
-	c := has(ns)
-	if c == nil || s.temporary != "" || s.noted != nil && s.noted.sameNames(c) && time.Since(s.notedAt) < noteEvery {
+	if s.temporary != "" {
 		return
 	}
-	if s.noted != nil && maps.EqualFunc(c.Streams, s.noted.Streams, stream.equal) {
+	c := has(ns, s.noted)
+	if c == nil {
 		return
+	}
+	if s.noted != nil && s.noted.sameNames(c) {
+		s.noted.names = c.names
+		if time.Since(s.notedAt) < noteEvery || maps.EqualFunc(c.Streams, s.noted.Streams, stream.equal) {
+			return
+		}
 	}
 	_ = s.note(c, false) // the next look tries again
 }

@@ -9,12 +9,16 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
@@ -209,7 +213,7 @@ func TestWhatASubscriptionHasTakenMayBeOlder(t *testing.T) {
 // something else before.
 func TestASubscriptionThatIsDeletedAtTheEnd(t *testing.T) {
 	dir, s, stop := waiting(t)
-	before, left := s.settled(), has(s.running.Load())
+	before, left := s.settled(), has(s.running.Load(), nil)
 	stop()
 	s.Close()
 	check(t, os.RemoveAll(only(t, dir, "obs/waits")))
@@ -231,6 +235,49 @@ func TestASubscriptionThatIsDeletedAtTheEnd(t *testing.T) {
 			t.Errorf("Start() = %s, want %s", text, tt.want)
 		}
 	}
+}
+
+// TestKnownSubscriptionsAreNotAskedFor wants a look at a server to take as long with many subscriptions as with few, and all the same to see them
+// come and go.
+func TestKnownSubscriptionsAreNotAskedFor(t *testing.T) {
+	s, err := Start(Options{Dir: t.TempDir(), SyncInterval: time.Minute})
+	check(t, err)
+	defer s.Close()
+	conn, err := nats.Connect("", nats.InProcessServer(s))
+	check(t, err)
+	defer conn.Close()
+	js, err := natsjs.New(conn)
+	check(t, err)
+	_, err = js.CreateStream(t.Context(), natsjs.StreamConfig{Name: "s", Subjects: []string{"x"}})
+	check(t, err)
+	var known *contents
+	for _, tt := range []struct {
+		change func() error
+		want   []string
+	}{
+		{func() error { return nil }, nil},
+		{func() error { return subscribe(t, js, "a") }, []string{"a"}},
+		{func() error { return errors.Join(js.DeleteConsumer(t.Context(), "s", "a"), subscribe(t, js, "b")) }, []string{"b"}},
+		{func() error { return js.DeleteConsumer(t.Context(), "s", "b") }, nil},
+	} {
+		check(t, tt.change())
+		known = has(s.running.Load(), known)
+		if got := known.Streams["s"].Subscriptions; !slices.Equal(got, tt.want) {
+			t.Errorf("it has %q, want %q", got, tt.want)
+		}
+		_, err := js.Publish(t.Context(), "x", nil)
+		check(t, err)
+		pretended := &contents{names: known.names, Streams: map[string]stream{"s": {Subscriptions: []string{"pretended"}}}}
+		want := stream{Messages: known.Streams["s"].Messages + 1, Last: known.Streams["s"].Last + 1, Subscriptions: []string{"pretended"}}
+		if got := has(s.running.Load(), pretended).Streams["s"]; !got.equal(want) {
+			t.Errorf("with nothing new but an event it has %+v, want %+v", got, want)
+		}
+	}
+}
+
+func subscribe(t *testing.T, js natsjs.JetStream, name string) error {
+	_, err := js.CreateConsumer(t.Context(), "s", natsjs.ConsumerConfig{Durable: name})
+	return err
 }
 
 func eventually(t *testing.T, what string, enough func() bool) {

@@ -342,7 +342,7 @@ func (s *Server) Close() {
 		defer s.remove()
 		if ns := s.running.Load(); ns != nil {
 			before := s.settled()
-			left := cmp.Or(has(ns), s.noted)
+			left := cmp.Or(has(ns, nil), s.noted)
 			end(ns)
 			s.leave(left, before)
 		}
