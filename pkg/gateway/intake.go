@@ -11,9 +11,13 @@ import (
 	"github.com/openfunction/events/pkg/gateway/dispatch"
 )
 
-// remembered is how long it is told of a source that an event was not taken, unless that is over before: of one that was refused for good it never
-// is, and whoever posts events may not come back.
-const remembered = 10 * time.Minute
+const (
+	// remembered is how long it is told of a source that an event was not taken, unless that is over before: of one that was refused for good it
+	// never is, and whoever posts events may not come back.
+	remembered = 10 * time.Minute
+	// eased is how long it is told when one was taken since: a bus at its limit takes and refuses in turn.
+	eased = time.Minute
+)
 
 // intake remembers what becomes of the events of one event of an EventSource where they go first: on the bus, or without one to the sink. Its
 // methods may be called from many goroutines at once.
@@ -22,7 +26,7 @@ type intake struct {
 	// posted tells that whoever has sent an event is told what becomes of it, and still has it.
 	posted bool
 
-	full    atomic.Pointer[mishap] // the bus did not take the last one
+	full    atomic.Pointer[mishap] // the bus did not take one
 	refused atomic.Pointer[mishap] // no dead letter has all of one
 }
 
@@ -30,6 +34,7 @@ type intake struct {
 type mishap struct {
 	why  string
 	last atomic.Int64 // in Unix nanoseconds
+	over atomic.Bool  // an event was taken since
 }
 
 // handler returns a handler that remembers what next does.
@@ -38,8 +43,8 @@ func (i *intake) handler(next event.Handler) event.Handler {
 		err := next.Handle(ctx, e)
 		switch {
 		case err == nil:
-			if i.full.Load() != nil {
-				i.full.Store(nil)
+			if m := i.full.Load(); m != nil {
+				m.over.Store(true)
 			}
 		case event.IsPermanent(err):
 			if !i.posted {
@@ -64,11 +69,19 @@ func remember(at *atomic.Pointer[mishap], err error) {
 		defer at.Store(m)
 	}
 	m.last.Store(time.Now().UnixNano())
+	m.over.Store(false)
 }
 
 // told is why, for as long as it is told.
 func (m *mishap) told() string {
-	if m == nil || time.Since(time.Unix(0, m.last.Load())) > remembered {
+	if m == nil {
+		return ""
+	}
+	long := remembered
+	if m.over.Load() {
+		long = eased
+	}
+	if time.Since(time.Unix(0, m.last.Load())) > long {
 		return ""
 	}
 	return m.why
