@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -125,20 +126,49 @@ func Handshake(ctx context.Context, conn net.Conn, config *tls.Config, address s
 		_ = conn.Close()
 		return nil, &HandshakeError{address, err}
 	}
-	return &reasoned{secured}, nil
+	return &reasoned{Conn: secured}, nil
 }
 
-type reasoned struct{ *tls.Conn }
+type reasoned struct {
+	*tls.Conn
+	reading sync.Mutex
+	ahead   []byte // what Write has read
+}
+
+// Read reads into b.
+func (c *reasoned) Read(b []byte) (int, error) {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if len(c.ahead) == 0 {
+		return c.Conn.Read(b)
+	}
+	n := copy(b, c.ahead)
+	c.ahead = c.ahead[n:]
+	return n, nil
+}
 
 // Write writes b. Where the other side has ended the connection, the reason that it gave before is the error: whoever only writes would not read it.
 func (c *reasoned) Write(b []byte) (int, error) {
 	n, err := c.Conn.Write(b)
 	if err != nil && HungUp(err) {
-		if _, reason := c.Conn.Read(make([]byte, 1)); Alert(reason) != "" {
+		if reason := c.look(); Alert(reason) != "" {
 			err = reason
 		}
 	}
 	return n, err
+}
+
+// look returns what the next Read would fail with. If that would not fail, it has what was read here.
+func (c *reasoned) look() error {
+	c.reading.Lock()
+	defer c.reading.Unlock()
+	if len(c.ahead) > 0 {
+		return nil
+	}
+	next := make([]byte, 1)
+	n, err := c.Conn.Read(next)
+	c.ahead = next[:n]
+	return err
 }
 
 // HandshakeError is a connection that could not be secured.

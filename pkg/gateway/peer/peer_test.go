@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -154,6 +155,56 @@ func TestAWriteHasTheReason(t *testing.T) {
 	}
 	if got, want := peer.Alert(err), "tls: certificate required"; got != want {
 		t.Errorf("Write() = %v, want the alert %q", err, want)
+	}
+}
+
+// broken is a connection that can be read, and no more written once it is told.
+type broken struct {
+	net.Conn
+	told bool
+}
+
+func (c *broken) Write(b []byte) (int, error) {
+	if c.told {
+		return 0, syscall.EPIPE
+	}
+	return c.Conn.Write(b)
+}
+
+// A server may say something, and in no alert, before it hangs up: a look for an alert takes nothing of it.
+func TestAWriteLeavesWhatThePeerSaid(t *testing.T) {
+	ours := servers.NewAuthority(t)
+	config := &tls.Config{Certificates: []tls.Certificate{ours.Server().Pair(t)}}
+	server := servers.NewStranger(t, "127.0.0.1:0", func(c net.Conn) {
+		if s := tls.Server(c, config); s.Handshake() == nil {
+			_, _ = s.Write([]byte(servers.HTTP))
+			_ = s.CloseWrite()
+			servers.Silence(s)
+		}
+	})
+	trusting, err := (&plan.TLS{CACerts: ours.Cert}).Config()
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := net.Dial("tcp", server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := &broken{Conn: raw}
+	defer conn.Close()
+	secured, err := peer.Handshake(t.Context(), conn, trusting, server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = secured.SetReadDeadline(time.Now().Add(deadline))
+	conn.told = true
+	for range 2 {
+		if _, err := secured.Write([]byte("x")); !errors.Is(err, syscall.EPIPE) {
+			t.Fatalf("Write() = %v, want %v", err, syscall.EPIPE)
+		}
+	}
+	if got, err := io.ReadAll(secured); string(got) != servers.HTTP || err != nil {
+		t.Errorf("it said %q, %v, want %q", got, err, servers.HTTP)
 	}
 }
 
