@@ -58,13 +58,13 @@ type flow struct {
 	out        int
 	recent     recent
 	ending     bool
-	member     string            // this one
-	who        func()            // asks for other members; nil when there can be none
-	shared     bool              // there are other members
-	heard      bool              // one of them said so lately
-	last       map[string]uint64 // the greatest sequence that came, by topic; empty while it is shared
-	gaps       []missing         // nobody has looked at
-	idle       chan struct{}     // closed when ending and out is 0
+	member     string             // this one
+	who        func()             // asks for other members; nil when there can be none
+	shared     bool               // there are other members
+	heard      bool               // one of them said so lately
+	last       map[string]uint64  // the greatest sequence that came, by topic; empty while it is shared
+	gaps       map[string]missing // nobody has looked at, by topic
+	idle       chan struct{}      // closed when ending and out is 0
 }
 
 func newFlow(max int, receive func(*bus.Message)) *flow {
@@ -75,6 +75,7 @@ func newFlow(max int, receive func(*bus.Message)) *flow {
 		gapped:  make(chan struct{}, 1),
 		member:  rand.Text(),
 		last:    map[string]uint64{},
+		gaps:    map[string]missing{},
 		held:    map[place]*message{},
 		recent:  recent{places: map[place]struct{}{}},
 		idle:    make(chan struct{}),

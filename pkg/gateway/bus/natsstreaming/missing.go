@@ -17,10 +17,10 @@ const (
 	tellLoss = time.Hour
 )
 
-// missing are the messages of a topic from one sequence to before another, which came although they did not.
+// missing are messages of a topic that did not come, although a later one did.
 type missing struct {
-	topic    string
-	from, to uint64
+	from   uint64 // the sequence of the first
+	events uint64
 }
 
 // follow notes that a message came, and what should have come before it. The server sends each sequence of a channel to one member of a
@@ -28,13 +28,18 @@ type missing struct {
 func (f *flow) follow(p place, repeated bool) {
 	last := f.last[p.topic]
 	switch {
-	case f.shared:
+	case f.shared, p.sequence <= last && repeated:
 		return
+	case p.sequence <= last: // the server has lost its store, and counts anew
+		delete(f.gaps, p.topic)
 	case last != 0 && p.sequence > last+1:
-		f.gaps = append(f.gaps, missing{p.topic, last + 1, p.sequence})
+		gap, more := f.gaps[p.topic]
+		if !more {
+			gap.from = last + 1
+		}
+		gap.events += p.sequence - last - 1
+		f.gaps[p.topic] = gap
 		signal(f.gapped)
-	case last != 0 && p.sequence <= last && repeated: // otherwise the server has lost its store, and counts anew
-		return
 	}
 	f.last[p.topic] = p.sequence
 }
@@ -50,7 +55,8 @@ func signal(c chan struct{}) {
 func (f *flow) share() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.shared, f.heard, f.gaps = true, true, nil
+	f.shared, f.heard = true, true
+	clear(f.gaps)
 	clear(f.last)
 }
 
@@ -75,30 +81,32 @@ func (f *flow) reconsider() {
 	}
 }
 
-// takeGaps returns what was missed since the last time.
-func (f *flow) takeGaps() []missing {
+// takeGaps returns what was missed since the last time, by topic.
+func (f *flow) takeGaps() map[string]missing {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	gaps := f.gaps
-	f.gaps = nil
+	f.gaps = map[string]missing{}
 	return gaps
 }
 
-// tellMissing says what of gaps the server does not have any more: it has discarded that before it sent it.
-func (m *membership) tellMissing(ctx context.Context, gaps []missing) {
-	lost := map[string]uint64{}
-	for _, gap := range gaps {
-		first, err := m.first(ctx, gap.topic, gap.from)
+// tellMissing says what of gaps the server does not have any more: it has discarded that before it sent it. It discards the oldest first, so
+// that all that is missing before what it has is gone.
+func (m *membership) tellMissing(ctx context.Context, gaps map[string]missing) {
+	const cure = "raise max_msgs, max_bytes and max_age of the channel in the server's store_limits"
+	for topic, gap := range gaps {
+		if ctx.Err() != nil || m.session.isLost() {
+			return
+		}
+		first, err := m.first(ctx, topic, gap.from)
 		if err != nil {
-			m.log.Debugw("messages that did not come are not looked for", "topic", gap.topic, zap.Error(err))
+			m.log.Debugw("messages that did not come are not looked for", "topic", topic, zap.Error(err))
 			continue
 		}
-		if until := min(first, gap.to); until > gap.from {
-			lost[gap.topic] += until - gap.from
+		if first <= gap.from {
+			continue
 		}
-	}
-	const cure = "raise max_msgs, max_bytes and max_age of the channel in the server's store_limits"
-	for topic, n := range lost {
+		n := min(gap.events, first-gap.from)
 		m.log.Errorw("the server has discarded events that were not delivered: the channel is at its limits; "+cure,
 			"subscription", m.subscription.Name, "channel", topic, "events", n)
 		m.lose(fmt.Sprintf("channel %s discarded %d events that subscription %s had not got, since it is at its limits: ", topic, n, m.subscription.Name) + cure)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/nats-io/nats-streaming-server/stores"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
@@ -145,6 +146,35 @@ func TestEventsThatTheServerDiscardedAreTold(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A channel at its limits may have nearly one gap per message, for as long as its subscription is too slow.
+func TestManyGapsAreOneQuestion(t *testing.T) {
+	t.Parallel()
+	f := newTestFlow(1)
+	for sequence := uint64(1); sequence <= 2001; sequence += 2 {
+		f.follow(place{topic: "a", sequence: sequence}, false)
+		f.follow(place{topic: "b", sequence: 3 * sequence}, false)
+	}
+	f.follow(place{topic: "anew", sequence: 7}, false)
+	f.follow(place{topic: "anew", sequence: 9}, false)
+	f.follow(place{topic: "anew", sequence: 1}, false) // of a server that has lost its store
+	f.follow(place{topic: "a", sequence: 4}, true)
+	gaps := f.takeGaps()
+	want := map[string]missing{"a": {from: 2, events: 1000}, "b": {from: 4, events: 5000}}
+	if diff := cmp.Diff(want, gaps, cmp.AllowUnexported(missing{})); diff != "" {
+		t.Errorf("takeGaps() differs (-want +got):\n%s", diff)
+	}
+	if again := f.takeGaps(); len(again) != 0 {
+		t.Errorf("takeGaps() again = %v, want nothing", again)
+	}
+	// The sessions have no connection: who asks them panics.
+	ended, end := context.WithCancel(t.Context())
+	end()
+	(&membership{session: &session{lost: make(chan struct{})}}).tellMissing(ended, gaps)
+	lost := make(chan struct{})
+	close(lost)
+	(&membership{session: &session{lost: lost}}).tellMissing(t.Context(), gaps)
 }
 
 // What another member got, what was acknowledged before it was discarded, and what comes again are not lost.
