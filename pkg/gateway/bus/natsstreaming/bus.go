@@ -52,15 +52,14 @@ type Bus struct {
 
 	mu      sync.Mutex
 	id      identity
-	current *session           // nil while the server is away
-	why     error              // why it is away
-	changed chan struct{}      // closed and replaced when current changes
-	denied  *natsaccess.Denial // what the last session was lost by, until another one has it
-	mute    sync.Once          // says that members cannot talk to each other
-	ending  bool               // no more subscriptions
-	ended   bool               // no more publications
-	losing  string             // see Losing
-	lost    time.Time
+	current *session             // nil while the server is away
+	why     error                // why it is away
+	changed chan struct{}        // closed and replaced when current changes
+	denied  *natsaccess.Denial   // what the last session was lost by, until another one has it
+	mute    sync.Once            // says that members cannot talk to each other
+	ending  bool                 // no more subscriptions
+	ended   bool                 // no more publications
+	losses  map[string]time.Time // by what Losing says, the last one
 
 	subscriptions sync.WaitGroup
 	publications  sync.WaitGroup
@@ -84,6 +83,7 @@ func New(ctx context.Context, o Options) *Bus {
 		id:           newIdentity(o),
 		why:          bus.ErrConnecting,
 		changed:      make(chan struct{}),
+		losses:       map[string]time.Time{},
 		closing:      closing,
 		beginClosing: beginClosing,
 		stop:         stop,

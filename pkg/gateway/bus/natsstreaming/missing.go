@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/nats-io/stan.go"
@@ -109,7 +111,7 @@ func (m *membership) tellMissing(ctx context.Context, gaps map[string]missing) {
 		n := min(gap.events, first-gap.from)
 		m.log.Errorw("the server has discarded events that were not delivered: the channel is at its limits; "+cure,
 			"subscription", m.subscription.Name, "channel", topic, "events", n)
-		m.lose(fmt.Sprintf("channel %s discarded %d events that subscription %s had not got, since it is at its limits: ", topic, n, m.subscription.Name) + cure)
+		m.lose(fmt.Sprintf("channel %s discarded events that subscription %s had not got, since it is at its limits: ", topic, m.subscription.Name) + cure)
 	}
 }
 
@@ -140,19 +142,21 @@ func (m *membership) first(ctx context.Context, topic string, from uint64) (uint
 	}
 }
 
-// lose keeps for Losing what was lost.
+// lose keeps for Losing what was lost, without a number: with each new one statuses would be written again.
 func (b *Bus) lose(what string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.losing, b.lost = what, time.Now()
+	b.losses[what] = time.Now()
 }
 
-// Losing tells of events that were lost within the last hour. What the limits of the server are, nobody is told before.
+// Losing tells of events that were lost within the last hour, of several losses always the same. What the limits of the server are, nobody is
+// told before.
 func (b *Bus) Losing() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if time.Since(b.lost) > tellLoss {
+	maps.DeleteFunc(b.losses, func(_ string, last time.Time) bool { return time.Since(last) > tellLoss })
+	if len(b.losses) == 0 {
 		return ""
 	}
-	return b.losing
+	return slices.Min(slices.Collect(maps.Keys(b.losses)))
 }

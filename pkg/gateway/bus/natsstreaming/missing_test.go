@@ -135,16 +135,38 @@ func TestEventsThatTheServerDiscardedAreTold(t *testing.T) {
 				}
 				eventually(t, fmt.Sprintf("in round %d, it is told that %d events are lost", round, missing), func() bool { return lost() == missing })
 			}
-			if got := b.Losing(); !strings.Contains(got, "channel topic discarded ") || !strings.Contains(got, "raise max_msgs") {
-				t.Errorf("Losing() = %q, want the channel and the cure", got)
-			}
-			b.mu.Lock()
-			b.lost = b.lost.Add(-tellLoss)
-			b.mu.Unlock()
-			if got := b.Losing(); got != "" {
-				t.Errorf("an hour later, Losing() = %q", got)
+			want := "channel topic discarded events that subscription s had not got, since it is at its limits: " +
+				"raise max_msgs, max_bytes and max_age of the channel in the server's store_limits"
+			if got := b.Losing(); got != want {
+				t.Errorf("Losing() = %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+func TestOfSeveralLossesTheSameIsTold(t *testing.T) {
+	t.Parallel()
+	b := &Bus{losses: map[string]time.Time{}}
+	if got := b.Losing(); got != "" {
+		t.Errorf("before any loss, Losing() = %q", got)
+	}
+	for _, what := range []string{"c", "a", "b", "a", "c"} {
+		b.lose(what)
+	}
+	for range 20 {
+		if got := b.Losing(); got != "a" {
+			t.Fatalf("Losing() = %q, want a", got)
+		}
+	}
+	b.losses["a"] = b.losses["a"].Add(-tellLoss)
+	if got := b.Losing(); got != "b" {
+		t.Errorf("an hour after a, Losing() = %q, want b", got)
+	}
+	for what, last := range b.losses {
+		b.losses[what] = last.Add(-tellLoss)
+	}
+	if got := b.Losing(); got != "" {
+		t.Errorf("an hour later, Losing() = %q", got)
 	}
 }
 
