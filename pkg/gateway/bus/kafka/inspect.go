@@ -42,6 +42,9 @@ func (l *link) inspect(topics ...string) {
 
 func (l *link) inspectOne(topic string, settings map[string]string) error {
 	partitions, replicas, err := l.extent(topic)
+	if errors.Is(err, sarama.ErrUnknownTopicOrPartition) { // it was deleted
+		l.b.keepLosing(topic, nil)
+	}
 	if err != nil {
 		return err
 	}
@@ -84,13 +87,18 @@ func (l *link) inspectOne(topic string, settings map[string]string) error {
 				alter(topic, retentionBytes, "-1"))
 		}
 	}
-	l.b.mu.Lock()
-	defer l.b.mu.Unlock()
-	delete(l.b.losing, topic)
-	if loses != nil {
-		l.b.losing[topic] = strings.Join(loses, "; ")
-	}
+	l.b.keepLosing(topic, loses)
 	return nil
+}
+
+// keepLosing keeps for Losing how a topic loses events, if it does.
+func (b *Bus) keepLosing(topic string, loses []string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.losing, topic)
+	if loses != nil {
+		b.losing[topic] = strings.Join(loses, "; ")
+	}
 }
 
 // alter is how a person changes a setting of a topic.
@@ -121,10 +129,13 @@ func (b *Bus) Losing() string {
 	return losing
 }
 
-// inspectAgain looks at all topics that are in use, whose settings a person may have changed. It does not wait for that.
+// inspectAgain looks at all topics that are in use, whose settings a person may have changed, and forgets the others. It does not wait for that.
 func (l *link) inspectAgain() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.b.mu.Lock()
+	maps.DeleteFunc(l.b.losing, func(topic, _ string) bool { return l.topics[topic] == nil })
+	l.b.mu.Unlock()
 	topics := slices.Sorted(maps.Keys(l.topics))
 	if l.closed || len(topics) == 0 {
 		return

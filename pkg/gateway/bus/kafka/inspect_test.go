@@ -129,6 +129,54 @@ func TestATopicThatKeepsLessThanTheBusSays(t *testing.T) {
 	eventually(t, "the cure is noticed", func() bool { return k.Losing() == "" })
 }
 
+// What loses events is told for as long as it is there and somebody uses it.
+func TestATopicThatIsGoneLosesNothing(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t)
+	k := connect(t, config(b.addr()))
+	for _, topic := range []string{"deleted", "left"} {
+		if err := b.cluster.CreateTopic(topic, 3, map[string]string{"cleanup.policy": "compact"}); err != nil {
+			t.Fatal(err)
+		}
+		publish(t, k, topic, "e")
+	}
+	losing := func() string {
+		k.mu.Lock()
+		k.inspected = time.Time{} // nobody waits for inspectAge
+		k.mu.Unlock()
+		return k.Losing()
+	}
+	eventually(t, "both are told", func() bool {
+		got := losing()
+		return strings.HasPrefix(got, "topic deleted ") && strings.HasSuffix(got, "; and 1 more")
+	})
+	admin, err := sarama.NewClusterAdminFromClient(client(t, b.addr()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := admin.DeleteTopic("deleted"); err != nil {
+		t.Fatal(err)
+	}
+	link, err := k.up(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := link.client.RefreshMetadata("deleted"); err == nil { // as it does by itself, now and then
+		t.Fatal("the topic is not deleted")
+	}
+	eventually(t, "the one that is deleted is not told any more", func() bool {
+		got := losing()
+		return strings.HasPrefix(got, "topic left ") && !strings.Contains(got, "more")
+	})
+	b.stop(t)
+	eventually(t, "the bus is away", func() bool { return k.Ready() != nil })
+	b.start(t)
+	eventually(t, "the bus is back", func() bool { return k.Ready() == nil })
+	eventually(t, "the one that nobody uses is not told any more", func() bool { return losing() == "" })
+	publish(t, k, "left", "e")
+	eventually(t, "it is told when somebody uses it", func() bool { return strings.HasPrefix(losing(), "topic left ") })
+}
+
 func TestATopicWithFewerReplicasIsTold(t *testing.T) {
 	t.Parallel()
 	b := startBroker(t)

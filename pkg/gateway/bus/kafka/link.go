@@ -73,6 +73,9 @@ func (b *Bus) become(l *link, err error) {
 		err = b.explain(err)
 	}
 	b.current, b.err = l, err
+	if l != nil {
+		b.inspected = time.Now() // what uses topics comes back first
+	}
 	close(b.changed)
 	b.changed = make(chan struct{})
 	b.mu.Unlock()
