@@ -170,7 +170,7 @@ func TestWhatIsLostAtTheEndIsSaid(t *testing.T) {
 		data   bool
 		want   string // the last line
 	}{
-		{"events that wait", http.StatusServiceUnavailable, false, "3 events were not delivered and are gone: --data DIR keeps them"},
+		{"events that wait", http.StatusServiceUnavailable, false, "3 events were still waiting and are gone: --data DIR keeps them"},
 		{"events that wait on disk", http.StatusServiceUnavailable, true, ""},
 		{"dead letters", http.StatusBadRequest, false, "gone with the bus: 3 dead letters: --data DIR keeps them"},
 		{"events that were delivered", http.StatusOK, false, ""},

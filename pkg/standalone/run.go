@@ -194,9 +194,9 @@ func (r *runner) sayGone(events, letters uint64) {
 	switch events {
 	case 0:
 	case 1:
-		r.printf("1 event was not delivered and is gone: --data DIR keeps it")
+		r.printf("1 event was still waiting and is gone: --data DIR keeps it")
 	default:
-		r.printf("%d events were not delivered and are gone: --data DIR keeps them", events)
+		r.printf("%d events were still waiting and are gone: --data DIR keeps them", events)
 	}
 	if letters > 0 {
 		r.printf("gone with the bus: %s: --data DIR keeps them", count(int(letters), "dead letter"))
