@@ -123,7 +123,7 @@ func TestE2EAFullDisk(t *testing.T) {
 	s.set(func(http.ResponseWriter, *event.Event) bool { <-hold.Done(); return true })
 	args := []string{"-f", write(t, "path.yaml", path("embedded: {}", "disk")), "--sink", "default/each=" + s.URL, "--data", disk.Dir}
 	f := &filling{
-		t: t, p: run(t, args...), sink: s, why: "no space left on device: make room", bus: "EventBus default/default", dir: disk.Dir,
+		t: t, p: run(t, args...), sink: s, why: "its disk is full: make room", bus: "EventBus default/default", dir: disk.Dir,
 	}
 	f.accepted(50)
 	kept := filepath.Join(disk.Dir, "bus", "EventBus_default_default", "reserve")
