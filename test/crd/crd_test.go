@@ -19,18 +19,16 @@ import (
 
 func TestNamesAndColumns(t *testing.T) {
 	work := []string{"Status", "Components", "Workloads", "Age", "Reason (wide)", "Message (wide)"}
-	// Nobody expects kubectl delete all --all of a namespace to delete what is in none.
-	all := []string{"all", "openfunction"}
 	bus := []string{"Status", "Users", "Age", "Reason", "Message (wide)"}
 	for _, tt := range []struct {
 		kind, plural, singular, short string
 		scope                         apiextensionsv1.ResourceScope
-		columns, categories           []string
+		columns                       []string
 	}{
-		{"EventSource", "eventsources", "eventsource", "es", "Namespaced", append([]string{"EventBus", "Sink"}, work...), all},
-		{"EventBus", "eventbuses", "eventbus", "eb", "Namespaced", bus, all},
-		{"ClusterEventBus", "clustereventbuses", "clustereventbus", "ceb", "Cluster", bus, all[1:]},
-		{"Trigger", "triggers", "trigger", "tg", "Namespaced", append([]string{"EventBus"}, work...), all},
+		{"EventSource", "eventsources", "eventsource", "es", "Namespaced", append([]string{"EventBus", "Sink"}, work...)},
+		{"EventBus", "eventbuses", "eventbus", "eb", "Namespaced", bus},
+		{"ClusterEventBus", "clustereventbuses", "clustereventbus", "ceb", "Cluster", bus},
+		{"Trigger", "triggers", "trigger", "tg", "Namespaced", append([]string{"EventBus"}, work...)},
 	} {
 		k := newServer(t)[tt.kind]
 		if k == nil {
@@ -39,7 +37,7 @@ func TestNamesAndColumns(t *testing.T) {
 		got, version := k.definition.Spec, k.definition.Spec.Versions[0]
 		want := apiextensionsv1.CustomResourceDefinitionNames{
 			Kind: tt.kind, ListKind: tt.kind + "List", Plural: tt.plural, Singular: tt.singular,
-			ShortNames: []string{tt.short}, Categories: tt.categories,
+			ShortNames: []string{tt.short}, Categories: []string{"all", "openfunction"},
 		}
 		if diff := cmp.Diff(got.Names, want); diff != "" {
 			t.Errorf("names of %s (-got +want):\n%s", tt.kind, diff)

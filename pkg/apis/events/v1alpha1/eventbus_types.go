@@ -45,7 +45,7 @@ type EventBusList struct {
 // +genclient
 // +genclient:nonNamespaced
 // +genreconciler
-// +kubebuilder:resource:path=clustereventbuses,singular=clustereventbus,categories={openfunction},shortName=ceb,scope=Cluster
+// +kubebuilder:resource:path=clustereventbuses,singular=clustereventbus,categories={all,openfunction},shortName=ceb,scope=Cluster
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=".status.state"
 // +kubebuilder:printcolumn:name="Users",type=integer,JSONPath=".status.users"
