@@ -56,7 +56,7 @@ func (s *subscription) counts(topic string, c commit) bool {
 // look ends the session, by end, when one of its topics is not there any more, or may not be read any more: the next one says so.
 func (m *member) look(ctx context.Context, end context.CancelCauseFunc) {
 	for ctx.Err() == nil {
-		pause(ctx, kafkaclient.LookInterval)
+		kafkaclient.Pause(ctx, kafkaclient.LookInterval)
 		if m.denied.Swap(false) {
 			end(sarama.ErrTopicAuthorizationFailed)
 		}

@@ -206,13 +206,3 @@ func (b *Bus) begin() bool {
 	b.running.Add(1)
 	return true
 }
-
-// pause waits for d or until ctx is done.
-func pause(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}

@@ -59,7 +59,7 @@ func (b *Bus) run() {
 			continue
 		}
 		b.become(nil, err)
-		pause(b.life, wait/2+rand.N(wait/2))
+		kafkaclient.Pause(b.life, wait/2+rand.N(wait/2))
 		wait = min(2*wait, retryMax)
 	}
 	b.become(nil, errClosed)

@@ -3,27 +3,19 @@ package kafka
 import (
 	"context"
 	"sync"
-	"time"
 
 	"github.com/IBM/sarama"
 
 	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
-const (
-	// commitInterval is how often what is done is committed. What a process that is killed has done since comes again.
-	commitInterval = 200 * time.Millisecond
-	// lastCommits is how often the commit at the end of a session is tried.
-	lastCommits = 3
-)
-
 // member is what a session of the group calls.
 type member struct {
 	*subscription
 	claims    []*partition
-	committed map[*partition]int // the change that was committed last
-	stop      chan struct{}
-	commits   sync.WaitGroup
+	committed map[*partition]int    // the change that was committed last
+	finish    func(context.Context) // see kafkaclient.CommitRegularly; nil before Setup has succeeded
+	looking   sync.WaitGroup
 
 	ctx  context.Context // done when the session has ended, or is to
 	quit context.CancelCauseFunc
@@ -35,10 +27,13 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 		return err
 	}
 	m.forget()
-	m.stop = make(chan struct{})
-	m.commits.Go(func() { m.commitRegularly(session) })
+	m.finish = kafkaclient.CommitRegularly(func() error {
+		p, err := m.commit(session)
+		m.judge(p, err)
+		return err
+	})
 	m.ctx, m.quit = context.WithCancelCause(session.Context())
-	m.commits.Go(func() { m.look(m.ctx, m.quit) })
+	m.looking.Go(func() { m.look(m.ctx, m.quit) })
 	// Also without a partition: whoever has it has done the same.
 	m.report(nil)
 	return nil
@@ -56,35 +51,12 @@ func (m *member) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.
 }
 
 // Cleanup commits what was done until now, as the last thing before the partitions may go to other members.
-func (m *member) Cleanup(session sarama.ConsumerGroupSession) error {
-	if m.stop == nil {
+func (m *member) Cleanup(sarama.ConsumerGroupSession) error {
+	if m.finish == nil {
 		return nil
 	}
-	close(m.stop)
 	m.quit(nil)
-	m.commits.Wait()
-	var p *partition
-	var err error
-	for range lastCommits {
-		if p, err = m.commit(session); err == nil || kafkaclient.IsMoot(err) {
-			break
-		}
-		pause(m.over, commitInterval)
-	}
-	m.judge(p, err)
+	m.looking.Wait()
+	m.finish(m.over)
 	return nil
-}
-
-func (m *member) commitRegularly(session sarama.ConsumerGroupSession) {
-	ticker := time.NewTicker(commitInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-m.stop:
-			return
-		case <-ticker.C:
-		}
-		p, err := m.commit(session)
-		m.judge(p, err)
-	}
 }

@@ -1,11 +1,12 @@
 package kafka
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/IBM/sarama"
+
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
 // commit is what a group has committed for a partition.
@@ -34,7 +35,7 @@ func (s *subscription) positions() error {
 	if len(partitions) == 0 {
 		return nil
 	}
-	ends, err := s.offsets(partitions, sarama.OffsetNewest)
+	ends, err := kafkaclient.Offsets(s.admin, partitions, sarama.OffsetNewest)
 	if err != nil {
 		return err
 	}
@@ -65,7 +66,7 @@ func (m *member) take(session sarama.ConsumerGroupSession) error {
 	if err != nil {
 		return err
 	}
-	oldest, err := m.offsets(claims, sarama.OffsetOldest)
+	oldest, err := kafkaclient.Offsets(m.admin, claims, sarama.OffsetOldest)
 	if err != nil {
 		return err
 	}
@@ -123,58 +124,17 @@ func (m *member) forget() {
 
 // committed returns what the group has committed, without the partitions for which it has nothing.
 func (s *subscription) committed(partitions map[string][]int32) (map[place]commit, error) {
-	response, err := s.admin.ListConsumerGroupOffsets(s.group, partitions)
-	if errors.Is(err, sarama.ErrGroupIDNotFound) {
-		return nil, nil
-	}
+	blocks, err := kafkaclient.Committed(s.admin, s.group, partitions)
 	if err != nil {
-		return nil, fmt.Errorf("fetch offsets of the group: %w", err)
+		return nil, err
 	}
 	commits := map[place]commit{}
-	for topic, ids := range partitions {
-		for _, id := range ids {
-			block := response.GetBlock(topic, id)
-			if block == nil {
-				return nil, fmt.Errorf("fetch offset of topic %s, partition %d: %w", topic, id, sarama.ErrIncompleteResponse)
-			}
-			if block.Err != sarama.ErrNoError {
-				return nil, fmt.Errorf("fetch offset of topic %s, partition %d: %w", topic, id, block.Err)
-			}
-			if block.Offset < 0 {
-				continue
-			}
+	for topic, ids := range blocks {
+		for id, block := range ids {
 			// What cannot be read is as if it were not there: then all that is not before the offset comes again.
 			progress, signature, _ := parseProgress(block.Offset, block.Metadata)
 			commits[place{topic, id}] = commit{progress, signature}
 		}
 	}
 	return commits, nil
-}
-
-// offsets asks the leaders of partitions for their newest or oldest offsets.
-func (s *subscription) offsets(partitions map[string][]int32, which int64) (map[string]map[int32]int64, error) {
-	query := map[string]map[int32]int64{}
-	for topic, ids := range partitions {
-		query[topic] = map[int32]int64{}
-		for _, id := range ids {
-			query[topic][id] = which
-		}
-	}
-	results, err := s.admin.ListOffsets(query, &sarama.ListOffsetsOptions{IsolationLevel: s.config.Consumer.IsolationLevel})
-	if err != nil {
-		return nil, fmt.Errorf("list offsets: %w", err)
-	}
-	for topic, ids := range query {
-		for id := range ids {
-			result := results[topic][id]
-			if result == nil {
-				return nil, fmt.Errorf("list offsets of topic %s, partition %d: %w", topic, id, sarama.ErrIncompleteResponse)
-			}
-			if result.Err != nil && result.Err != sarama.ErrNoError {
-				return nil, fmt.Errorf("list offsets of topic %s, partition %d: %w", topic, id, result.Err)
-			}
-			ids[id] = result.Offset
-		}
-	}
-	return query, nil
 }

@@ -178,7 +178,7 @@ func (s *subscription) loop(group sarama.ConsumerGroup) error {
 		if err == nil && wait == retryMin {
 			continue // a rebalance: whoever is late holds up the others
 		}
-		pause(s.ctx, wait)
+		kafkaclient.Pause(s.ctx, wait)
 		wait = min(2*wait, retryMax)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
 // unsubscribePause is between two attempts to remove a group that has members.
@@ -38,7 +39,7 @@ func (b *Bus) Unsubscribe(ctx context.Context, s bus.Subscription) error {
 		if !errors.Is(err, sarama.ErrNonEmptyGroup) {
 			return fmt.Errorf("unsubscribe %s: %w", s.Name, b.refusal(ctx, err))
 		}
-		pause(ctx, unsubscribePause)
+		kafkaclient.Pause(ctx, unsubscribePause)
 		if ctx.Err() != nil {
 			return fmt.Errorf("unsubscribe %s: consumer group %s: %w", s.Name, groupPrefix+s.Name, b.unavailable(err))
 		}

@@ -35,7 +35,7 @@ func (r *run) identity() (string, error) {
 // look ends the session, by end, when the topic is not the one with that id any more, or may not be read any more: the next one says so.
 func (r *run) look(ctx context.Context, id string, end context.CancelCauseFunc) {
 	for ctx.Err() == nil {
-		sleep(ctx, kafkaclient.LookInterval)
+		kafkaclient.Pause(ctx, kafkaclient.LookInterval)
 		if r.denied.Swap(false) {
 			end(sarama.ErrTopicAuthorizationFailed)
 		}

@@ -172,7 +172,7 @@ func (r *run) loop(ctx context.Context, group sarama.ConsumerGroup) error {
 		if err == nil && wait == firstWait {
 			continue // a rebalance: whoever is late holds up the others
 		}
-		sleep(ctx, wait)
+		kafkaclient.Pause(ctx, wait)
 		wait = min(2*wait, maxBrokerWait)
 	}
 	return nil
@@ -275,14 +275,5 @@ func (r *run) debug(errs <-chan error) {
 			r.denied.Store(true)
 		}
 		r.log.Debugw("kafka client", "error", err)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }

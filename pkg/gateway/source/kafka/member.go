@@ -1,29 +1,21 @@
 package kafka
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"sync"
-	"time"
 
 	"github.com/IBM/sarama"
 
 	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
-const (
-	// commitInterval is how often what is done is committed. What a process that is killed has done since comes again.
-	commitInterval = 200 * time.Millisecond
-	// lastCommits is how often the commit at the end of a session is tried.
-	lastCommits = 3
-)
-
 // member is what a session of the group calls.
 type member struct {
 	*run
-	stop    chan struct{}
-	commits sync.WaitGroup
+	finish func(context.Context) // see kafkaclient.CommitRegularly; nil before Setup has succeeded
 
 	mu     sync.Mutex
 	marked map[int32]int64 // by partition: everything before it is done, and that is not committed yet
@@ -36,8 +28,11 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 			return err
 		}
 	}
-	m.stop = make(chan struct{})
-	m.commits.Go(func() { m.commitRegularly(session) })
+	m.finish = kafkaclient.CommitRegularly(func() error {
+		err := m.commit(session)
+		m.judge(err)
+		return err
+	})
 	// Also without a partition: whoever has it has done the same.
 	m.receiving()
 	return nil
@@ -57,33 +52,10 @@ func (m *member) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.
 
 // Cleanup commits what was done until now, as the last thing before the partitions may go to other members.
 func (m *member) Cleanup(session sarama.ConsumerGroupSession) error {
-	if m.stop == nil {
-		return nil
-	}
-	close(m.stop)
-	m.commits.Wait()
-	for range lastCommits {
-		err := m.commit(session)
-		m.judge(err)
-		if err == nil || kafkaclient.IsMoot(err) {
-			break
-		}
-		time.Sleep(commitInterval)
+	if m.finish != nil {
+		m.finish(context.WithoutCancel(session.Context())) // which is done by now
 	}
 	return nil
-}
-
-func (m *member) commitRegularly(session sarama.ConsumerGroupSession) {
-	ticker := time.NewTicker(commitInterval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-m.stop:
-			return
-		case <-ticker.C:
-			m.judge(m.commit(session))
-		}
-	}
 }
 
 // mark notes that everything before an offset is done.

@@ -9,6 +9,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
 const (
@@ -159,7 +160,7 @@ func (p *partition) handle(ctx, work context.Context, r *record) bool {
 			refused = true
 			p.refused(e, err)
 		}
-		sleep(ctx, max(wait, after(err)))
+		kafkaclient.Pause(ctx, max(wait, after(err)))
 		if ctx.Err() != nil {
 			p.failing.Add(-1)
 			return false

@@ -1,10 +1,12 @@
 package kafka
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/IBM/sarama"
+
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
 // positions returns where the partitions that exist begin when they have no committed offset: at their end, if the group is new to
@@ -21,7 +23,7 @@ func (r *run) positions() (map[int32]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	ends, err := r.offsets(partitions, sarama.OffsetNewest)
+	ends, err := kafkaclient.Offsets(r.admin, map[string][]int32{r.kafka.Topic: partitions}, sarama.OffsetNewest)
 	if err != nil {
 		return nil, err
 	}
@@ -32,7 +34,7 @@ func (r *run) positions() (map[int32]int64, error) {
 	if len(committed) > 0 {
 		return start, nil
 	}
-	return ends, nil
+	return ends[r.kafka.Topic], nil
 }
 
 // take commits a position for each of the partitions that a session was given. So a process that dies before its first event was handled
@@ -53,13 +55,11 @@ func (m *member) take(session sarama.ConsumerGroupSession, partitions []int32) e
 			oldest = append(oldest, p)
 		}
 	}
-	offsets, err := m.offsets(oldest, sarama.OffsetOldest)
+	offsets, err := kafkaclient.Offsets(m.admin, map[string][]int32{m.kafka.Topic: oldest}, sarama.OffsetOldest)
 	if err != nil {
 		return err
 	}
-	for p, offset := range offsets {
-		begin[p] = offset
-	}
+	maps.Copy(begin, offsets[m.kafka.Topic])
 	for p, offset := range begin {
 		m.mark(p, offset)
 		// The session asked for offsets before this, and may have one of an earlier topic. Nothing is committed by it: marks only go up.
@@ -74,53 +74,15 @@ func (m *member) take(session sarama.ConsumerGroupSession, partitions []int32) e
 
 // committed returns the offsets that the group has committed for this topic, without the partitions that have none.
 func (r *run) committed(partitions []int32) (map[int32]int64, error) {
-	response, err := r.admin.ListConsumerGroupOffsets(r.kafka.ConsumerGroup, map[string][]int32{r.kafka.Topic: partitions})
-	if errors.Is(err, sarama.ErrGroupIDNotFound) {
-		return nil, nil
-	}
+	blocks, err := kafkaclient.Committed(r.admin, r.kafka.ConsumerGroup, map[string][]int32{r.kafka.Topic: partitions})
 	if err != nil {
-		return nil, fmt.Errorf("fetch offsets of the group: %w", err)
+		return nil, err
 	}
 	offsets := map[int32]int64{}
-	for _, p := range partitions {
-		block := response.GetBlock(r.kafka.Topic, p)
-		if block == nil {
-			return nil, fmt.Errorf("fetch offset of partition %d: %w", p, sarama.ErrIncompleteResponse)
-		}
-		if block.Err != sarama.ErrNoError {
-			return nil, fmt.Errorf("fetch offset of partition %d: %w", p, block.Err)
-		}
-		if block.Offset >= 0 && r.counts(block.Metadata) {
+	for p, block := range blocks[r.kafka.Topic] {
+		if r.counts(block.Metadata) {
 			offsets[p] = block.Offset
 		}
-	}
-	return offsets, nil
-}
-
-// offsets asks the leaders of partitions for their newest or oldest offsets.
-func (r *run) offsets(partitions []int32, which int64) (map[int32]int64, error) {
-	if len(partitions) == 0 {
-		return nil, nil
-	}
-	query := map[int32]int64{}
-	for _, p := range partitions {
-		query[p] = which
-	}
-	results, err := r.admin.ListOffsets(map[string]map[int32]int64{r.kafka.Topic: query},
-		&sarama.ListOffsetsOptions{IsolationLevel: r.config.Consumer.IsolationLevel})
-	if err != nil {
-		return nil, fmt.Errorf("list offsets: %w", err)
-	}
-	offsets := map[int32]int64{}
-	for p := range query {
-		result := results[r.kafka.Topic][p]
-		if result == nil {
-			return nil, fmt.Errorf("list offsets of partition %d: %w", p, sarama.ErrIncompleteResponse)
-		}
-		if result.Err != nil && result.Err != sarama.ErrNoError {
-			return nil, fmt.Errorf("list offsets of partition %d: %w", p, result.Err)
-		}
-		offsets[p] = result.Offset
 	}
 	return offsets, nil
 }
