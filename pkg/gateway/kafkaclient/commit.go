@@ -27,6 +27,9 @@ type Committer struct {
 	group   string
 	asked   *sarama.Broker // the coordinator that version is of; nil when it is to be asked again
 	version int16
+
+	failing time.Time // since when commits fail, see Judge; zero if they do not
+	told    bool      // that they fail
 }
 
 // NewCommitter returns a Committer for a group.

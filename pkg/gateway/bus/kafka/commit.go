@@ -1,7 +1,6 @@
 package kafka
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -9,9 +8,6 @@ import (
 
 	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
-
-// patience is for how long commits may fail before that is told, if it may pass by itself: the coordinator moves, or its broker starts.
-const patience = 15 * time.Second
 
 // shortTime is for how long metadata is shortened until the brokers are asked again for more room.
 const shortTime = 5 * time.Second
@@ -21,8 +17,6 @@ type committing struct {
 	limit     int       // of the metadata
 	shortened time.Time // when that was lowered
 	refused   int       // the shortest metadata that was too large, which was told; 0 if none was
-	failing   time.Time // since when commits fail; zero if they do not
-	told      bool      // that they fail
 }
 
 // commit commits what has changed, as the member of the group that session is: a group that has members takes it from nobody else. It
@@ -98,32 +92,7 @@ func (m *member) taken(p *partition, size int) {
 
 // judge tells, once each, that commits fail and that they work again.
 func (m *member) judge(p *partition, err error) {
-	switch {
-	case len(m.claims) == 0 || kafkaclient.IsMoot(err):
-		return
-	case err == nil:
-		if m.told {
-			m.log(nil).Infow("offsets are committed again")
-		}
-		m.failing, m.told = time.Time{}, false
-		return
-	case m.failing.IsZero():
-		m.failing = time.Now()
-	}
-	err = m.b.explain(err)
-	log := m.log(p).With("error", err)
-	var refusal *kafkaclient.Refusal
-	refused := errors.As(err, &refusal)
-	switch {
-	case m.b.isAway(): // it says so
-		m.failing = time.Time{}
-	case m.told || !refused && time.Since(m.failing) < patience:
-		log.Debugw("commit")
-	default:
-		m.told = true
-		if !refused {
-			log = log.With("cure", "see whether all partitions of __consumer_offsets have as many replicas in sync as their min.insync.replicas")
-		}
-		log.Warnw("offsets cannot be committed, so a restart repeats all since")
+	if len(m.claims) > 0 {
+		m.committer.Judge(m.log(p), m.b.explain(err), m.b.isAway())
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 	"github.com/openfunction/events/test/servers"
 )
 
@@ -194,7 +195,7 @@ func TestCommitsThatFailForAMoment(t *testing.T) {
 			if err := k.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if n := seen.FilterMessageSnippet(notCommitted).Len(); n > 0 && time.Since(began) < patience {
+			if n := seen.FilterMessageSnippet(notCommitted).Len(); n > 0 && time.Since(began) < kafkaclient.Patience {
 				t.Errorf("logged %d times that commits fail, want never", n)
 			}
 		})

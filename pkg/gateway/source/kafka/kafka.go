@@ -125,8 +125,6 @@ type run struct {
 	// problem tells what ready was called with last.
 	problem string
 
-	tooLarge bool // the metadata of commits is, and that was told; sessions use it one after the other
-
 	failing atomic.Int64 // records that a handler did not take
 	denied  atomic.Bool  // the topic may not be read any more, see look
 }

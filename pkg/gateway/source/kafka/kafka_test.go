@@ -3,15 +3,18 @@ package kafka
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/IBM/sarama"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 	"go.uber.org/zap"
@@ -321,6 +324,52 @@ func TestOffsetsThatAreGoneDoNotStopThePartition(t *testing.T) {
 	}
 	if all := seen.All(); len(all) != 1 || !strings.Contains(all[0].Message, "is read from its oldest record") {
 		t.Errorf("logged %v, want that what was committed is not there", all)
+	}
+}
+
+func TestCommitsThatAreRefusedAreTold(t *testing.T) {
+	t.Parallel()
+	c := cluster(t, kfake.SeedTopics(1, "t"))
+	cl := client(t, c.ListenAddrs()...)
+	logs, seen := observer.New(zap.InfoLevel)
+	s := &sink{}
+	r := startLogged(t, options("t", c.ListenAddrs()...), s, zap.New(logs).Sugar())
+	r.awaitReady(true)
+	var refusing atomic.Bool
+	var refused atomic.Int32
+	c.ControlKey(int16(kmsg.OffsetCommit), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
+		if !refusing.Load() {
+			return nil, nil, false
+		}
+		refused.Add(1)
+		req := r.(*kmsg.OffsetCommitRequest)
+		resp := req.ResponseKind().(*kmsg.OffsetCommitResponse)
+		for _, t := range req.Topics {
+			topic := kmsg.NewOffsetCommitResponseTopic()
+			topic.Topic, topic.TopicID = t.Topic, t.TopicID
+			for _, p := range t.Partitions {
+				partition := kmsg.NewOffsetCommitResponseTopicPartition()
+				partition.Partition, partition.ErrorCode = p.Partition, kerr.GroupAuthorizationFailed.Code
+				topic.Partitions = append(topic.Partitions, partition)
+			}
+			resp.Topics = append(resp.Topics, topic)
+		}
+		return resp, nil, true
+	})
+	refusing.Store(true)
+	produce(t, cl, "t", 0, "x")
+	s.await(t, "x")
+	eventually(t, "several commits are refused", func() bool { return refused.Load() > 3 })
+	refusing.Store(false)
+	eventually(t, "it is committed", func() bool { return committed(t, cl, "group-t", "t", 0) == 1 })
+	eventually(t, "it is told", func() bool { return seen.Len() > 1 })
+	all := seen.All()
+	if len(all) != 2 || all[0].Message != "offsets cannot be committed, so a restart repeats all since" || all[1].Message != "offsets are committed again" {
+		t.Fatalf("logged %v, want once each that commits fail and that they work", all)
+	}
+	if cause := fmt.Sprint(all[0].ContextMap()["error"]); !strings.Contains(cause, "GROUP_AUTHORIZATION_FAILED") || !strings.Contains(cause, "allow it") {
+		t.Errorf("error %q, want the cause and the cure", cause)
 	}
 }
 

@@ -27,10 +27,11 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 		if err := m.take(session, partitions); err != nil {
 			return err
 		}
+		m.judge(session, nil)
 	}
 	m.finish = kafkaclient.CommitRegularly(func() error {
 		err := m.commit(session)
-		m.judge(err)
+		m.judge(session, err)
 		return err
 	})
 	// Also without a partition: whoever has it has done the same.
@@ -94,15 +95,10 @@ func (m *member) commit(session sarama.ConsumerGroupSession) error {
 	return failed
 }
 
-// judge tells, once, that a setting of the brokers keeps offsets from being committed. What else does, the next session tells, which
-// begins with a commit.
-func (m *member) judge(err error) {
-	if err == nil {
-		return
+// judge tells, once each, that commits fail and that they work again.
+func (m *member) judge(session sarama.ConsumerGroupSession, err error) {
+	if len(session.Claims()[m.kafka.Topic]) > 0 {
+		said := errors.Is(err, sarama.ErrTopicAuthorizationFailed) // by look, which ends the session
+		m.committer.Judge(m.log, kafkaclient.Explain(err, m.kafka.KafkaAccess), said)
 	}
-	if !m.tooLarge && (errors.Is(err, sarama.ErrOffsetMetadataTooLarge) || errors.Is(err, sarama.ErrInvalidCommitOffsetSize)) {
-		m.tooLarge = true
-		m.log.Warnw("offsets cannot be committed, so a restart repeats all since: set offset.metadata.max.bytes of the brokers to 4096", "error", err)
-	}
-	m.log.Debugw("commit", "error", err)
 }
