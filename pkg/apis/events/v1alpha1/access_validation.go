@@ -52,7 +52,14 @@ func (r report) httpsURL(address, example string) {
 	}
 }
 
-func (s *NATSAccessSpec) validate(r report) {
+// validate checks how a server is logged in to whose addresses are in a field beside s. What the addresses hold wins over s.
+func (s *NATSAccessSpec) validate(r report, field, addresses string) {
+	switch user, password := userOf(addresses); {
+	case password:
+		r.field(field).warnf("holds a password in plain text, which anyone who may read this object can see: use username and passwordFrom")
+	case user:
+		r.field(field).warnf("holds a token in plain text, which anyone who may read this object can see: use tokenFrom")
+	}
 	user := r.secret("username", s.Username, s.UsernameFrom)
 	password := r.secret("password", nil, s.PasswordFrom)
 	var ways []string
@@ -77,6 +84,9 @@ func (s *NATSAccessSpec) validate(r report) {
 	case user && !password:
 		r.field("passwordFrom").errorf("is empty, but username is set: name the Secret and key that hold the password")
 	}
+	if inURL, _ := userOf(addresses); inURL && len(ways) > 0 {
+		r.field(field).warnf("names who logs in, so %s is not used: leave what stands before the @ out", ways[0])
+	}
 	s.TLS.validate(r.field("tls"))
 }
 
@@ -99,6 +109,9 @@ func (r report) sasl(s sasl) {
 	case !s.required:
 	case s.mechanism == MechanismOAuth:
 		s.oauth.validate(r.field("saslOAuth"))
+		if s.user || s.password {
+			r.field("saslMechanism").warnf("is %s, so the user name and the password are not used: leave them out", MechanismOAuth)
+		}
 	case s.oauth != nil:
 		r.field("saslMechanism").errorf("does not use saslOAuth: set it to %s, or leave saslOAuth out", MechanismOAuth)
 	case !s.user && !s.password:

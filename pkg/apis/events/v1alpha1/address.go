@@ -129,14 +129,13 @@ func withoutSecrets(address string) string {
 	return scheme + rest
 }
 
-// holdsPassword reports whether one of the URLs of a comma-separated list has a password in it.
-func holdsPassword(list string) bool {
-	return slices.ContainsFunc(strings.Split(list, ","), func(address string) bool {
-		u, err := url.Parse(strings.TrimSpace(address))
-		if err != nil || u.User == nil {
-			return false
+// userOf reports whether one of the URLs of a comma-separated list has a user in it, and whether one has a password.
+func userOf(list string) (user, password bool) {
+	for address := range strings.SplitSeq(list, ",") {
+		if u, err := url.Parse(strings.TrimSpace(address)); err == nil && u.User != nil {
+			_, has := u.User.Password()
+			user, password = true, password || has
 		}
-		_, has := u.User.Password()
-		return has
-	})
+	}
+	return user, password
 }

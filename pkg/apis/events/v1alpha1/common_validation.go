@@ -132,6 +132,9 @@ func (r report) destination(d *duckv1.Destination) {
 	}
 	if !d.URI.IsEmpty() {
 		r.field("uri").sinkURL(d.URI.URL(), d.Ref != nil)
+		if d.Ref != nil && d.URI.Scheme != "" {
+			r.field("ref").warnf("is not used, since uri is absolute: leave one out, or write a path in uri to add it to the address of ref")
+		}
 	}
 	if d.CACerts != nil {
 		r.field("CACerts").certificates(*d.CACerts)

@@ -180,10 +180,7 @@ func (s *NATSStreamingSpec) validate(r report) {
 	if err := natsURLs.check(s.NATSURL); err != nil {
 		r.field("natsURL").errorf("%v", err)
 	}
-	if holdsPassword(s.NATSURL) {
-		r.field("natsURL").warnf("holds a password in plain text, which anyone who may read this object can see: use username and passwordFrom")
-	}
-	s.NATSAccessSpec.validate(r)
+	s.NATSAccessSpec.validate(r, "natsURL", s.NATSURL)
 	if s.NATSStreamingClusterID == "" {
 		r.field("natsStreamingClusterID").errorf("is empty: write the cluster id that the server was started with, often stan or test-cluster")
 	} else if !natsIdentifier.MatchString(s.NATSStreamingClusterID) {
@@ -236,6 +233,9 @@ func (s *NATSStreamingSpec) validateStart(r report) {
 	if s.StartAtTimeDelta != nil {
 		r.field("startAtTimeDelta").duration(*s.StartAtTimeDelta, time.Nanosecond, 0)
 	}
+	if s.StartAtTime == nil && s.StartAtTimeFormat != nil {
+		r.field("startAtTimeFormat").warnf("is not used: there is no startAtTime that it could be the format of; leave it out")
+	}
 	if s.StartAtTime != nil {
 		if _, err := s.StartTime(); err != nil {
 			r.field("startAtTime").errorf("%v", err)
@@ -263,10 +263,7 @@ func (s *JetStreamSpec) validate(r report) {
 	if err := natsURLs.check(s.URL); err != nil {
 		r.field("url").errorf("%v", err)
 	}
-	if holdsPassword(s.URL) {
-		r.field("url").warnf("holds a password in plain text, which anyone who may read this object can see: use username and passwordFrom")
-	}
-	s.NATSAccessSpec.validate(r)
+	s.NATSAccessSpec.validate(r, "url", s.URL)
 	if s.Replicas != nil && *s.Replicas != 1 && *s.Replicas != 3 && *s.Replicas != 5 {
 		r.field("replicas").errorf("%d is not possible: a majority must be able to decide, use 1, 3 or 5", *s.Replicas)
 	}

@@ -38,7 +38,7 @@ func (s *MQTTSpec) validate(r report) {
 	if err := mqttURL.check(s.URL); err != nil {
 		r.field("url").errorf("%v", err)
 	}
-	if holdsPassword(s.URL) {
+	if _, password := userOf(s.URL); password {
 		r.field("url").warnf("holds a password in plain text, which anyone who may read this object can see: use username and passwordFrom")
 	}
 	r.field("topic").topicFilter(s.Topic)
@@ -119,6 +119,7 @@ func (s *RedisSpec) validate(r report) {
 	if s.RedisType != nil {
 		r.field("redisType").oneOf(*s.RedisType, "node", "cluster")
 	}
+	s.validateUnused(r)
 	if s.IdleCheckFrequency != nil {
 		r.field("idleCheckFrequency").warnf("is accepted and not used: a connection that was idle too long is closed when it would be used, leave it out")
 	}
@@ -160,6 +161,34 @@ func (s *RedisSpec) validateOrigin(r report) {
 	}
 	if s.ConsumerGroup != "" && s.Stream == "" && len(set) > 0 {
 		r.field("consumerGroup").errorf("is for a stream, and there is none: set stream in place of %s, or leave consumerGroup out", set[0])
+	}
+}
+
+// validateUnused warns of what the server or the origin has no use for.
+func (s *RedisSpec) validateUnused(r report) {
+	failover := s.Failover != nil && *s.Failover
+	cluster := s.RedisType != nil && *s.RedisType == "cluster"
+	const (
+		noSentinel = "is for a Sentinel, and failover is not true: set failover too, or leave it out"
+		noRepeat   = "is not used: what is published on a channel comes once; leave it out"
+	)
+	for _, f := range []struct {
+		name   string
+		unused bool
+		why    string
+	}{
+		{"redisDB", cluster && !failover && s.RedisDB != nil && *s.RedisDB != 0, "is not used: a cluster has one database only; leave it out"},
+		{"redisType", cluster && failover, "is not used, since failover is true: leave one of the two out"},
+		{"sentinelMasterName", !failover && s.SentinelMasterName != nil, noSentinel},
+		{"sentinelUsername", !failover && s.SentinelUsername != nil, noSentinel},
+		{"sentinelUsernameFrom", !failover && s.SentinelUsernameFrom != nil, noSentinel},
+		{"sentinelPasswordFrom", !failover && s.SentinelPasswordFrom != nil, noSentinel},
+		{"redeliverInterval", s.Channel+s.Pattern != "" && s.RedeliverInterval != nil, noRepeat},
+		{"processingTimeout", s.Channel+s.Pattern != "" && s.ProcessingTimeout != nil, noRepeat},
+	} {
+		if f.unused {
+			r.field(f.name).warnf("%s", f.why)
+		}
 	}
 }
 

@@ -61,6 +61,9 @@ func (s *EventSourceSpec) validate(r report) {
 		}
 	}
 	r.field("logLevel").logLevel(s.LogLevel)
+	if s.LogLevel != "" && len(s.HTTP) > 0 && len(s.HTTP) == s.events() {
+		r.field("logLevel").warnf("is not used: http events are served by the shared gateway, which has one level for all; leave it out")
+	}
 	if s.Build != nil {
 		r.field("build").warnf("is accepted and not used: nothing is built, leave it out")
 	}
