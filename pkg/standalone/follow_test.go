@@ -218,11 +218,12 @@ func TestASubscriptionThatNobodyHasIsRemovedWhenItsBrokerIsBack(t *testing.T) {
 	if n := subscriptions(); n != 1 {
 		t.Fatalf("the broker has %d subscriptions, want the one", n)
 	}
-	t.Run("the broker is back", func(t *testing.T) {
-		start(t, Options{Paths: []string{file}, DataDir: data})
-		wants("no subscription", func() bool { return subscriptions() == 0 })
+	// A run that ends between the broker's removal and what says so leaves it to the next, which finds nothing to remove.
+	wants("it is forgotten", func() bool {
+		t.Run("the broker is back", func(t *testing.T) {
+			start(t, Options{Paths: []string{file}, DataDir: data})
+			wants("no subscription", func() bool { return subscriptions() == 0 })
+		})
+		return t.Failed() || !strings.Contains(saved(), "retired")
 	})
-	if strings.Contains(saved(), "retired") {
-		t.Errorf("what was removed is still to be removed:\n%s", saved())
-	}
 }

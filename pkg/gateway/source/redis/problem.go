@@ -116,6 +116,8 @@ func (s *Source) replyReason(reply string) (problem, why string) {
 		return "no cluster", "the server is not one of a cluster: set redisType to node"
 	case strings.HasPrefix(text, "unknown command"):
 		return "unknown command", fmt.Sprintf("the server answers %q: Redis 6.2 or later is needed", text)
+	case strings.Contains(reply, "DB index is out of range"):
+		return "no database", fmt.Sprintf("the server has no database %d: set redisDB to one of its databases, of which 0 is the first", s.redis.DB)
 	case problem == "UNBLOCKED":
 		return groupGone, reply
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	miniserver "github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/openfunction/events/pkg/plan"
@@ -58,6 +59,21 @@ func TestProblems(t *testing.T) {
 			return m
 		},
 		want: "the server wants a password (NOAUTH): set redisPasswordFrom",
+	}, {
+		name: "a database that the server does not have",
+		server: func(t *testing.T) *miniredis.Miniredis {
+			m := miniredis.RunT(t)
+			m.Server().SetPreHook(func(p *miniserver.Peer, command string, _ ...string) bool {
+				if command != "SELECT" {
+					return false
+				}
+				p.WriteError("ERR DB index is out of range")
+				return true
+			})
+			return m
+		},
+		plan: func(p *plan.Redis) { p.DB = 99 },
+		want: "the server has no database 99: set redisDB to one of its databases, of which 0 is the first",
 	}, {
 		name: "a stream that is a string",
 		server: func(t *testing.T) *miniredis.Miniredis {
