@@ -6,9 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -52,7 +50,7 @@ spec: {inputs: {posted: {eventSource: es, event: posted}}, subscribers: [{condit
 func newKeeper(t *testing.T, i *installation) *keeper {
 	t.Helper()
 	k := &keeper{installation: i, authority: servers.NewAuthority(t), sink: newSink(t)}
-	k.monitor = net.JoinHostPort("127.0.0.1", strconv.Itoa(servers.FreePort(t)))
+	k.monitor = servers.FreeAddress(t)
 	k.server = servers.JetStreamTLS(t, k.authority, k.users("before")...)
 	i.forwardService("secretive", "secured", "4222", strings.TrimPrefix(k.server.URL(), "tls://"))
 	i.Apply(fmt.Sprintf(keeperObjects, k.sink.URL))

@@ -11,7 +11,6 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -183,32 +182,16 @@ func TestE2ENoCredentialIsShown(t *testing.T) {
 // parrot is a server of no protocol, which repeats what it is told in an error of Redis.
 func parrot(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var all sync.WaitGroup
-	t.Cleanup(func() { _ = l.Close(); all.Wait() })
-	all.Go(func() {
+	return servers.NewStranger(t, "127.0.0.1:0", func(conn net.Conn) {
+		heard := make([]byte, 4096)
 		for {
-			conn, err := l.Accept()
+			n, err := conn.Read(heard)
 			if err != nil {
 				return
 			}
-			all.Go(func() {
-				defer conn.Close()
-				heard := make([]byte, 4096)
-				for {
-					n, err := conn.Read(heard)
-					if err != nil {
-						return
-					}
-					_, _ = fmt.Fprintf(conn, "-ERR you said %s\r\n", strings.ReplaceAll(string(heard[:n]), "\r\n", " "))
-				}
-			})
+			_, _ = fmt.Fprintf(conn, "-ERR you said %s\r\n", strings.ReplaceAll(string(heard[:n]), "\r\n", " "))
 		}
-	})
-	return l.Addr().String()
+	}).Addr()
 }
 
 func get(url string) (int, string) {

@@ -2,11 +2,9 @@ package servers
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -55,14 +53,9 @@ func newJetStream(t testing.TB) *JetStreamServer {
 		t:       t,
 		binary:  Build(t, "third_party/nats", "github.com/nats-io/nats-server/v2", "nats-server"),
 		scheme:  "nats",
-		address: loopback(t),
+		address: FreeAddress(t),
 		dir:     t.TempDir(),
 	}
-}
-
-func loopback(t testing.TB) string {
-	t.Helper()
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t)))
 }
 
 func (s *JetStreamServer) config() string { return filepath.Join(s.dir, "server.conf") }

@@ -24,8 +24,8 @@ func JetStreamCluster(t testing.TB) *JetStreamClusterServers {
 	var members, routes []string
 	for range 3 {
 		c.Nodes = append(c.Nodes, newJetStream(t))
-		c.monitors = append(c.monitors, loopback(t))
-		members = append(members, loopback(t))
+		c.monitors = append(c.monitors, FreeAddress(t))
+		members = append(members, FreeAddress(t))
 		routes = append(routes, fmt.Sprintf("%q", "nats://"+members[len(members)-1]))
 	}
 	for i, s := range c.Nodes {

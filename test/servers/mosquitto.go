@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -31,7 +30,7 @@ func Mosquitto(t testing.TB) *MosquittoServer {
 	t.Helper()
 	m := &MosquittoServer{t: t, dir: t.TempDir(), Authority: NewAuthority(t)}
 	for _, address := range []*string{&m.Open, &m.Users, &m.TLS, &m.Mutual} {
-		*address = net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t)))
+		*address = FreeAddress(t)
 	}
 	shown := m.Authority.Server()
 	for name, text := range map[string]string{

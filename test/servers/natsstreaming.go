@@ -2,12 +2,10 @@ package servers
 
 import (
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -72,8 +70,8 @@ func natsStreaming(t testing.TB, dir, scheme, lines string, directives []string)
 		t:         t,
 		scheme:    scheme,
 		binary:    Build(t, "third_party/natsstreaming", "github.com/nats-io/nats-streaming-server", "nats-streaming-server"),
-		address:   net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))),
-		monitor:   net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))),
+		address:   FreeAddress(t),
+		monitor:   FreeAddress(t),
 		config:    filepath.Join(dir, "server.conf"),
 	}
 	config := fmt.Sprintf(natsStreamingConfig, s.address, s.monitor, lines, s.ClusterID, filepath.Join(dir, "store"), strings.Join(directives, "\n  "))

@@ -32,6 +32,12 @@ func FreePort(t testing.TB) int {
 	return 0
 }
 
+// FreeAddress is 127.0.0.1 with a FreePort.
+func FreeAddress(t testing.TB) string {
+	t.Helper()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t)))
+}
+
 // reserve returns nil if somebody has the port.
 func reserve(name string, port int) (release func()) {
 	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)

@@ -93,7 +93,7 @@ func newRedis(t testing.TB) *RedisServer {
 	t.Helper()
 	return &RedisServer{
 		t: t, config: filepath.Join(t.TempDir(), "redis.conf"),
-		address: net.JoinHostPort("127.0.0.1", strconv.Itoa(FreePort(t))),
+		address: FreeAddress(t),
 	}
 }
 

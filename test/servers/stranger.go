@@ -20,6 +20,14 @@ func Answer(text string) func(net.Conn) {
 	}
 }
 
+// Greet returns a conversation for Stranger: whoever connects is told text, and is heard until it hangs up.
+func Greet(text string) func(net.Conn) {
+	return func(c net.Conn) {
+		_, _ = c.Write([]byte(text))
+		Silence(c)
+	}
+}
+
 // Silence is a conversation for Stranger: nothing is said until the client hangs up.
 func Silence(c net.Conn) {
 	for b := make([]byte, 4096); ; {
@@ -37,7 +45,7 @@ type Stranger struct {
 	listener net.Listener
 }
 
-// NewStranger listens at an address, "127.0.0.1:0" for any port, and talks to all who connect at once. Who was talked to is hung up on.
+// NewStranger listens at an address, "127.0.0.1:0" for any port, until the test ends, and talks to all who connect at once. Who was talked to is hung up on.
 func NewStranger(t testing.TB, address string, talk func(net.Conn)) *Stranger {
 	t.Helper()
 	l, err := net.Listen("tcp", address)

@@ -17,35 +17,17 @@ import (
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
 
 // rawSink listens and calls serve with each connection, numbered from 0, and closes it afterwards.
 func rawSink(t *testing.T, serve func(n int, c net.Conn, r *bufio.Reader)) (*Client, *Sink) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var running sync.WaitGroup
-	running.Go(func() {
-		for n := 0; ; n++ {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-			running.Go(func() {
-				defer c.Close()
-				serve(n, c, bufio.NewReader(c))
-			})
-		}
-	})
+	var n atomic.Int64
+	stranger := servers.NewStranger(t, "127.0.0.1:0", func(c net.Conn) { serve(int(n.Add(1)-1), c, bufio.NewReader(c)) })
 	c := NewClient(nil)
-	t.Cleanup(func() {
-		_ = l.Close()
-		c.Close()
-		running.Wait()
-	})
-	s, err := c.Sink(plan.Target{Name: "sink default/fn", URL: "http://" + l.Addr().String()})
+	t.Cleanup(c.Close)
+	s, err := c.Sink(plan.Target{Name: "sink default/fn", URL: "http://" + stranger.Addr()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
 
 const planted = "pl4nted"
@@ -36,7 +37,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 		_, _ = io.WriteString(w, strings.Repeat("x", maxErrorBody-len(planted)/2)+password)
 	}))
 	defer longer.Close()
-	raw := echoBytes(t)
+	raw := servers.NewStranger(t, "127.0.0.1:0", func(c net.Conn) { _, _ = io.Copy(c, c) }).Addr()
 	for _, tt := range []struct {
 		name, scheme, address, want string
 		data                        []byte
@@ -78,23 +79,4 @@ func TestNoErrorShowsASecret(t *testing.T) {
 			}
 		})
 	}
-}
-
-// echoBytes says what it hears, and returns its address.
-func echoBytes(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() { _, _ = io.Copy(conn, conn) }()
-		}
-	}()
-	return l.Addr().String()
 }

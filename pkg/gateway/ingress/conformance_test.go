@@ -65,7 +65,7 @@ func TestConformance(t *testing.T) {
 	}
 	sourcetest.Run(t, sourcetest.Fixture{
 		Kind:   "http",
-		Origin: func(t testing.TB) string { return fmt.Sprint("127.0.0.1:", servers.FreePort(t)) },
+		Origin: servers.FreeAddress,
 		New: func(t testing.TB, p sourcetest.Process) source.Source {
 			l, err := net.Listen("tcp", p.Origin)
 			if err != nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"testing"
@@ -20,6 +19,7 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/pkg/reconciler/keda"
 	. "github.com/openfunction/events/pkg/reconciler/testing"
+	"github.com/openfunction/events/test/servers"
 )
 
 const watched = `
@@ -80,29 +80,15 @@ func startNATSStreaming(t *testing.T) (address, monitoring string) {
 	t.Helper()
 	o := stand.GetDefaultOptions()
 	o.ID = "stan"
-	for deadline := time.Now().Add(30 * time.Second); ; {
-		port, monitor := freePort(t), freePort(t) // until somebody else takes one
-		server, err := stand.RunServerWithOpts(o, &natsd.Options{
-			Host: "127.0.0.1", Port: port, HTTPHost: "127.0.0.1", HTTPPort: monitor, NoLog: true, NoSigs: true,
-		})
-		if err == nil {
-			t.Cleanup(server.Shutdown)
-			return fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("127.0.0.1:%d", monitor)
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-}
-
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, monitor := servers.FreePort(t), servers.FreePort(t)
+	server, err := stand.RunServerWithOpts(o, &natsd.Options{
+		Host: "127.0.0.1", Port: port, HTTPHost: "127.0.0.1", HTTPPort: monitor, NoLog: true, NoSigs: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	t.Cleanup(server.Shutdown)
+	return fmt.Sprintf("127.0.0.1:%d", port), fmt.Sprintf("127.0.0.1:%d", monitor)
 }
 
 // run runs the Triggers of p in a gateway until the test ends.

@@ -17,27 +17,6 @@ import (
 	"github.com/openfunction/events/test/servers"
 )
 
-// greet is a server that says text to whoever connects, until end.
-func greet(t *testing.T, text string) (address string, end func()) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = conn.Write([]byte(text))
-			t.Cleanup(func() { _ = conn.Close() })
-		}
-	}()
-	return l.Addr().String(), func() { _ = l.Close() }
-}
-
 func observed(t *testing.T, c plan.JetStream) (*jetstream.Bus, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zap.WarnLevel)
@@ -48,7 +27,9 @@ func observed(t *testing.T, c plan.JetStream) (*jetstream.Bus, *observer.Observe
 
 func TestWhatIsNoServerIsSaid(t *testing.T) {
 	t.Parallel()
-	address, end := greet(t, "220 mail.example.com ESMTP\r\n")
+	port := servers.FreePort(t)
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	stranger := servers.NewStranger(t, address, servers.Greet("220 mail.example.com ESMTP\r\n"))
 	b, logs := observed(t, plan.JetStream{URL: "nats://" + address})
 	want := "EventBus a/b is unavailable: what answers at " + address + " is no NATS server (it greets as something else): correct the host and the port in url"
 	eventually(t, want, func() bool { err := b.Ready(); return err != nil && err.Error() == want })
@@ -56,20 +37,8 @@ func TestWhatIsNoServerIsSaid(t *testing.T) {
 	if n := logs.Len(); n != 1 || logs.All()[0].ContextMap()["error"] != want[len("EventBus a/b is unavailable: "):] {
 		t.Errorf("%d log lines, want 1, with the reason: %v", n, logs.All())
 	}
-	end()
-	_, port, _ := net.SplitHostPort(address)
-	eventually(t, "the port is free", func() bool {
-		l, err := net.Listen("tcp", address)
-		if err == nil {
-			_ = l.Close()
-		}
-		return err == nil
-	})
-	n, err := net.LookupPort("tcp", port)
-	if err != nil {
-		t.Fatal(err)
-	}
-	guarded(t, &server.Options{Port: n})
+	stranger.Close()
+	guarded(t, &server.Options{Port: port})
 	publish(t, b.Topic(bus.Topic{Name: "metrics"}), newEvent(t, "e", nil))
 }
 
@@ -78,9 +47,8 @@ func TestARefusalIsSaidBeforeServersThatAreAway(t *testing.T) {
 	t.Parallel()
 	o := &server.Options{Username: "events", Password: "right"}
 	s := guarded(t, o)
-	away := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(servers.FreePort(t))) }
 	b, logs := observed(t, plan.JetStream{
-		URL:        "nats://" + away() + ",nats://" + s.Addr().String() + ",nats://" + away(),
+		URL:        "nats://" + servers.FreeAddress(t) + ",nats://" + s.Addr().String() + ",nats://" + servers.FreeAddress(t),
 		NATSAccess: plan.NATSAccess{Username: "events", Password: "hush"},
 	})
 	want := "EventBus a/b is unavailable: nats " + s.Addr().String() + `: the server refuses the user "events" or the password (Authorization Violation): correct username and the value of passwordFrom`

@@ -18,6 +18,7 @@ import (
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/test/servers"
 )
 
 func newEvent(t testing.TB, id, contentType string, data []byte) *event.Event {
@@ -196,20 +197,12 @@ func TestReceivesWhatOthersPublish(t *testing.T) {
 }
 
 func TestTooLargeForTheServerIsPermanent(t *testing.T) {
-	s := &broker{payload: 1 << 20}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.port = l.Addr().(*net.TCPAddr).Port
-	_ = l.Close()
-	s.start(t)
-	t.Cleanup(func() { s.stop(t) })
+	s := launch(t, &broker{port: servers.FreePort(t), payload: 1 << 20})
 	b := connect(t, instance(), config(s.url()))
 	eventually(t, "the bus is ready", isReady(b))
 
 	data := make([]byte, 900<<10)
-	err = tryPublish(b, "large", newEvent(t, "e1", "application/octet-stream", data))
+	err := tryPublish(b, "large", newEvent(t, "e1", "application/octet-stream", data))
 	if !event.IsPermanent(err) || !errors.Is(err, event.ErrTooLarge) {
 		t.Fatalf("Handle(900 KiB) with a max_payload of 1 MiB = %v, want a permanent error that the event is too large", err)
 	}

@@ -3,7 +3,6 @@ package natsstreaming
 import (
 	"context"
 	"fmt"
-	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
 
 // restricted is a server whose user has some permissions, and a bus of that user.
@@ -263,25 +263,11 @@ func TestPermissionsThatAreTakenAway(t *testing.T) {
 
 func TestWhatIsNoServerIsSaid(t *testing.T) {
 	t.Parallel()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			_, _ = conn.Write([]byte("220 mail.example.com ESMTP\r\n"))
-			t.Cleanup(func() { _ = conn.Close() })
-		}
-	}()
+	stranger := servers.NewStranger(t, "127.0.0.1:0", servers.Greet("220 mail.example.com ESMTP\r\n"))
 	core, logs := observer.New(zap.InfoLevel)
-	b := New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus a/b", Config: config("nats://" + l.Addr().String()), Instance: instance()})
+	b := New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus a/b", Config: config("nats://" + stranger.Addr()), Instance: instance()})
 	t.Cleanup(func() { _ = b.Close() })
-	says(t, "what answers at "+l.Addr().String()+" is no NATS server (it greets as something else): correct the host and the port in natsURL", b.Ready)
+	says(t, "what answers at "+stranger.Addr()+" is no NATS server (it greets as something else): correct the host and the port in natsURL", b.Ready)
 	if n := logs.Len(); n != 1 {
 		t.Errorf("%d log lines, want 1: %v", n, logs.All())
 	}

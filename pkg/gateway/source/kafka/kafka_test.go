@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/gateway/kafkaclient"
+	"github.com/openfunction/events/test/servers"
 )
 
 // cluster is an in-process Kafka with one broker.
@@ -264,15 +265,11 @@ func TestRunReturnsWhatOnlyConfigurationCures(t *testing.T) {
 func TestBrokerThatIsAwayIsSaidOnce(t *testing.T) {
 	t.Parallel()
 	core, logs := observer.New(zapcore.InfoLevel)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	_ = l.Close()
+	port := servers.FreePort(t)
+	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	s := &sink{}
-	r := startLogged(t, options("t", l.Addr().String()), s, zap.New(core).Sugar())
-	if err := r.awaitReady(false); !strings.Contains(err.Error(), l.Addr().String()) {
+	r := startLogged(t, options("t", address), s, zap.New(core).Sugar())
+	if err := r.awaitReady(false); !strings.Contains(err.Error(), address) {
 		t.Errorf("ready(%v), want the broker's address", err)
 	}
 	c := cluster(t, kfake.Ports(port), kfake.SeedTopics(1, "t"))

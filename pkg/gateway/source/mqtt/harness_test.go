@@ -19,6 +19,7 @@ import (
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
 
 const deadline = 30 * time.Second
@@ -43,7 +44,7 @@ func newBroker(t *testing.T, o brokerOptions) *broker {
 	t.Helper()
 	b := &broker{t: t, addr: "127.0.0.1:0"}
 	if o.websocket {
-		b.addr = freeAddress(t)
+		b.addr = servers.FreeAddress(t)
 	}
 	b.serve(o)
 	t.Cleanup(func() { _ = b.server.Close() })
@@ -88,16 +89,6 @@ func (*noQuota) OnConnect(c *mochi.Client, _ packets.Packet) error {
 	c.Properties.Props.ReceiveMaximum = 0
 	c.State.Inflight.ResetSendQuota(0)
 	return nil
-}
-
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // publish publishes as a client of version 5 would.

@@ -303,7 +303,7 @@ func TestConnections(t *testing.T) {
 }
 
 func TestAnAbsentBrokerIsSaidOnce(t *testing.T) {
-	addr := freeAddress(t)
+	addr := servers.FreeAddress(t)
 	core, logs := observer.New(zapcore.InfoLevel)
 	r := startLogged(t, options("tcp://"+addr, 5, 1), &sink{}, zap.New(core).Sugar())
 	if err := r.awaitReady(false); !strings.HasPrefix(err.Error(), "mqtt "+addr+": dial tcp") {

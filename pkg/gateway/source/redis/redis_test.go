@@ -33,7 +33,7 @@ var noNotifications = &maintnotifications.Config{Mode: maintnotifications.ModeDi
 func server(t *testing.T) (*miniredis.Miniredis, *redis.Client) {
 	t.Helper()
 	m := miniredis.NewMiniRedis()
-	if err := m.StartAddr(net.JoinHostPort("127.0.0.1", strconv.Itoa(servers.FreePort(t)))); err != nil {
+	if err := m.StartAddr(servers.FreeAddress(t)); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(m.Close)

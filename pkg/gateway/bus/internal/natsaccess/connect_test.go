@@ -13,30 +13,8 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/test/servers"
 )
-
-// answer is a server that does what say does with each connection, which is closed after it.
-func answer(t *testing.T, say func(net.Conn)) (address string) {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go func() {
-				defer conn.Close()
-				say(conn)
-			}()
-		}
-	}()
-	return l.Addr().String()
-}
 
 func TestConnectSaysWhyNoServerLetsUsIn(t *testing.T) {
 	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoLog: true, NoSigs: true, Username: "events", Password: "right"})
@@ -51,22 +29,16 @@ func TestConnectSaysWhyNoServerLetsUsIn(t *testing.T) {
 	guarded := s.Addr().String()
 	web := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(web.Close)
-	over := make(chan struct{})
-	t.Cleanup(func() { close(over) })
-	silent := answer(t, func(net.Conn) { <-over })
-	ends := answer(t, func(net.Conn) {})
-	http400 := answer(t, func(c net.Conn) { fmt.Fprint(c, "HTTP/1.1 400 Bad Request\r\n\r\n"); <-over })
-	mail := answer(t, func(c net.Conn) { fmt.Fprint(c, "220 mail.example.com ESMTP\r\n"); <-over })
-	endless := answer(t, func(c net.Conn) {
+	stranger := func(talk func(net.Conn)) (address string) { return servers.NewStranger(t, "127.0.0.1:0", talk).Addr() }
+	silent := stranger(servers.Silence)
+	ends := stranger(func(net.Conn) {})
+	http400 := stranger(servers.Greet(servers.HTTP))
+	mail := stranger(servers.Greet("220 mail.example.com ESMTP\r\n"))
+	endless := stranger(func(c net.Conn) {
 		for err := error(nil); err == nil; _, err = c.Write(make([]byte, 1<<16)) {
 		}
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	away := l.Addr().String()
-	_ = l.Close()
+	away := servers.FreeAddress(t)
 	isNone := func(address, how string) string {
 		return "what answers at " + address + " is no NATS server (" + how + "): correct the host and the port in url"
 	}

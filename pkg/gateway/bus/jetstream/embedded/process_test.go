@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -64,8 +63,7 @@ func newMembersIn(t testing.TB, dirs ...string) *members {
 	m := &members{t: t, access: newAccess(t, "the password of a test"), binary: servers.Build(t, ".", "./cmd/bus", "bus"), accessDir: t.TempDir()}
 	m.writeAccess()
 	for _, dir := range dirs {
-		free := func() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(servers.FreePort(t))) }
-		m.all = append(m.all, &member{dir: dir, client: free(), cluster: free(), admin: free()})
+		m.all = append(m.all, &member{dir: dir, client: servers.FreeAddress(t), cluster: servers.FreeAddress(t), admin: servers.FreeAddress(t)})
 	}
 	m.start()
 	return m
