@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	jetstream "github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
 )
 
 const (
@@ -223,9 +225,9 @@ func (s *Servers) keepOrTemp(n Need) (string, error) {
 		return dir, nil
 	}
 	if s.tempDir == "" {
-		dir, err := os.MkdirTemp("", "events-embedded-")
+		dir, err := jetstream.TempDir()
 		if err != nil {
-			return "", fmt.Errorf("no temporary directory: set TMPDIR to a directory that can be written, or keep events with --data DIR: %w", err)
+			return "", err
 		}
 		s.tempDir = dir
 	}

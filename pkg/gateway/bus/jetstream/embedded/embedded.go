@@ -93,13 +93,22 @@ type Server struct {
 	guarded chan struct{} // closed when the guard has ended
 }
 
+// TempDir makes a directory for events that are not kept.
+func TempDir() (string, error) {
+	dir, err := os.MkdirTemp("", "openfunction-events-")
+	if err != nil {
+		return "", fmt.Errorf("no temporary directory: set TMPDIR to a directory that can be written, or keep events with --data DIR: %w", err)
+	}
+	return dir, nil
+}
+
 // Start returns a server that is ready for connections. A member of a cluster may not be Ready yet.
 func Start(o Options) (*Server, error) {
 	s := &Server{}
 	if o.Dir == "" {
-		dir, err := os.MkdirTemp("", "openfunction-events-")
+		dir, err := TempDir()
 		if err != nil {
-			return nil, fmt.Errorf("embedded bus: no temporary directory: set TMPDIR to a directory that can be written, or keep events with --data DIR: %w", err)
+			return nil, fmt.Errorf("embedded bus: %w", err)
 		}
 		o.Dir, s.temporary = dir, dir
 	}
