@@ -181,7 +181,7 @@ func (g *greeted) explain(err error) error {
 	}
 	why := broker(g.access).Untrusted(err)
 	if why == nil && peer.HungUp(err) {
-		why = errors.New(hangUp(g.access, requests))
+		why = hangUp(g.access, requests)
 	}
 	if why == nil {
 		return err

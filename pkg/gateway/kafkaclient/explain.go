@@ -147,21 +147,18 @@ func broker(access plan.KafkaAccess) peer.Peer {
 }
 
 // hangUp guesses why a broker ended a connection instead of answering one of the first requests. Brokers that are starting or dying do too.
-func hangUp(access plan.KafkaAccess, requests int32) string {
+func hangUp(access plan.KafkaAccess, requests int32) error {
 	if requests > 2 {
-		return fmt.Sprintf("the broker hangs up on user %q: ", access.Username) + correctUser
+		return fmt.Errorf("the broker hangs up on user %q: %s", access.Username, correctUser)
 	}
-	why := "the broker hangs up without an answer: "
-	switch {
-	case requests == 1 && access.TLS == nil:
-		why += "if the port talks TLS, set tls; "
-	case requests == 1 && access.TLS.Cert == "":
-		why += "if it wants a client certificate, set tls.clientCertFrom and tls.clientKeyFrom; "
+	p := broker(access)
+	if requests == 2 { // it has answered the first
+		p.Secure, p.Certificate = "", ""
 	}
-	if access.SASLMechanism == "" {
-		why += "if it wants a user, set authRequired; "
+	if access.SASLMechanism != "" {
+		return p.HangsUp()
 	}
-	return why + "if it is no Kafka broker, correct brokers"
+	return p.HangsUp("if it wants a user, set authRequired")
 }
 
 // tokenError is a token that was not given.

@@ -149,11 +149,11 @@ func TestExplain(t *testing.T) {
 		},
 		{
 			"plaintext on a port that hangs up", plain, plan.KafkaAccess{},
-			"the broker hangs up without an answer: if the port talks TLS, set tls; if it wants a user, set authRequired; if it is no Kafka broker, correct brokers",
+			"the broker ends the connection without an answer: if it wants TLS, set tls, or correct the port in brokers; if it wants a user, set authRequired; if it is not a Kafka broker, correct brokers",
 		},
 		{
 			"a port that hangs up at once", answering(t, func(net.Conn) {}), plan.KafkaAccess{},
-			"the broker hangs up without an answer: if the port talks TLS, set tls; if it wants a user, set authRequired; if it is no Kafka broker, correct brokers",
+			"the broker ends the connection without an answer: if it wants TLS, set tls, or correct the port in brokers; if it wants a user, set authRequired; if it is not a Kafka broker, correct brokers",
 		},
 		{"a web server", web, plan.KafkaAccess{}, "what answers there is not a Kafka broker, it speaks HTTP: correct brokers"},
 		{"a web server with TLS", webWithTLS, trusting, "what answers there is not a Kafka broker, it speaks HTTP: correct brokers"},

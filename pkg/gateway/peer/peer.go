@@ -30,7 +30,7 @@ type Peer struct {
 	// Authorities and Certificate are the fields of what TLS holds. An empty Certificate means that there can be none of ours.
 	Authorities, Certificate string
 	// Host says what to do about a certificate for another host, Plain about a peer that speaks no TLS, and Secure about one that does when
-	// we do not.
+	// we do not. An empty Secure means that it would say so in its own way.
 	Host, Plain, Secure string
 }
 
@@ -197,7 +197,7 @@ func (p Peer) Stranger(answer []byte) error {
 	if len(answer) == 0 {
 		return fmt.Errorf("what answers there says nothing: if it is not %s, %s", p.Kind, p.Address)
 	}
-	if p.TLS == nil && bytes.HasPrefix(answer, []byte(alert)) {
+	if p.TLS == nil && p.Secure != "" && bytes.HasPrefix(answer, []byte(alert)) {
 		return fmt.Errorf("%s speaks TLS, and we do not: %s", p.Name, p.Secure)
 	}
 	for _, known := range protocols {
@@ -206,4 +206,22 @@ func (p Peer) Stranger(answer []byte) error {
 		}
 	}
 	return fmt.Errorf("what answers there is not %s: %s", p.Kind, p.Address)
+}
+
+// HangsUp returns a sentence for a peer that ends the connection instead of answering, which may have a reason of its Kind too.
+func (p Peer) HangsUp(reasons ...string) error {
+	var maybe []string
+	switch {
+	case p.TLS == nil:
+		if p.Secure != "" {
+			maybe = append(maybe, "if it wants TLS, "+p.Secure)
+		}
+	case p.Certificate == "":
+	case p.TLS.Cert == "":
+		maybe = append(maybe, "if it wants a client certificate, set "+p.Certificate)
+	default:
+		maybe = append(maybe, "if it does not take the client certificate, correct "+p.Certificate)
+	}
+	maybe = append(append(maybe, reasons...), "if it is not "+p.Kind+", "+p.Address)
+	return fmt.Errorf("%s ends the connection without an answer: %s", p.Name, strings.Join(maybe, "; "))
 }

@@ -239,3 +239,25 @@ func TestStranger(t *testing.T) {
 		t.Errorf("Stranger of TLS within TLS = %s, want %s", got, want)
 	}
 }
+
+func TestHangsUp(t *testing.T) {
+	p := peer.Peer{Name: "the server", Kind: "an MQTT server", Address: "correct url", Secure: "set tls", Certificate: "clientCertFrom"}
+	bare := peer.Peer{Name: "the server", Kind: "a NATS server", Address: "correct url"}
+	secured := func(p peer.Peer, with plan.TLS) peer.Peer { p.TLS = &with; return p }
+	for _, tt := range []struct {
+		peer    peer.Peer
+		reasons []string
+		want    string
+	}{
+		{p, nil, "if it wants TLS, set tls; if it is not an MQTT server, correct url"},
+		{p, []string{"if it is old, renew it"}, "if it wants TLS, set tls; if it is old, renew it; if it is not an MQTT server, correct url"},
+		{secured(p, plan.TLS{}), nil, "if it wants a client certificate, set clientCertFrom; if it is not an MQTT server, correct url"},
+		{secured(p, plan.TLS{Cert: "ours"}), nil, "if it does not take the client certificate, correct clientCertFrom; if it is not an MQTT server, correct url"},
+		{bare, nil, "if it is not a NATS server, correct url"},
+		{secured(bare, plan.TLS{}), nil, "if it is not a NATS server, correct url"},
+	} {
+		if got, want := tt.peer.HangsUp(tt.reasons...).Error(), "the server ends the connection without an answer: "+tt.want; got != want {
+			t.Errorf("HangsUp(%q) = %s, want %s", tt.reasons, got, want)
+		}
+	}
+}

@@ -31,7 +31,7 @@ func TestWhatIsNoServerIsSaid(t *testing.T) {
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
 	stranger := servers.NewStranger(t, address, servers.Greet("220 mail.example.com ESMTP\r\n"))
 	b, logs := observed(t, plan.JetStream{URL: "nats://" + address})
-	want := "EventBus a/b is unavailable: what answers at " + address + " is no NATS server (it greets as something else): correct the host and the port in url"
+	want := "EventBus a/b is unavailable: nats " + address + ": what answers there is not a NATS server: correct the host and the port in url"
 	eventually(t, want, func() bool { err := b.Ready(); return err != nil && err.Error() == want })
 	staysSame(t, step{"the bus", b.Ready}, want)
 	if n := logs.Len(); n != 1 || logs.All()[0].ContextMap()["error"] != want[len("EventBus a/b is unavailable: "):] {

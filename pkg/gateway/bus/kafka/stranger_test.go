@@ -21,7 +21,7 @@ func TestStrangers(t *testing.T) {
 	}{
 		"a web server": {servers.Answer(servers.HTTP), "what answers there is not a Kafka broker, it speaks HTTP: correct brokers"},
 		"a TLS server": {servers.Answer(servers.TLSAlert), "the broker speaks TLS, and we do not: set tls, or correct the port in brokers"},
-		"who hangs up": {func(net.Conn) {}, "the broker hangs up without an answer: if the port talks TLS, set tls; if it wants a user, set authRequired; if it is no Kafka broker, correct brokers"},
+		"who hangs up": {func(net.Conn) {}, "the broker ends the connection without an answer: if it wants TLS, set tls, or correct the port in brokers; if it wants a user, set authRequired; if it is not a Kafka broker, correct brokers"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -267,7 +267,7 @@ func TestWhatIsNoServerIsSaid(t *testing.T) {
 	core, logs := observer.New(zap.InfoLevel)
 	b := New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus a/b", Config: config("nats://" + stranger.Addr()), Instance: instance()})
 	t.Cleanup(func() { _ = b.Close() })
-	says(t, "what answers at "+stranger.Addr()+" is no NATS server (it greets as something else): correct the host and the port in natsURL", b.Ready)
+	says(t, "nats "+stranger.Addr()+": what answers there is not a NATS server: correct the host and the port in natsURL", b.Ready)
 	if n := logs.Len(); n != 1 {
 		t.Errorf("%d log lines, want 1: %v", n, logs.All())
 	}

@@ -96,7 +96,7 @@ func TestE2EAccess(t *testing.T) {
 		},
 		{"plaintext on a TLS port", with(scram512, k.SASLSSL, nil, nil), "the broker speaks TLS, and we do not: set tls, or correct the port in brokers"},
 		{"TLS on a plaintext port", with(scram512, k.SASL, trusting, nil), "the broker ends the connection in the TLS handshake: if it speaks no TLS, remove tls, or correct the port in brokers"},
-		{"no user where one is wanted", with(plan.KafkaAccess{}, k.SASL, nil, nil), "the broker hangs up without an answer: if it wants a user, set authRequired; if it is no Kafka broker, correct brokers"},
+		{"no user where one is wanted", with(plan.KafkaAccess{}, k.SASL, nil, nil), "the broker ends the connection without an answer: if it wants a user, set authRequired; if it is not a Kafka broker, correct brokers"},
 		{
 			"a user where none is wanted", with(scram512, k.Addr(), nil, nil),
 			"the broker does not take SASL mechanism SCRAM-SHA-512 on this port: correct saslMechanism, or authRequired if it wants none",

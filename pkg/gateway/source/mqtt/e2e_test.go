@@ -169,7 +169,7 @@ func TestE2EAccess(t *testing.T) {
 		{"the system's authorities", user("ssl://"+m.TLS, "secret", nil), unknown},
 		{"no client certificate", plan.MQTT{URL: "ssl://" + m.Mutual, TLS: trusting}, noCertificate},
 		{"a stranger's certificate", plan.MQTT{URL: "ssl://" + m.Mutual, TLS: &plan.TLS{CACerts: m.Authority.Cert, Cert: strangers.Cert, Key: strangers.Key}}, badCertificate},
-		{"plain text on a port of TLS", user("tcp://"+m.TLS, "secret", nil), "the server closes the connection without an answer: if it wants TLS, use ssl:// in url"},
+		{"plain text on a port of TLS", user("tcp://"+m.TLS, "secret", nil), "the server ends the connection without an answer: if it wants TLS, use ssl:// in url"},
 		{"TLS on a port of plain text", user("ssl://"+m.Users, "secret", trusting), "the server ends the connection in the TLS handshake: if it speaks no TLS, use its port for TLS in url, or tcp:// and no certificates"},
 	}
 	for _, tt := range tests {

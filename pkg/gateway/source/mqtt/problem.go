@@ -134,24 +134,11 @@ func (r *run) explain(err error) error {
 	case errors.As(err, &missing):
 		return r.problem("%v: correct url", missing)
 	case errors.As(err, &silent) && peer.HungUp(err):
-		return r.problem("the server closes the connection without an answer: %s", r.guess())
+		var old []string
+		if r.mqtt.Version != 3 {
+			old = append(old, `if it does not speak MQTT 5, set version: "3.1.1"`)
+		}
+		return r.problem("%v", r.peer().HangsUp(old...))
 	}
 	return fmt.Errorf("mqtt %s: %w", r.server.address, err)
-}
-
-// guess is what may be wrong when a server says nothing.
-func (r *run) guess() string {
-	var maybe []string
-	switch p := r.peer(); {
-	case p.TLS == nil:
-		maybe = append(maybe, "if it wants TLS, "+p.Secure)
-	case p.TLS.Cert == "":
-		maybe = append(maybe, "if it wants a client certificate, set "+p.Certificate)
-	default:
-		maybe = append(maybe, "if it does not like the client certificate, correct "+p.Certificate)
-	}
-	if r.mqtt.Version != 3 {
-		maybe = append(maybe, `if it does not speak MQTT 5, set version: "3.1.1"`)
-	}
-	return strings.Join(append(maybe, "if it is no MQTT server, correct url"), "; ")
 }

@@ -259,7 +259,7 @@ func TestRefusals(t *testing.T) {
 		"busy":            {refuse(0x89), `the server refuses the connection with reason 0x89 (it says: "so there")`},
 		"old server":      {func(p *served) { _, _ = p.conn.Write([]byte{0x20, 2, 0, 1}) }, `the server does not speak MQTT 5: set version: "3.1.1"`},
 		"old and willing": {func(p *served) { _, _ = p.conn.Write([]byte{0x20, 2, 0, 0}) }, `the server does not speak MQTT 5: set version: "3.1.1"`},
-		"silent":          {func(p *served) { _ = p.conn.Close() }, `the server closes the connection without an answer: if it wants TLS, use ssl:// in url; if it does not speak MQTT 5, set version: "3.1.1"; if it is no MQTT server, correct url`},
+		"silent":          {func(p *served) { _ = p.conn.Close() }, `the server ends the connection without an answer: if it wants TLS, use ssl:// in url; if it does not speak MQTT 5, set version: "3.1.1"; if it is not an MQTT server, correct url`},
 		"topic":           {grant(notAuthorized), `the server does not let user "" subscribe to t/#: allow it there, or correct topic`},
 		"filter":          {grant(filterRefused), `the server refuses the topic filter t/#: correct topic`},
 		"wildcards":       {grant(noWildcards), `the server takes no wildcards: set a topic without + and #`},

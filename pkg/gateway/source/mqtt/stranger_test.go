@@ -14,8 +14,8 @@ import (
 	"github.com/openfunction/events/test/servers"
 )
 
-const hangsUp = "the server closes the connection without an answer: if it wants TLS, use ssl:// in url; " +
-	`if it does not speak MQTT 5, set version: "3.1.1"; if it is no MQTT server, correct url`
+const hangsUp = "the server ends the connection without an answer: if it wants TLS, use ssl:// in url; " +
+	`if it does not speak MQTT 5, set version: "3.1.1"; if it is not an MQTT server, correct url`
 
 // TestStrangers has something else answer where a broker should be, and then a broker.
 func TestStrangers(t *testing.T) {

@@ -50,7 +50,7 @@ func (r *run) reason(err error) (problem, why string) {
 	var network *net.OpError
 	switch {
 	case peer.HungUp(err):
-		return "away", "the server ended the connection: " + guess(p)
+		return "away", p.HangsUp().Error() // its reason may not have come through
 	case errors.As(err, &network) && network.Op == "dial":
 		return "away", err.Error() + ": start the server, or correct redisHost"
 	case errors.Is(err, os.ErrDeadlineExceeded):
@@ -70,18 +70,6 @@ func (r *run) peer() peer.Peer {
 		Host:  "correct redisHost, set tls.serverName",
 		Plain: "leave out enableTLS and tls, or name its port for TLS in redisHost", Secure: "set enableTLS to true",
 	}
-}
-
-// guess is what may be wrong when a server ends the first connection: its reason may not have come through.
-func guess(p peer.Peer) string {
-	elsewhere := "if it is no Redis server, " + p.Address
-	switch {
-	case p.TLS == nil:
-		return "if it wants TLS, " + p.Secure + "; " + elsewhere
-	case p.TLS.Cert == "":
-		return "if it wants a client certificate, set " + p.Certificate + "; " + elsewhere
-	}
-	return elsewhere
 }
 
 // shrink is what to do about what is too large.

@@ -124,7 +124,7 @@ func TestProblems(t *testing.T) {
 	}, {
 		name:   "a server that wants TLS",
 		server: secured(&tls.Config{}, ours.Server()),
-		want:   "the server ended the connection: if it wants TLS, set enableTLS to true; if it is no Redis server, correct redisHost",
+		want:   "the server ends the connection without an answer: if it wants TLS, set enableTLS to true; if it is not a Redis server, correct redisHost",
 	}, {
 		name:   "a server that is no Sentinel",
 		server: func(t *testing.T) *miniredis.Miniredis { return miniredis.RunT(t) },

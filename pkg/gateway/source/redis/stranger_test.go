@@ -17,7 +17,7 @@ import (
 
 // TestStrangers has something else answer where a server of Redis should be, and then one of Redis.
 func TestStrangers(t *testing.T) {
-	const hangsUp = "the server ended the connection: if it wants TLS, set enableTLS to true; if it is no Redis server, correct redisHost"
+	const hangsUp = "the server ends the connection without an answer: if it wants TLS, set enableTLS to true; if it is not a Redis server, correct redisHost"
 	const noTLS = "leave out enableTLS and tls, or name its port for TLS in redisHost"
 	web, silent := servers.Answer(servers.HTTP), servers.Silence
 	secured := func(p *plan.Redis) { p.TLS = &plan.TLS{} }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
+	"github.com/openfunction/events/pkg/gateway/peer"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -75,10 +76,9 @@ func (s Servers) connect(url string, options []nats.Option) (*nats.Conn, *reason
 	if explained := Explain(s.Access, url, err); explained != nil {
 		return nil, &reason{isRefused, fmt.Errorf("nats %s: %w", listener.address, explained)}
 	}
-	if what := listener.heard(err); what != "" {
-		return nil, &reason{isStrange, fmt.Errorf("what answers at %s is no NATS server (%s): correct the host and the port in %s", listener.address, what, s.Field)}
-	}
-	if op := (*net.OpError)(nil); errors.As(err, &op) { // it also has our port, which is another one each time
+	if strange := listener.strange(err, s.Field); strange != nil {
+		err = strange
+	} else if op := (*net.OpError)(nil); errors.As(err, &op) { // it also has our port, which is another one each time
 		err = fmt.Errorf("%s: %w", op.Op, op.Err)
 	}
 	return nil, &reason{isStrange, fmt.Errorf("nats %s: %w", listener.address, err)}
@@ -131,23 +131,23 @@ const greeting = "INFO "
 
 var errStrange = errors.New("not a NATS server")
 
-// heard says how what the server said is not what a NATS server says, or "". err is what the library made of it.
-func (l *listener) heard(err error) string {
+// strange returns a sentence for what did not begin as a NATS server does, which greets in the clear; nil if it did. err is what the library made
+// of it, and field has the URL.
+func (l *listener) strange(err error, field string) error {
 	if l.conn == nil {
-		return ""
+		return nil
+	}
+	p := peer.Peer{Name: "the server", Kind: "a NATS server", Address: "correct the host and the port in " + field}
+	if l.ws {
+		p.Kind = "a NATS server that speaks WebSocket"
 	}
 	var silence net.Error
-	switch first := string(l.conn.first); {
-	case first == "" && errors.As(err, &silence) && silence.Timeout():
-		return "it says nothing"
-	case first == "":
-		return "it ends the connection without a word"
-	case l.ws && strings.Contains(err.Error(), "invalid websocket connection"):
-		return "it speaks HTTP, but no NATS over WebSocket"
-	case l.ws || strings.EqualFold(first, greeting):
-		return ""
-	case strings.HasPrefix("HTTP/", first):
-		return "it speaks HTTP"
+	first := l.conn.first
+	switch {
+	case len(first) == 0 && !(errors.As(err, &silence) && silence.Timeout()):
+		return p.HangsUp()
+	case len(first) == 0, l.ws && strings.Contains(err.Error(), "invalid websocket connection"), !l.ws && !strings.EqualFold(string(first), greeting):
+		return p.Stranger(first)
 	}
-	return "it greets as something else"
+	return nil
 }

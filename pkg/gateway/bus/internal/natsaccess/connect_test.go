@@ -39,24 +39,24 @@ func TestConnectSaysWhyNoServerLetsUsIn(t *testing.T) {
 		}
 	})
 	away := servers.FreeAddress(t)
-	isNone := func(address, how string) string {
-		return "what answers at " + address + " is no NATS server (" + how + "): correct the host and the port in url"
-	}
+	const cure = ": correct the host and the port in url"
+	is := func(address, what string) string { return "nats " + address + ": what answers there " + what }
+	isNone := func(address string) string { return is(address, "is not a NATS server"+cure) }
 	refused := "nats " + guarded + `: the server refuses the user "events" or the password (Authorization Violation): correct username and the value of passwordFrom`
 
 	for _, tt := range []struct{ name, url, want string }{
-		{"silence", silent, isNone(silent, "it says nothing")},
-		{"the end", ends, isNone(ends, "it ends the connection without a word")},
-		{"HTTP, when it is tired of waiting", http400, isNone(http400, "it speaks HTTP")},
-		{"mail", mail, isNone(mail, "it greets as something else")},
-		{"no end", endless, isNone(endless, "it greets as something else")},
-		{"HTTP where WebSocket is wanted", "ws://" + web.Listener.Addr().String(), isNone(web.Listener.Addr().String(), "it speaks HTTP, but no NATS over WebSocket")},
+		{"silence", silent, is(silent, "says nothing: if it is not a NATS server, correct the host and the port in url")},
+		{"the end", ends, "nats " + ends + ": the server ends the connection without an answer: if it is not a NATS server, correct the host and the port in url"},
+		{"HTTP, when it is tired of waiting", http400, is(http400, "is not a NATS server, it speaks HTTP"+cure)},
+		{"mail", mail, isNone(mail)},
+		{"no end", endless, isNone(endless)},
+		{"HTTP where WebSocket is wanted", "ws://" + web.Listener.Addr().String(), is(web.Listener.Addr().String(), "is not a NATS server that speaks WebSocket, it speaks HTTP"+cure)},
 		{"nobody", away, "dial tcp " + away + ": connect: connection refused"},
 		{"a refusal", guarded, refused},
 		{"a refusal, and nobody", away + "," + guarded + "," + away, refused},
 		{"a refusal, and what is no server", mail + "," + guarded, refused},
-		{"no server, and nobody", away + "," + mail, isNone(mail, "it greets as something else")},
-		{"two that are none", mail + "," + ends, isNone(mail, "it greets as something else")},
+		{"no server, and nobody", away + "," + mail, isNone(mail)},
+		{"two that are none", mail + "," + ends, isNone(mail)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			for range 3 { // in whatever order it tries them
