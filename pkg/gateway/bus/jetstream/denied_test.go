@@ -19,6 +19,7 @@ import (
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccesstest"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -35,8 +36,7 @@ type restricted struct {
 // restrict starts a server whose user may do what o says, or less.
 func restrict(t *testing.T, publish, subscribe []string) *restricted {
 	t.Helper()
-	r := &restricted{options: &server.Options{}}
-	r.options.Users = users(publish, subscribe)
+	r := &restricted{options: &server.Options{Users: []*server.User{{Username: "admin", Password: "p"}, natsaccesstest.User(publish, subscribe)}}}
 	r.Server = guarded(t, r.options)
 	nc, err := nats.Connect(r.ClientURL(), nats.UserInfo("admin", "p"))
 	if err != nil {
@@ -49,26 +49,10 @@ func restrict(t *testing.T, publish, subscribe []string) *restricted {
 	core, logs := observer.New(zap.WarnLevel)
 	r.logs = logs
 	r.bus = jetstream.New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{
-		URL: r.ClientURL(), AckWait: time.Second, NATSAccess: plan.NATSAccess{Username: "events", Password: "change-me"},
+		URL: r.ClientURL(), AckWait: time.Second, NATSAccess: natsaccesstest.Access,
 	}})
 	t.Cleanup(func() { _ = r.bus.Close() })
 	return r
-}
-
-func users(publish, subscribe []string) []*server.User {
-	return []*server.User{{Username: "admin", Password: "p"}, {Username: "events", Password: "change-me", Permissions: &server.Permissions{
-		Publish: &server.SubjectPermission{Allow: publish}, Subscribe: &server.SubjectPermission{Allow: subscribe},
-	}}}
-}
-
-// permit changes the permissions, as a person does.
-func (r *restricted) permit(t *testing.T, publish, subscribe []string) {
-	t.Helper()
-	o := r.options.Clone()
-	o.Users = users(publish, subscribe)
-	if err := r.ReloadOptions(o); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // wantsAcknowledged waits until nothing is left for the subscription.
@@ -178,50 +162,12 @@ func (tr *trip) run(t *testing.T, want string) (step, string) {
 	return step{}, ""
 }
 
-// staysSame wants what try says to be said all the time, for several tries of the bus.
-func staysSame(t *testing.T, s step, said string) {
-	t.Helper()
-	for end := time.Now().Add(800 * time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if err := s.try(); err == nil || err.Error() != said {
-			t.Fatalf("%s says %v after %s", s.name, err, said)
-		}
-	}
-}
-
-// wantsNoRepeats wants no line of the log twice.
-func wantsNoRepeats(t *testing.T, logs *observer.ObservedLogs) {
-	t.Helper()
-	lines := map[string]bool{}
-	for _, e := range logs.All() {
-		line := fmt.Sprint(e.Message, e.ContextMap())
-		if lines[line] {
-			t.Errorf("said twice: %s", line)
-		}
-		lines[line] = true
-	}
-}
-
-func without(list []string, item string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == item })
-}
-
-// documented returns the permissions that the documentation gives the user of the bus.
-func documented(t *testing.T) (publish, subscribe []string) {
-	t.Helper()
-	o, err := server.ProcessConfigFile("../../../../docs/examples/nats-jetstream.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := o.Users[0].Permissions
-	return p.Publish.Allow, p.Subscribe.Allow
-}
-
 // What the documentation permits is enough, and no more than that: without any of it something says what to permit, the same all the time, and
 // goes on by itself when it is permitted.
 func TestPermissions(t *testing.T) {
 	t.Parallel()
-	publish, subscribe := documented(t)
-	if diff := cmp.Diff(jetstream.Grants.Publish, without(publish, "metrics")); diff != "" {
+	publish, subscribe := natsaccesstest.Documented(t, "nats-jetstream.conf")
+	if diff := cmp.Diff(jetstream.Grants.Publish, natsaccesstest.Without(publish, "metrics")); diff != "" {
 		t.Errorf("docs differ (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff(jetstream.Grants.Subscribe, subscribe); diff != "" {
@@ -236,8 +182,8 @@ func TestPermissions(t *testing.T) {
 				tr := newTrip(t, r.bus)
 				if missing != "" {
 					s, said := tr.run(t, want)
-					staysSame(t, s, said)
-					r.permit(t, publish, subscribe)
+					natsaccesstest.StaysSame(t, said, s.try)
+					natsaccesstest.Permit(t, r.Server, r.options, publish, subscribe)
 				}
 				tr.run(t, "")
 				for topic, s := range tr.state {
@@ -248,13 +194,13 @@ func TestPermissions(t *testing.T) {
 				}
 				r.wantsAcknowledged(t, "openfunction-events", "s")
 				r.wantsAcknowledged(t, "openfunction-topic-metrics", "s")
-				wantsNoRepeats(t, r.logs)
+				natsaccesstest.NoRepeats(t, r.logs.All())
 			})
 		})
 	}
 	one("nothing is missing", "", "", publish, subscribe)
 	for _, grant := range publish {
-		one(grant, grant, fmt.Sprintf(`): permit to publish to %q for the user "events"`, grant), without(publish, grant), subscribe)
+		one(grant, grant, fmt.Sprintf(`): permit to publish to %q for the user "events"`, grant), natsaccesstest.Without(publish, grant), subscribe)
 	}
 	one("_INBOX.>", "_INBOX.>", `(Permissions Violation for Subscription to "_INBOX.>"): permit to subscribe to "_INBOX.>" for the user "events"`, publish, []string{"none"})
 }
@@ -262,7 +208,7 @@ func TestPermissions(t *testing.T) {
 // What is not permitted any more is said of whom it concerns. It is not delivered again meanwhile, nor lost.
 func TestPermissionsThatAreTakenAway(t *testing.T) {
 	t.Parallel()
-	permitted, subscribe := documented(t)
+	permitted, subscribe := natsaccesstest.Documented(t, "nats-jetstream.conf")
 	var together sync.WaitGroup
 	defer together.Wait()
 	run := func(name string, f func(*testing.T, *restricted)) {
@@ -274,37 +220,37 @@ func TestPermissionsThatAreTakenAway(t *testing.T) {
 		var in state
 		in.begin(t, r.bus, "s", eventTopic)
 		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
-		r.permit(t, without(permitted, "$JS.ACK.>"), subscribe)
+		natsaccesstest.Permit(t, r.Server, r.options, natsaccesstest.Without(permitted, "$JS.ACK.>"), subscribe)
 		topic := r.bus.Topic(bus.Topic{Name: eventTopic})
 		if err := topic.Handle(t.Context(), newEvent(t, "e1", nil)); err != nil {
 			t.Error(err)
 		}
 		const want = `subscription s: the server lets us in, but permits too little (Permissions Violation for Publish to "$JS.ACK.openfunction-events.s.>"): permit to publish to "$JS.ACK.>" for the user "events"`
 		eventually(t, want, func() bool { err := in.ready(); return err != nil && err.Error() == want })
-		staysSame(t, step{"the subscription", in.ready}, want)
+		natsaccesstest.StaysSame(t, want, in.ready)
 		if err := topic.Handle(t.Context(), newEvent(t, "e2", nil)); err != nil {
 			t.Errorf("publishing goes on: %v", err)
 		}
-		r.permit(t, permitted, subscribe)
+		natsaccesstest.Permit(t, r.Server, r.options, permitted, subscribe)
 		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
 		r.wantsAcknowledged(t, "openfunction-events", "s")
 		if diff := cmp.Diff([]string{"e1", "e2"}, in.received()); diff != "" {
 			t.Errorf("received differs (-want +got):\n%s", diff)
 		}
-		wantsNoRepeats(t, r.logs)
+		natsaccesstest.NoRepeats(t, r.logs.All())
 	})
 	run("to receive answers", func(t *testing.T, r *restricted) {
 		var in state
 		in.begin(t, r.bus, "s", eventTopic)
 		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
-		r.permit(t, permitted, []string{"none"})
+		natsaccesstest.Permit(t, r.Server, r.options, permitted, []string{"none"})
 		const want = `EventBus a/b is unavailable: the server lets us in, but permits too little (Permissions Violation for Subscription to "_INBOX.>"): permit to subscribe to "_INBOX.>" for the user "events"`
 		eventually(t, want, func() bool { err := r.bus.Ready(); return err != nil && err.Error() == want })
-		staysSame(t, step{"the bus", r.bus.Ready}, want)
-		r.permit(t, permitted, subscribe)
+		natsaccesstest.StaysSame(t, want, r.bus.Ready)
+		natsaccesstest.Permit(t, r.Server, r.options, permitted, subscribe)
 		publish(t, r.bus.Topic(bus.Topic{Name: eventTopic}), newEvent(t, "e1", nil))
 		eventually(t, "e1", func() bool { return slices.Equal(in.received(), []string{"e1"}) })
 		r.wantsAcknowledged(t, "openfunction-events", "s")
-		wantsNoRepeats(t, r.logs)
+		natsaccesstest.NoRepeats(t, r.logs.All())
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccesstest"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
@@ -33,7 +34,7 @@ func TestWhatIsNoServerIsSaid(t *testing.T) {
 	b, logs := observed(t, plan.JetStream{URL: "nats://" + address})
 	want := "EventBus a/b is unavailable: nats " + address + ": what answers there is not a NATS server: correct the host and the port in url"
 	eventually(t, want, func() bool { err := b.Ready(); return err != nil && err.Error() == want })
-	staysSame(t, step{"the bus", b.Ready}, want)
+	natsaccesstest.StaysSame(t, want, b.Ready)
 	if n := logs.Len(); n != 1 || logs.All()[0].ContextMap()["error"] != want[len("EventBus a/b is unavailable: "):] {
 		t.Errorf("%d log lines, want 1, with the reason: %v", n, logs.All())
 	}
@@ -53,7 +54,7 @@ func TestARefusalIsSaidBeforeServersThatAreAway(t *testing.T) {
 	})
 	want := "EventBus a/b is unavailable: nats " + s.Addr().String() + `: the server refuses the user "events" or the password (Authorization Violation): correct username and the value of passwordFrom`
 	eventually(t, want, func() bool { err := b.Ready(); return err != nil && err.Error() == want })
-	staysSame(t, step{"the bus", b.Ready}, want)
+	natsaccesstest.StaysSame(t, want, b.Ready)
 	if n := logs.Len(); n != 1 {
 		t.Errorf("%d log lines, want 1: %v", n, logs.All())
 	}

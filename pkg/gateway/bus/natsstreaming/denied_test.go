@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	natsd "github.com/nats-io/nats-server/v2/server"
@@ -16,7 +15,8 @@ import (
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
-	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccess"
+	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccesstest"
 	"github.com/openfunction/events/test/servers"
 )
 
@@ -30,31 +30,15 @@ type restricted struct {
 
 func restrict(t *testing.T, publish, subscribe []string) *restricted {
 	t.Helper()
-	r := &restricted{options: &natsd.Options{Users: []*natsd.User{user(publish, subscribe)}}}
+	r := &restricted{options: &natsd.Options{Users: []*natsd.User{natsaccesstest.User(publish, subscribe)}}}
 	r.Server = guarded(t, r.options)
 	core, logs := observer.New(zap.InfoLevel)
 	r.logs = logs
 	c := config("nats://" + r.Addr().String())
-	c.NATSAccess = plan.NATSAccess{Username: "events", Password: "change-me"}
+	c.NATSAccess = natsaccesstest.Access
 	r.bus = New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus a/b", Config: c, Instance: instance()})
 	t.Cleanup(func() { _ = r.bus.Close() })
 	return r
-}
-
-func user(publish, subscribe []string) *natsd.User {
-	return &natsd.User{Username: "events", Password: "change-me", Permissions: &natsd.Permissions{
-		Publish: &natsd.SubjectPermission{Allow: publish}, Subscribe: &natsd.SubjectPermission{Allow: subscribe},
-	}}
-}
-
-// permit changes the permissions, as a person does.
-func (r *restricted) permit(t *testing.T, publish, subscribe []string) {
-	t.Helper()
-	o := r.options.Clone()
-	o.Users[0] = user(publish, subscribe)
-	if err := r.ReloadOptions(o); err != nil {
-		t.Fatal(err)
-	}
 }
 
 // unavailable is what the bus says while something is not permitted to all of it.
@@ -67,33 +51,17 @@ func says(t *testing.T, want string, try func() error) {
 	t.Helper()
 	var err error
 	eventually(t, want, func() bool { err = try(); return err != nil && strings.Contains(err.Error(), want) })
-	said := err.Error()
-	for end := time.Now().Add(800 * time.Millisecond); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-		if err := try(); err == nil || err.Error() != said {
-			t.Fatalf("it says %v after %s", err, said)
-		}
-	}
-}
-
-func allBut(list []string, item string) []string {
-	return slices.DeleteFunc(slices.Clone(list), func(s string) bool { return s == item })
+	natsaccesstest.StaysSame(t, err.Error(), try)
 }
 
 // documented returns the permissions that the documentation gives the user of the bus.
 func documented(t *testing.T) (publish, subscribe []string) {
 	t.Helper()
-	o, err := natsd.ProcessConfigFile("../../../../docs/examples/nats-streaming.conf")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := o.Users[0].Permissions
-	if diff := cmp.Diff(grants.Publish, p.Publish.Allow); diff != "" {
+	publish, subscribe = natsaccesstest.Documented(t, "nats-streaming.conf")
+	if diff := cmp.Diff(grants, natsaccess.Grants{Publish: publish, Subscribe: subscribe}); diff != "" {
 		t.Errorf("docs differ (-want +got):\n%s", diff)
 	}
-	if diff := cmp.Diff(grants.Subscribe, p.Subscribe.Allow); diff != "" {
-		t.Errorf("docs differ (-want +got):\n%s", diff)
-	}
-	return p.Publish.Allow, p.Subscribe.Allow
+	return publish, subscribe
 }
 
 // trip uses all that a bus does.
@@ -118,19 +86,9 @@ func (r *restricted) trip(t *testing.T) {
 	if err := r.bus.Close(); err != nil {
 		t.Error(err)
 	}
-	connected, said := 0, map[string]bool{}
-	for _, e := range r.logs.All() {
-		if e.Message == "event bus connected" {
-			connected++
-			continue
-		}
-		line := fmt.Sprint(e.Message, e.ContextMap())
-		if said[line] {
-			t.Errorf("said twice: %s", line)
-		}
-		said[line] = true
-	}
-	if want := 1 + len(said); connected > want {
+	said := slices.DeleteFunc(r.logs.All(), func(e observer.LoggedEntry) bool { return e.Message == "event bus connected" })
+	natsaccesstest.NoRepeats(t, said)
+	if connected, want := r.logs.Len()-len(said), 1+len(said); connected > want {
 		t.Errorf("connected %d times, want no more than %d: %v", connected, want, r.logs.All())
 	}
 }
@@ -156,22 +114,22 @@ func TestWhatTheConnectionNeeds(t *testing.T) {
 		publish, subscribe []string
 		want               string
 	}{
-		{"to connect", allBut(publish, "_STAN.discover.>"), subscribe,
+		{"to connect", natsaccesstest.Without(publish, "_STAN.discover.>"), subscribe,
 			`Permissions Violation for Publish to "_STAN.discover.stan"): permit to publish to "_STAN.discover.>"`},
-		{"signs of life", append(allBut(publish, "_STAN.discover.>"), "_STAN.discover.stan"), subscribe,
+		{"signs of life", append(natsaccesstest.Without(publish, "_STAN.discover.>"), "_STAN.discover.stan"), subscribe,
 			`Permissions Violation for Publish to "_STAN.discover.stan.pings"): permit to publish to "_STAN.discover.>"`},
-		{"to acknowledge", allBut(publish, "_INBOX.>"), subscribe,
+		{"to acknowledge", natsaccesstest.Without(publish, "_INBOX.>"), subscribe,
 			`Permissions Violation for Publish to "_INBOX.>"): permit to publish to "_INBOX.>"`},
-		{"to receive answers", publish, allBut(subscribe, "_INBOX.>"),
+		{"to receive answers", publish, natsaccesstest.Without(subscribe, "_INBOX.>"),
 			`Permissions Violation for Subscription to "_INBOX.>"): permit to subscribe to "_INBOX.>"`},
-		{"to receive acknowledgements", publish, allBut(subscribe, "_STAN.acks.*"),
+		{"to receive acknowledgements", publish, natsaccesstest.Without(subscribe, "_STAN.acks.*"),
 			`Permissions Violation for Subscription to "_STAN.acks.>"): permit to subscribe to "_STAN.acks.*"`},
 	} {
 		together.Go(func() {
 			t.Run(tt.name, func(t *testing.T) {
 				r := restrict(t, tt.publish, tt.subscribe)
 				says(t, r.unavailable(tt.want), r.bus.Ready)
-				r.permit(t, publish, subscribe)
+				natsaccesstest.Permit(t, r.Server, r.options, publish, subscribe)
 				r.trip(t)
 			})
 		})
@@ -191,18 +149,18 @@ func TestPermissionsThatAreTakenAway(t *testing.T) {
 	run("to close a subscription", func(t *testing.T, r *restricted) {
 		in := startSubscription(t, r.bus, bus.Subscription{Name: "s", Topics: []string{"topic"}})
 		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
-		r.permit(t, allBut(permitted, "_STAN.subclose.>"), subscribe)
+		natsaccesstest.Permit(t, r.Server, r.options, natsaccesstest.Without(permitted, "_STAN.subclose.>"), subscribe)
 		if err := in.stop(); err != nil {
 			t.Error(err)
 		}
 		says(t, `): permit to publish to "_STAN.subclose.>" for the user "events"`, r.bus.Ready)
-		r.permit(t, permitted, subscribe)
+		natsaccesstest.Permit(t, r.Server, r.options, permitted, subscribe)
 		r.trip(t)
 	})
 	run("to remove a subscription", func(t *testing.T, r *restricted) {
 		in := startSubscription(t, r.bus, bus.Subscription{Name: "other", Topics: []string{"topic"}})
 		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
-		r.permit(t, allBut(permitted, "_STAN.unsub.>"), subscribe)
+		natsaccesstest.Permit(t, r.Server, r.options, natsaccesstest.Without(permitted, "_STAN.unsub.>"), subscribe)
 		s := bus.Subscription{Name: "s", Topics: []string{"topic"}}
 		err := r.bus.Unsubscribe(t.Context(), s)
 		if want := `): permit to publish to "_STAN.unsub.>" for the user "events"`; err == nil || !strings.Contains(err.Error(), want) {
@@ -213,7 +171,7 @@ func TestPermissionsThatAreTakenAway(t *testing.T) {
 		if n := r.logs.FilterMessage("event bus connected").Len(); n != 1 {
 			t.Errorf("connected %d times, want once: the rest goes on", n)
 		}
-		r.permit(t, permitted, subscribe)
+		natsaccesstest.Permit(t, r.Server, r.options, permitted, subscribe)
 		if err := r.bus.Unsubscribe(t.Context(), s); err != nil {
 			t.Error(err)
 		}
@@ -221,24 +179,24 @@ func TestPermissionsThatAreTakenAway(t *testing.T) {
 	run("to acknowledge", func(t *testing.T, r *restricted) {
 		in := startSubscription(t, r.bus, bus.Subscription{Name: "s", Topics: []string{"topic"}})
 		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
-		r.permit(t, allBut(permitted, "_INBOX.>"), subscribe)
+		natsaccesstest.Permit(t, r.Server, r.options, natsaccesstest.Without(permitted, "_INBOX.>"), subscribe)
 		publish(t, r.bus, "topic", "e1")
 		says(t, r.unavailable(`Permissions Violation for Publish to "_INBOX.>"): permit to publish to "_INBOX.>"`), r.bus.Ready)
-		r.permit(t, permitted, subscribe)
+		natsaccesstest.Permit(t, r.Server, r.options, permitted, subscribe)
 		publish(t, r.bus, "topic", "e2")
 		in.wants(t, "e1", "e2")
 	})
 	run("to receive answers", func(t *testing.T, r *restricted) {
 		in := startSubscription(t, r.bus, bus.Subscription{Name: "s", Topics: []string{"topic"}})
 		eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
-		r.permit(t, permitted, allBut(subscribe, "_INBOX.>"))
+		natsaccesstest.Permit(t, r.Server, r.options, permitted, natsaccesstest.Without(subscribe, "_INBOX.>"))
 		says(t, r.unavailable(`Permissions Violation for Subscription to "_INBOX.>"): permit to subscribe to "_INBOX.>"`), r.bus.Ready)
-		r.permit(t, permitted, subscribe)
+		natsaccesstest.Permit(t, r.Server, r.options, permitted, subscribe)
 		publish(t, r.bus, "topic", "e")
 		in.wants(t, "e")
 	})
 	run("to talk to each other", func(t *testing.T, r *restricted) {
-		r.permit(t, allBut(permitted, "_OPENFUNCTION.claim.*"), allBut(subscribe, "_OPENFUNCTION.claim.*"))
+		natsaccesstest.Permit(t, r.Server, r.options, natsaccesstest.Without(permitted, "_OPENFUNCTION.claim.*"), natsaccesstest.Without(subscribe, "_OPENFUNCTION.claim.*"))
 		for range 2 {
 			in := startSubscription(t, r.bus, bus.Subscription{Name: "s", Topics: []string{"topic"}})
 			eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
@@ -252,7 +210,7 @@ func TestPermissionsThatAreTakenAway(t *testing.T) {
 	})
 	run("to close", func(t *testing.T, r *restricted) {
 		eventually(t, "the bus is ready", isReady(r.bus))
-		r.permit(t, allBut(permitted, "_STAN.close.>"), subscribe)
+		natsaccesstest.Permit(t, r.Server, r.options, natsaccesstest.Without(permitted, "_STAN.close.>"), subscribe)
 		_ = r.bus.Close()
 		warnings := r.logs.FilterLevelExact(zap.WarnLevel).All()
 		if len(warnings) != 1 || !strings.Contains(fmt.Sprint(warnings[0].ContextMap()["error"]), `permit to publish to "_STAN.close.>"`) {
