@@ -6,21 +6,11 @@ import (
 	"strconv"
 )
 
-// Inherit returns next with the durable subscriptions that last has for the same subscribers, so that what waits in them is delivered. A
-// subscriber is the same if it leads to the same targets; failing that, if one of its owner is gone that had its condition, inputs and bus: its
-// targets were edited then. One that is only Waiting is not gone, and inherits as the others do. last may be nil.
-func Inherit(last, next *Plan) *Plan {
-	p := *next
-	p.Subscribers, p.Waiting = slices.Clone(next.Subscribers), slices.Clone(next.Waiting)
-	if last != nil {
-		p.inherit(last)
-	}
-	return &p
-}
-
 func (s *Subscriber) key() string { return cmp.Or(s.Key, s.ID) }
 
-// inherit is Inherit for a plan whose subscribers nobody else has.
+// inherit gives p, whose subscribers nobody else has, the durable subscriptions that last has for the same ones, so that what waits in them is
+// delivered. A subscriber is the same if it leads to the same targets; failing that, if one of its owner is gone that had its condition, inputs and
+// bus: its targets were edited then. One that is only Waiting is not gone, and inherits as the others do.
 func (p *Plan) inherit(last *Plan) {
 	var declared []*Subscriber
 	for _, all := range [][]Subscriber{p.Subscribers, p.Waiting} {

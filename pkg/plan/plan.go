@@ -274,7 +274,7 @@ type MQTT struct {
 
 // Subscriber is one durable subscription, the condition it fires on and what it then does.
 type Subscriber struct {
-	// ID names the durable subscription. It stays the same while the Trigger and the subscriber's targets do, and when Inherit says so.
+	// ID names the durable subscription. It stays the same while the Trigger and the subscriber's targets do, and when it inherits another one's.
 	ID string `json:"id"`
 	// Key is what ID would be had it not been inherited; empty if it was not.
 	Key string `json:"key,omitempty"`

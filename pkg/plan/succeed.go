@@ -10,7 +10,7 @@ import (
 // maxRetired bounds the memory of a plan: the oldest subscriptions beyond it stay on their broker.
 const maxRetired = 64
 
-// Succeed returns next as the plan that follows last: its subscribers Inherit, and what last still has to remove, and the subscriptions
+// Succeed returns next as the plan that follows last: its subscribers inherit, and what last still has to remove, and the subscriptions
 // that next drops, are retired.
 //
 // What is waiting in next has a passing problem (its sink or bus is away, say): what last runs for it goes on as it was. What is neither in

@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -111,7 +110,6 @@ type KafkaTokens struct {
 	ClientID, Secret string
 
 	lifetime time.Duration
-	given    atomic.Int64
 }
 
 // NewKafkaTokens starts an authorization server whose tokens live for lifetime. It ends with the test.
@@ -127,9 +125,6 @@ func NewKafkaTokens(t testing.TB, lifetime time.Duration) *KafkaTokens {
 	return k
 }
 
-// Given is how many tokens were given.
-func (k *KafkaTokens) Given() int64 { return k.given.Load() }
-
 func (k *KafkaTokens) give(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	client, secret, _ := r.BasicAuth()
@@ -138,7 +133,6 @@ func (k *KafkaTokens) give(w http.ResponseWriter, r *http.Request) {
 		_, _ = w.Write([]byte(`{"error":"invalid_client"}`))
 		return
 	}
-	k.given.Add(1)
 	now := time.Now()
 	claims, _ := json.Marshal(map[string]any{
 		"sub": client, "scope": r.FormValue("scope"), "iat": now.Unix(), "exp": now.Add(k.lifetime).Unix(),

@@ -13,16 +13,6 @@ import (
 	"github.com/openfunction/events/pkg/event"
 )
 
-// The extension attributes of a dead letter, as Knative names them.
-const (
-	ErrorDest = event.ErrorDestExtension
-	ErrorCode = event.ErrorCodeExtension
-	ErrorData = event.ErrorDataExtension
-
-	// DataOmitted is ours: how many bytes of data an event had that was too large for the place of its dead letter.
-	DataOmitted = event.DataOmittedExtension
-)
-
 // DeadLetter returns a handler that hands what next did not take to dead, with the reason in extension attributes. dest is what next is,
 // a URL or a topic. When dead fails too, or the delivery was only stopped, the caller still owns the event; the error is permanent only
 // if neither next nor dead will ever take it, or dead has taken it without its data: see event.DataOmitted.
@@ -80,7 +70,7 @@ func bury(ctx context.Context, dead event.Handler, dest string, e *event.Event, 
 
 // withoutData replaces the data of a letter of e by its size.
 func withoutData(letter, e *event.Event) *event.Event {
-	letter.SetExtension(DataOmitted, strconv.Itoa(len(e.DataEncoded)))
+	letter.SetExtension(event.DataOmittedExtension, strconv.Itoa(len(e.DataEncoded)))
 	letter.DataEncoded = nil
 	return letter
 }
@@ -114,8 +104,8 @@ func Letter(e *event.Event, dest string, err error) *event.Event {
 	if len(data) > maxErrorBody {
 		data = data[:maxErrorBody]
 	}
-	letter.SetExtension(ErrorDest, dest)
-	letter.SetExtension(ErrorCode, strconv.Itoa(code))
-	letter.SetExtension(ErrorData, base64.StdEncoding.EncodeToString(data))
+	letter.SetExtension(event.ErrorDestExtension, dest)
+	letter.SetExtension(event.ErrorCodeExtension, strconv.Itoa(code))
+	letter.SetExtension(event.ErrorDataExtension, base64.StdEncoding.EncodeToString(data))
 	return &letter
 }

@@ -261,13 +261,13 @@ func TestDeadLetter(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			data, _ := base64.StdEncoding.DecodeString(letter.Extensions()[ErrorData].(string))
-			got := []any{letter.ID(), string(letter.Data()), letter.Extensions()[ErrorDest], letter.Extensions()[ErrorCode], string(data), letter.Extensions()["myext"]}
+			data, _ := base64.StdEncoding.DecodeString(letter.Extensions()[event.ErrorDataExtension].(string))
+			got := []any{letter.ID(), string(letter.Data()), letter.Extensions()[event.ErrorDestExtension], letter.Extensions()[event.ErrorCodeExtension], string(data), letter.Extensions()["myext"]}
 			want := []any{"e1", "hello", "http://s/path", tt.wantCode, tt.wantData, "x"}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("letter (-want +got):\n%s", diff)
 			}
-			if _, changed := e.Extensions()[ErrorDest]; changed {
+			if _, changed := e.Extensions()[event.ErrorDestExtension]; changed {
 				t.Error("the original event was changed")
 			}
 		})
@@ -283,7 +283,7 @@ func TestADeadLetterThatIsTooLargeGoesWithoutWhatMakesItSo(t *testing.T) {
 		omitted  any
 	}{
 		{"the letter fits", func(*event.Event) bool { return true }, "hello", nil},
-		{"the event alone fits", func(e *event.Event) bool { return e.Extensions()[ErrorDest] == nil }, "hello", nil},
+		{"the event alone fits", func(e *event.Event) bool { return e.Extensions()[event.ErrorDestExtension] == nil }, "hello", nil},
 		{"only its attributes fit", func(e *event.Event) bool { return len(e.Data()) == 0 }, "", "5"},
 		{"not even those", func(e *event.Event) bool { return len(e.Data()) == 0 && e.Extensions()["myext"] == nil }, "", "5"},
 	} {
@@ -301,7 +301,7 @@ func TestADeadLetterThatIsTooLargeGoesWithoutWhatMakesItSo(t *testing.T) {
 			if whole := tt.omitted == nil; whole && err != nil || !whole && (!errors.As(err, &omitted) || omitted.Bytes != 5 || !event.IsPermanent(err)) {
 				t.Fatalf("Handle() = %v, want nil only of a letter with the data, and else to have it back for good", err)
 			}
-			if string(got.Data()) != tt.wantData || got.Extensions()[DataOmitted] != tt.omitted {
+			if string(got.Data()) != tt.wantData || got.Extensions()[event.DataOmittedExtension] != tt.omitted {
 				t.Errorf("letter has data %q and %v, want %q and %v omitted", got.Data(), got.Extensions(), tt.wantData, tt.omitted)
 			}
 			if got.ID() != "e1" || got.Source() != "/test" || got.Type() != "test" {
@@ -366,7 +366,7 @@ func TestTheBarestLetterIsBounded(t *testing.T) {
 				return nil
 			})
 			err = Refused(failing(large), "topic x", dead).Handle(t.Context(), e)
-			if omitted := (*event.DataOmitted)(nil); got.Extensions()[DataOmitted] != nil && !errors.As(err, &omitted) {
+			if omitted := (*event.DataOmitted)(nil); got.Extensions()[event.DataOmittedExtension] != nil && !errors.As(err, &omitted) {
 				t.Errorf("Handle() = %v, want that the data is omitted", err)
 			}
 			if err := got.Validate(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
 )
@@ -64,7 +65,7 @@ func TestNoErrorShowsASecret(t *testing.T) {
 			if err == nil {
 				t.Fatal("Handle() = nil")
 			}
-			shown, _ := base64.StdEncoding.DecodeString(Letter(e, s.name, err).Extensions()[ErrorData].(string))
+			shown, _ := base64.StdEncoding.DecodeString(Letter(e, s.name, err).Extensions()[event.ErrorDataExtension].(string))
 			if !strings.Contains(string(shown), tt.want) {
 				t.Errorf("the letter says %s, want %s", shown, tt.want)
 			}

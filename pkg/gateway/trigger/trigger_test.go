@@ -19,7 +19,6 @@ import (
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
-	"github.com/openfunction/events/pkg/gateway/dispatch"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -369,7 +368,7 @@ func TestAMessageThatIsNoEventIsDeadLettered(t *testing.T) {
 		f.send("ta", newEvent(t, "garbage"), errors.New("no JSON"))
 		synctest.Wait()
 		want(t, "acknowledged", f.acked(), []string{"garbage"})
-		if len(f.buried) != 1 || f.buried[0].Extensions()[dispatch.ErrorDest] != "topic ta" {
+		if len(f.buried) != 1 || f.buried[0].Extensions()[event.ErrorDestExtension] != "topic ta" {
 			t.Errorf("dead letters: %v", f.buried)
 		}
 	})
