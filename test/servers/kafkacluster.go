@@ -65,9 +65,6 @@ func (c *KafkaClusterServers) Start(i int) {
 	c.brokers[i].start(func() error { return nil })
 }
 
-// Process is the process of broker i that runs now.
-func (c *KafkaClusterServers) Process(i int) *Process { return c.brokers[i].Process() }
-
 // Await returns once all brokers serve and every partition has its three replicas in sync.
 func (c *KafkaClusterServers) Await() {
 	c.t.Helper()

@@ -17,9 +17,6 @@ var (
 	AddToScheme   = SchemeBuilder.AddToScheme
 )
 
-// Kind takes an unqualified kind and returns it with our group.
-func Kind(kind string) schema.GroupKind { return SchemeGroupVersion.WithKind(kind).GroupKind() }
-
 // Resource takes an unqualified resource and returns it with our group.
 func Resource(resource string) schema.GroupResource {
 	return SchemeGroupVersion.WithResource(resource).GroupResource()

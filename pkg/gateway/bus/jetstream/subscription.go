@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -73,12 +74,7 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 		return fmt.Errorf("subscribe %s: %w", s.Name, errClosed)
 	}
 	defer b.running.Done()
-	if s.MaxInFlight == 0 {
-		s.MaxInFlight = b.o.Config.MaxInFlight
-	}
-	if s.Grace == 0 {
-		s.Grace = bus.DefaultGrace
-	}
+	s.MaxInFlight, s.Grace = cmp.Or(s.MaxInFlight, b.o.Config.MaxInFlight), cmp.Or(s.Grace, bus.DefaultGrace)
 	s.Topics = slices.Compact(slices.Sorted(slices.Values(s.Topics)))
 	sub := &subscription{
 		Subscription: s, b: b, began: time.Now(), receive: receive,

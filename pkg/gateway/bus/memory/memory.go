@@ -2,6 +2,7 @@
 package memory
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -59,18 +60,12 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 		return fmt.Errorf("subscribe %s: %w", s.Name, errClosed)
 	}
 	defer b.running.Done()
-	m := &member{subscription: b.broker.subscribe(s), limit: s.MaxInFlight, idle: make(chan struct{}, 1)}
-	if m.limit == 0 {
-		m.limit = bus.DefaultMaxInFlight
-	}
-	if s.Grace == 0 {
-		s.Grace = bus.DefaultGrace
-	}
+	m := &member{subscription: b.broker.subscribe(s), limit: cmp.Or(s.MaxInFlight, bus.DefaultMaxInFlight), idle: make(chan struct{}, 1)}
 	if s.Ready != nil {
 		s.Ready(nil)
 	}
 	m.receive(ctx, b.closing, receive)
-	m.drain(s.Grace, b.closing)
+	m.drain(cmp.Or(s.Grace, bus.DefaultGrace), b.closing)
 	if s.Ready != nil {
 		s.Ready(fmt.Errorf("subscription %s ended", s.Name))
 	}

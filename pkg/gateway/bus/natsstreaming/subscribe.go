@@ -15,9 +15,7 @@ import (
 )
 
 const (
-	defaultMaxInFlight = 256
-	defaultGrace       = 10 * time.Second
-	defaultAckWait     = 30 * time.Second
+	defaultAckWait = 30 * time.Second
 	// resubscribeAfter is the pause after the server refused a subscription.
 	resubscribeAfter = time.Second
 	// unsubscribeWithin is how long Unsubscribe waits for a server that is away.
@@ -41,12 +39,7 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 	defer cancel(nil)
 	defer context.AfterFunc(b.closing, func() { cancel(nil) })()
 
-	if s.MaxInFlight <= 0 {
-		s.MaxInFlight = cmp.Or(b.o.Config.MaxInFlight, defaultMaxInFlight)
-	}
-	if s.Grace <= 0 {
-		s.Grace = defaultGrace
-	}
+	s.MaxInFlight = cmp.Or(s.MaxInFlight, b.o.Config.MaxInFlight, bus.DefaultMaxInFlight)
 	f := newFlow(s.MaxInFlight, receive)
 	// The subscriptions outlive ctx, so that what is in flight can be acknowledged.
 	attached, detach := context.WithCancel(context.WithoutCancel(ctx))
@@ -60,7 +53,7 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 		result <- err
 	}()
 	f.deliver(ctx)
-	f.drain(s.Grace, b.closing.Done())
+	f.drain(cmp.Or(s.Grace, bus.DefaultGrace), b.closing.Done())
 	detach()
 	return <-result
 }
