@@ -54,6 +54,14 @@ func (c *compiler) bus(user object, name string) *bus {
 	return b
 }
 
+// noBus says in short that user cannot use the bus.
+func (c *compiler) noBus(user object, name string) string {
+	if b := c.lookup(user.namespace, name); b != nil {
+		return b.plan.Name + " cannot be used"
+	}
+	return "there is no EventBus " + name
+}
+
 func (c *compiler) lookup(namespace, name string) *bus {
 	if b, ok := c.buses[object{"EventBus", namespace, name}]; ok {
 		return b

@@ -1,6 +1,7 @@
 package plan_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -61,6 +62,35 @@ func TestCompileDoesNotChangeTheObjects(t *testing.T) {
 	plan.Compile(got, opts)
 	if !equality.Semantic.DeepEqual(got, want) {
 		t.Error("Compile changed the objects it was given")
+	}
+}
+
+func TestWhyASourceWaitsIsForEverybody(t *testing.T) {
+	from := &v1alpha1.SecretKeyRef{Name: "planted", Key: "planted"}
+	bus := &v1alpha1.EventBus{Spec: v1alpha1.EventBusSpec{JetStream: &v1alpha1.JetStreamSpec{NATSAccessSpec: v1alpha1.NATSAccessSpec{TokenFrom: from}}}}
+	bus.Namespace, bus.Name = "d", "b"
+	es := func(name string, spec v1alpha1.EventSourceSpec) *v1alpha1.EventSource {
+		es := &v1alpha1.EventSource{Spec: spec}
+		es.Namespace, es.Name = "d", name
+		return es
+	}
+	open := map[string]*v1alpha1.HTTPSpec{"e": {}}
+	p, _ := plan.Compile(plan.Objects{EventBuses: []*v1alpha1.EventBus{bus}, EventSources: []*v1alpha1.EventSource{
+		es("a", v1alpha1.EventSourceSpec{EventBus: "b", HTTP: open}),
+		es("b", v1alpha1.EventSourceSpec{EventBus: "none", HTTP: open}),
+		es("c", v1alpha1.EventSourceSpec{Sink: &duckv1.Destination{}, HTTP: map[string]*v1alpha1.HTTPSpec{
+			"e": {Auth: &v1alpha1.HTTPAuthSpec{Bearer: &v1alpha1.BearerAuthSpec{TokenFrom: from}}}}}),
+	}}, plan.Options{
+		Secret:  func(_, _, _ string) (string, error) { return "", errors.New("planted") },
+		Resolve: func(*duckv1.Destination, string) (*plan.Target, error) { return &plan.Target{}, nil },
+	})
+	var got []string
+	for _, s := range p.WaitingSources {
+		got = append(got, s.Why)
+	}
+	want := []string{"EventBus d/b cannot be used", "there is no EventBus none", "spec.http[e].auth.bearer.tokenFrom does not resolve"}
+	if diff := gocmp.Diff(want, got); diff != "" {
+		t.Errorf("Why (-want, +got):\n%s", diff)
 	}
 }
 

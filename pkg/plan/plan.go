@@ -18,7 +18,8 @@ type Plan struct {
 	// Waiting are declared subscribers that cannot run just now: what runs for them already goes on, see Succeed. Only ID, Key, Trigger,
 	// EventSource, Condition and, if they are known, Inputs are set. A plan remembers them: those that wait together are not heirs of one another.
 	Waiting []Subscriber `json:"waiting,omitempty"`
-	// WaitingSources are the same of sources, by what tells sources apart. They are only known of a plan that was just compiled.
+	// WaitingSources are the same of sources, by what tells sources apart, with Why. They are only known of a plan that was just compiled, and of
+	// one that follows on that: nothing runs for them then.
 	WaitingSources []Source `json:"-"`
 	// Remembered are the subscriptions that the statuses of the declared objects name, of which only ID and Key are set. They count when the plan
 	// before is gone. They are only known of a plan that was just compiled.
@@ -139,6 +140,9 @@ type Source struct {
 	Kafka *Kafka `json:"kafka,omitempty"`
 	Redis *Redis `json:"redis,omitempty"`
 	MQTT  *MQTT  `json:"mqtt,omitempty"`
+
+	// Why is, of one that waits, what whoever posts events may be told: the field or the bus, and nothing of Secrets.
+	Why string `json:"-"`
 }
 
 // HTTP is v1alpha1.HTTPSpec, defaulted.

@@ -34,6 +34,15 @@ func (r *reader) problem(path, reason, format string, args ...any) {
 	}
 }
 
+// why says in short what the first problem is about, "" if there is none.
+func (r *reader) why() string {
+	path, _, failed := strings.Cut(r.failed, ": ")
+	if !failed {
+		return ""
+	}
+	return path + " does not resolve"
+}
+
 func (r *reader) duration(path, s string, byDefault time.Duration) time.Duration {
 	if s == "" {
 		return byDefault

@@ -23,7 +23,7 @@ func (c *compiler) eventSource(es *v1alpha1.EventSource) {
 	case es.Spec.EventBus != "":
 		b := c.bus(o, es.Spec.EventBus)
 		if b == nil {
-			c.wait(es)
+			c.wait(es, c.noBus(o, es.Spec.EventBus))
 			return
 		}
 		base.Bus = b.plan.Name
@@ -59,7 +59,9 @@ func (c *compiler) eventSource(es *v1alpha1.EventSource) {
 			case its.failed == "" && (s.Bus != "" || reachable):
 				c.plan.Sources = append(c.plan.Sources, s)
 			case !its.final:
-				c.plan.WaitingSources = append(c.plan.WaitingSources, s.waiting())
+				w := s.waiting()
+				w.Why = cmp.Or(its.why(), r.why())
+				c.plan.WaitingSources = append(c.plan.WaitingSources, w)
 			}
 		}
 		switch {

@@ -16,7 +16,8 @@ const maxRetired = 64
 // What is waiting in next has a passing problem (its sink or bus is away, say): what last runs for it goes on as it was. What is neither in
 // next nor waiting there is not declared any more, and ends, whatever the problems of others.
 //
-// When last is nil, nothing is known to run; the subscriptions are still those that next remembers.
+// When last is nil, nothing is known to run; the subscriptions are still those that next remembers. Subscribers of last on a bus that last does
+// not have do not run either, and are not retired: those of next inherit their subscriptions.
 //
 // A subscription is not retired when its bus leads elsewhere now, or its subscriber has another bus: the old broker may well be gone, and if
 // not, what waits there stays until the subscriber is back.
@@ -36,6 +37,7 @@ func Succeed(last, next *Plan) *Plan {
 			p.Sources = append(p.Sources, s)
 		}
 	}
+	p.WaitingSources = slices.DeleteFunc(slices.Clone(next.WaitingSources), func(s Source) bool { return slices.ContainsFunc(p.Sources, s.same) })
 	var dropped, kept []Subscriber
 	for _, s := range last.Subscribers {
 		has := func(o Subscriber) bool { return o.ID == s.ID }
@@ -84,12 +86,15 @@ func (s *Source) same(o Source) bool {
 	return s.Namespace == o.Namespace && s.EventSource == o.EventSource && s.Event == o.Event && s.Kind == o.Kind
 }
 
-// keepBus makes the bus of last that has the name p's too. It reports false if p means another one by that name.
+// keepBus makes the bus of last that has the name p's too. It reports false if p means another one by that name, or nobody knows it.
 func (p *Plan) keepBus(last *Plan, name string) bool {
 	if name == "" {
 		return true
 	}
-	old, _ := last.bus(name)
+	old, known := last.bus(name)
+	if !known {
+		return false
+	}
 	if b, ok := p.bus(name); ok {
 		return SameBroker(*b, *old)
 	}

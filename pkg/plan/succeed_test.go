@@ -99,6 +99,13 @@ func TestSucceed(t *testing.T) {
 		{"what waits and then runs on a bus that was moved leaves nothing behind", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{sub("1", busA.Name)}},
 			&Plan{Buses: []Bus{moved}, Subscribers: []Subscriber{sub("3", busA.Name)}, Waiting: []Subscriber{waits("1")}},
 			&Plan{Buses: []Bus{moved}, Subscribers: []Subscriber{sub("3", busA.Name)}, Waiting: []Subscriber{waits("1")}}},
+		{"what waits and does not run is still known to wait", &Plan{Buses: []Bus{busA}, Sources: []Source{cron("e")}}, &Plan{WaitingSources: sources("e", "f")},
+			&Plan{Buses: []Bus{busA}, Sources: []Source{cron("e")}, WaitingSources: sources("f")}},
+		{"what was on a bus that nobody knows just now does not run, and is inherited by what waits", &Plan{Subscribers: []Subscriber{heir("1", "2")}},
+			&Plan{WaitingSources: sources("e"), Waiting: []Subscriber{waits("2")}},
+			&Plan{WaitingSources: sources("e"), Waiting: []Subscriber{heirOf("1", waits("2"))}}},
+		{"also by what its target was edited to", &Plan{Subscribers: []Subscriber{heir("1", "2")}}, &Plan{Waiting: []Subscriber{waits("3")}},
+			&Plan{Waiting: []Subscriber{heirOf("1", waits("3"))}}},
 		{"a source that is dropped is gone", &Plan{Buses: []Bus{busA}, Sources: []Source{cron("e"), cron("f")}}, &Plan{Buses: []Bus{busA}, Sources: []Source{cron("f")}},
 			&Plan{Buses: []Bus{busA}, Sources: []Source{cron("f")}}},
 	} {

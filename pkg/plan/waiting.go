@@ -11,7 +11,7 @@ import (
 func Declared(o Objects) *Plan {
 	c := &compiler{}
 	for _, es := range o.EventSources {
-		c.wait(es)
+		c.wait(es, "")
 	}
 	for _, t := range o.Triggers {
 		for i, id := range subscriberIDs(t) {
@@ -68,10 +68,10 @@ func Postpone(p *Plan, who func(owner string) bool) *Plan {
 func (p *Plan) Waits() bool { return len(p.Waiting)+len(p.WaitingSources) > 0 }
 
 // wait makes everything that es declares wait.
-func (c *compiler) wait(es *v1alpha1.EventSource) {
+func (c *compiler) wait(es *v1alpha1.EventSource, why string) {
 	for event, kinds := range events(es) {
 		for _, kind := range kinds {
-			c.plan.WaitingSources = append(c.plan.WaitingSources, Source{Namespace: es.Namespace, EventSource: es.Name, Event: event, Kind: kind})
+			c.plan.WaitingSources = append(c.plan.WaitingSources, Source{Namespace: es.Namespace, EventSource: es.Name, Event: event, Kind: kind, Why: why})
 		}
 		if es.Spec.Sink != nil {
 			c.plan.Waiting = append(c.plan.Waiting, sinkSubscriber(Subscriber{}, es, event).waiting())
@@ -81,7 +81,7 @@ func (c *compiler) wait(es *v1alpha1.EventSource) {
 
 // waiting is what is known of s as long as it cannot run.
 func (s *Source) waiting() Source {
-	return Source{Namespace: s.Namespace, EventSource: s.EventSource, Event: s.Event, Kind: s.Kind}
+	return Source{Namespace: s.Namespace, EventSource: s.EventSource, Event: s.Event, Kind: s.Kind, Why: s.Why}
 }
 
 // waiting is what is known of s as long as it cannot run.
