@@ -25,7 +25,11 @@ func (g *Gateway) ready() error {
 	case g.o.Serving:
 		return nil
 	}
-	return g.Ready()
+	err := g.Ready()
+	if g.o.Besides != nil {
+		err = errors.Join(err, g.o.Besides())
+	}
+	return err
 }
 
 // adminHandler serves the cluster: its probes, and the controller that asks what runs.

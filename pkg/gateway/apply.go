@@ -150,6 +150,11 @@ func (g *Gateway) fill(next *state, p *plan.Plan) {
 			}
 		}
 	}
+	for _, spec := range p.WaitingSources {
+		if err := g.addWaiting(next, spec); err != nil {
+			next.mistakes = append(next.mistakes, mistake{spec.Owner(), spec.Kind + " event " + spec.Event, err})
+		}
+	}
 	g.retire(next, p.Retired)
 }
 

@@ -36,6 +36,8 @@ type Options struct {
 	// Serving says to be ready once a plan was applied, whatever its brokers do: routes answer for themselves. Otherwise all parts of the
 	// plan must be ready.
 	Serving bool
+	// Besides, when set, says what else is not ready, one per line, to who asks /readyz; nil is nothing.
+	Besides func() error
 	// Lenient makes Apply run what it can of a plan with mistakes, for a plan of many owners: whoever made none is served. Otherwise such a
 	// plan changes nothing.
 	Lenient bool

@@ -325,6 +325,22 @@ func TestRoutesComeAndGo(t *testing.T) {
 	r.mustPost(t, "a", "a1")
 }
 
+func TestWhoPostsAnEventThatWaitsIsAskedToTryAgain(t *testing.T) {
+	r := start(t, "")
+	p := onePath(plan.Subscriber{Condition: "a", Sink: display("each")})
+	b := p.Sources[1]
+	p.Sources, p.WaitingSources = p.Sources[:1], []plan.Source{{Namespace: "default", EventSource: "es", Event: "b", Kind: "http", Why: "the bus cannot be used"}}
+	r.apply(t, p)
+	r.mustPost(t, "a", "a1")
+	const want = "EventSource default/es http event b is unavailable: the bus cannot be used: try again later\n"
+	if code, body := r.post("b", "b1"); code != http.StatusServiceUnavailable || body != want {
+		t.Errorf("it answers %d %s, want 503 %s", code, body, want)
+	}
+	p.Sources, p.WaitingSources = append(p.Sources, b), nil
+	r.apply(t, p)
+	r.mustPost(t, "b", "b2")
+}
+
 func TestAPlanWithAMistakeChangesNothing(t *testing.T) {
 	r := start(t, "")
 	r.apply(t, onePath(plan.Subscriber{Condition: "a", Sink: display("each")}))

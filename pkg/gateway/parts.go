@@ -165,6 +165,9 @@ func (g *Gateway) sink(t plan.Target) (event.Handler, error) {
 	return g.o.Display, nil
 }
 
+// waitingPause is after how long who posts an event that does not run just now is asked to try again.
+const waitingPause = 10 * time.Second
+
 func sourceName(spec plan.Source) string {
 	return spec.Owner() + " " + spec.Kind + " event " + spec.Event
 }
@@ -268,6 +271,21 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []del
 	dead = g.observed(count.DeadLetters(dispatch.ForeverLetters(dead, spec.Delivery)), owner, "deadletter "+spec.DeadLetter.Name)
 	retry := dispatch.Retry(sink, spec.Delivery)
 	return dispatch.DeadLetter(retry, destination(*spec.Sink), dead), []deliverer{delivery{spec.Sink.Name, retry}}, nil
+}
+
+// addWaiting adds a route that is answered 503, for an http event that is declared and does not run just now: its callers try again.
+func (g *Gateway) addWaiting(next *state, spec plan.Source) error {
+	if spec.Kind != plan.KindHTTP {
+		return nil
+	}
+	r, err := g.ingress.NewRoute(ingress.RouteOptions{
+		Namespace: spec.Namespace, EventSource: spec.EventSource, Event: spec.Event,
+		Away: &event.Unavailable{What: sourceName(spec), After: waitingPause, Err: errors.New(spec.Why)},
+	})
+	if err == nil {
+		next.routes[sourceName(spec)] = route{r, noBus, &intake{event: spec.Kind + " event " + spec.Event, posted: true}}
+	}
+	return err
 }
 
 func (g *Gateway) route(spec plan.Source, b *openBus, in *intake) (*ingress.Route, error) {

@@ -62,6 +62,9 @@ func (i *Ingress) serve(w http.ResponseWriter, r *http.Request, route *Route) in
 // handle returns once the events of r are safe, with the sink's reply if there is one.
 func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error) {
 	defer recovered(r.Context(), &err)
+	if route.Away != nil {
+		return nil, route.Away
+	}
 	m, body, held, err := i.open(r, route)
 	if held > 0 {
 		defer route.bytes.Leave(held)

@@ -15,8 +15,8 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 )
 
-// RouteOptions say where the events that are posted to /{Namespace}/{EventSource}/{Event} go, and which may. Exactly one of Next and Call
-// is set.
+// RouteOptions say where the events that are posted to /{Namespace}/{EventSource}/{Event} go, and which may. Exactly one of Next, Call and
+// Away is set.
 type RouteOptions struct {
 	Namespace   string
 	EventSource string
@@ -26,6 +26,8 @@ type RouteOptions struct {
 	Next event.Handler
 	// Call takes the event and answers: the caller gets the sink's response.
 	Call func(ctx context.Context, e *event.Event) (*Reply, error)
+	// Away is what every post is answered, whoever posts, and before its body is read.
+	Away error
 	// Answered, when set, is told the status of each answer. It must be quick and safe for concurrent use.
 	Answered func(status int)
 	// Timeout bounds Next and Call; zero means Options.Timeout.
