@@ -44,6 +44,7 @@ func (r *runner) announce(ctx context.Context, p *plan.Plan) {
 		}
 	}
 	r.printf("listening on http://%s", r.gateway.Addr())
+	r.sayIdle()
 	if r.Metrics != "" {
 		r.printf("metrics on http://%s/metrics", r.gateway.MetricsAddr())
 	}
@@ -54,7 +55,11 @@ func (r *runner) announce(ctx context.Context, p *plan.Plan) {
 	if more := len(lines) - shownTries; more > 0 {
 		r.printf("... and %d more", more)
 	}
-	if err != nil && r.awaitReady(ctx, 0) == nil {
+	switch {
+	case err == nil || r.awaitReady(ctx, 0) != nil:
+	case len(r.notRunning()) > 0:
+		r.printf("ready, but for what does not run")
+	default:
 		r.printf("ready")
 	}
 }

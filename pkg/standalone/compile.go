@@ -10,21 +10,24 @@ import (
 )
 
 // Compile turns the valid objects into a plan. The problems are those of the files and those between objects, such as a bus that
-// nobody declares, in the order of the files. With a problem that is not a warning the plan is not whole.
+// nobody declares, in the order of the files. With a problem that is not a warning the plan is not whole; what lacks a Secret waits in it.
 func (c *Config) Compile(sinks *Sinks) (*plan.Plan, []Problem) {
 	p, found := plan.Compile(c.objects(), plan.Options{Resolve: sinks.Resolve, Secret: c.secret, OneReader: true})
 	problems := slices.Clone(c.Problems)
 	for _, f := range found {
-		if !c.follows(f) {
-			problems = append(problems, c.locate(f))
+		if c.follows(f) || f.Reason == plan.ReasonBusNotReady { // the bus says it itself
+			continue
 		}
+		p := c.locate(f)
+		p.Waits = f.Reason == plan.ReasonSecretNotFound
+		problems = append(problems, p)
 	}
 	c.sort(problems)
 	return p, problems
 }
 
 // Check is Compile for those who will not run the plan: where a sink leads does not matter, and what is kept elsewhere with good reason
-// is a warning: a Secret, and the bus named default when the files declare no bus at all.
+// is a warning: a Secret, though not a key of one that the files have, and the bus named default when they declare no bus at all.
 func (c *Config) Check() []Problem {
 	_, found := plan.Compile(c.objects(), plan.Options{Resolve: new(Sinks).Resolve, Secret: c.secret, OneReader: true})
 	problems := slices.Clone(c.Problems)
@@ -33,7 +36,7 @@ func (c *Config) Check() []Problem {
 			continue
 		}
 		p := c.locate(f)
-		p.Warning = f.Reason == plan.ReasonSecretNotFound || f.Reason == plan.ReasonBusNotFound && c.busIsElsewhere(p.Object)
+		p.Warning = f.Reason == plan.ReasonSecretNotFound && strings.Contains(f.Message, noSecret) || f.Reason == plan.ReasonBusNotFound && c.busIsElsewhere(p.Object)
 		if o := c.byName[p.Object]; o != nil && !p.Warning {
 			o.Invalid = true
 		}

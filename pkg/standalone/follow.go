@@ -24,24 +24,59 @@ type subscriptions struct {
 }
 
 // follow returns p as the plan that follows the one that runs, or that ran last with this data directory: subscribers whose targets were
-// edited go on with what waits for them.
-func (r *runner) follow(p *plan.Plan) (*plan.Plan, error) {
+// edited go on with what waits for them. away is what of the subscriptions that are known is on buses that wait.
+func (r *runner) follow(p *plan.Plan, waits []Problem) (next *plan.Plan, away subscriptions, err error) {
 	last := r.last
 	if last == nil {
-		var err error
 		if last, err = r.remembered(p); err != nil {
-			return nil, err
+			return nil, away, err
 		}
 	}
 	if last != nil && r.DataDir == "" {
-		last = temporary(last)
+		last = temporary(last, p)
 	}
 	if last != nil {
 		shallow := *last
-		shallow.Retired = r.unremoved(last)
+		shallow.Subscribers = slices.Concat(last.Subscribers, r.away.Subscribers)
+		shallow.Retired = slices.Concat(r.unremoved(last), r.away.Retired)
+		shallow.Buses = slices.Clone(last.Buses)
+		for _, b := range p.Buses {
+			if !hasBus(last, b.Name) { // it may be where those lead that were away
+				shallow.Buses = append(shallow.Buses, b)
+			}
+		}
 		last = &shallow
 	}
-	return plan.Succeed(last, p), nil
+	next = plan.Succeed(last, p)
+	if last != nil {
+		away = awayOf(last, next, waits)
+	}
+	return next, away, nil
+}
+
+// awayOf returns the subscriptions of last on buses that wait, by the names and keys that next has for them: nobody can go on with them, or
+// remove them, before the bus runs.
+func awayOf(last, next *plan.Plan, waits []Problem) (away subscriptions) {
+	isAway := func(bus string) bool {
+		return !hasBus(next, bus) && slices.ContainsFunc(waits, func(w Problem) bool { return w.Object == bus })
+	}
+	for _, s := range last.Subscribers {
+		if !isAway(s.Bus) {
+			continue
+		}
+		if i := slices.IndexFunc(next.Waiting, func(w plan.Subscriber) bool { return w.ID == s.ID }); i >= 0 {
+			bus := s.Bus
+			s = next.Waiting[i]
+			s.Bus = bus
+		}
+		away.Subscribers = append(away.Subscribers, s)
+	}
+	for _, s := range last.Retired {
+		if isAway(s.Bus) {
+			away.Retired = append(away.Retired, s)
+		}
+	}
+	return away
 }
 
 // unremoved are the retired subscriptions of p that its buses still have, as far as is known.
@@ -50,12 +85,14 @@ func (r *runner) unremoved(p *plan.Plan) []plan.Retired {
 	return slices.DeleteFunc(slices.Clone(p.Retired), func(s plan.Retired) bool { return slices.Contains(removed, s.ID) })
 }
 
-// temporary returns p without the subscribers of brokers that outlive this process. Without a data directory the next one would not know
-// the names of their subscriptions, so those have to be what follows from the files.
-func temporary(p *plan.Plan) *plan.Plan {
-	t := &plan.Plan{Buses: p.Buses}
+// temporary returns p without the subscribers of brokers that outlive this process, unless they wait in next. Without a data directory the
+// next process would not know the names of their subscriptions, so those have to be what follows from the files.
+func temporary(p, next *plan.Plan) *plan.Plan {
+	t := &plan.Plan{Buses: p.Buses, Sources: p.Sources}
 	for _, s := range p.Subscribers {
-		if i := slices.IndexFunc(p.Buses, func(b plan.Bus) bool { return b.Name == s.Bus }); i >= 0 && p.Buses[i].Embedded != nil {
+		i := slices.IndexFunc(p.Buses, func(b plan.Bus) bool { return b.Name == s.Bus })
+		waits := slices.ContainsFunc(next.Waiting, func(w plan.Subscriber) bool { return w.ID == s.ID })
+		if waits || i >= 0 && p.Buses[i].Embedded != nil {
 			t.Subscribers = append(t.Subscribers, s)
 		}
 	}
@@ -108,8 +145,8 @@ func (r *runner) remember() {
 
 // save writes the file, without anything of the subscribers but what tells them apart.
 func (r *runner) save(p *plan.Plan) error {
-	s := subscriptions{Subscribers: []plan.Subscriber{}, Retired: r.unremoved(p)}
-	for _, o := range p.Subscribers {
+	s := subscriptions{Subscribers: []plan.Subscriber{}, Retired: slices.Concat(r.unremoved(p), r.away.Retired)}
+	for _, o := range slices.Concat(p.Subscribers, r.away.Subscribers) {
 		s.Subscribers = append(s.Subscribers, plan.Subscriber{
 			ID: o.ID, Key: o.Key, Trigger: o.Trigger, EventSource: o.EventSource, Bus: o.Bus, Inputs: o.Inputs, Condition: o.Condition,
 		})

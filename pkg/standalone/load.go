@@ -61,13 +61,19 @@ type Config struct {
 	// Ignored counts the objects of other kinds, by kind.
 	Ignored map[string]int
 
-	secrets map[string]*corev1.Secret
+	secrets map[string]secret
 	byName  map[string]*Object
 	digest  [32]byte
 	order   map[string]int
 	count   int
 	// addedBus tells whether addDefaultBus added one.
 	addedBus bool
+}
+
+// secret is a Secret, and where.
+type secret struct {
+	*corev1.Secret
+	file string
 }
 
 // Load reads files, directories without those below them, and for the path - the standard input, and defaults and validates what they
@@ -79,7 +85,7 @@ func Load(ctx context.Context, paths []string) *Config {
 func (r *reader) load(ctx context.Context, paths []string) *Config {
 	c := &Config{
 		ConfigMaps: map[string]*corev1.ConfigMap{}, Ignored: map[string]int{},
-		secrets: map[string]*corev1.Secret{}, byName: map[string]*Object{}, order: map[string]int{},
+		secrets: map[string]secret{}, byName: map[string]*Object{}, order: map[string]int{},
 	}
 	files := r.readAll(ctx, paths)
 	c.digest = digest(files)
@@ -162,7 +168,7 @@ func (c *Config) document(ctx context.Context, o *Object) {
 	case version == "v1" && kind == "Secret":
 		s := &corev1.Secret{}
 		if c.decode(o, kind, fields, s) {
-			c.secrets[s.Namespace+"/"+s.Name] = s
+			c.secrets[s.Namespace+"/"+s.Name] = secret{s, o.File}
 		}
 	case version == "v1" && kind == "ConfigMap":
 		m := &corev1.ConfigMap{}
@@ -294,7 +300,7 @@ func (c *Config) report(o *Object, p Problem) {
 func (c *Config) secret(namespace, name, key string) (string, error) {
 	s, ok := c.secrets[namespace+"/"+name]
 	if !ok {
-		return "", errors.New(c.noSecret(namespace, name))
+		return "", errors.New(c.absent(namespace, name))
 	}
 	if v, ok := s.StringData[key]; ok {
 		return v, nil
@@ -302,25 +308,33 @@ func (c *Config) secret(namespace, name, key string) (string, error) {
 	if v, ok := s.Data[key]; ok {
 		return string(v), nil
 	}
-	return "", fmt.Errorf("the Secret has no such key: add it, or correct the key")
+	keys := append(sortedKeys(s.StringData), sortedKeys(s.Data)...)
+	slices.Sort(keys)
+	there := "none"
+	if keys = slices.Compact(keys); len(keys) > 0 {
+		there = strings.Join(keys, ", ")
+	}
+	return "", fmt.Errorf("the Secret has no such key (it has %s): add it in %s, or correct the key", there, s.file)
 }
 
-// noSecret says that the files do not have this Secret, and which one may be meant.
-func (c *Config) noSecret(namespace, name string) string {
-	const message = "the files have no Secret of this name"
+// noSecret begins what is said of a Secret that may be kept elsewhere.
+const noSecret = "the files have no Secret of this name"
+
+// absent says that the files do not have this Secret, and which one may be meant.
+func (c *Config) absent(namespace, name string) string {
 	var here []string
 	for _, id := range sortedKeys(c.secrets) {
 		switch s := c.secrets[id]; {
 		case s.Namespace == namespace:
 			here = append(here, s.Name)
 		case s.Name == name:
-			return fmt.Sprintf("%s in that namespace, but %s: add one, or set namespace: %s there", message, id, namespace)
+			return fmt.Sprintf(noSecret+" in that namespace, but %s: add one, or set namespace: %s there", id, namespace)
 		}
 	}
 	if near := plan.Nearest(name, here); near != "" {
-		return fmt.Sprintf("%s; did you mean %q?", message, near)
+		return fmt.Sprintf(noSecret+"; did you mean %q?", near)
 	}
-	return message + ": add it to a file, or correct the name"
+	return noSecret + ": add it to a file, or correct the name"
 }
 
 // objects are the valid ones, as plan.Compile wants them.

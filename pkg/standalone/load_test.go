@@ -164,12 +164,13 @@ func TestLoadRefusesBombs(t *testing.T) {
 
 func TestSecretsOfFiles(t *testing.T) {
 	t.Chdir(t.TempDir())
-	write(t, "s.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: aGVsbG8=, b: Yg==}\nstringData: {b: plain}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: far, namespace: n}\n")
+	write(t, "s.yaml", "apiVersion: v1\nkind: Secret\nmetadata: {name: s}\ndata: {a: aGVsbG8=, b: Yg==}\nstringData: {b: plain}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: far, namespace: n}\n---\napiVersion: v1\nkind: Secret\nmetadata: {name: none}\n")
 	c := Load(t.Context(), []string{"s.yaml"})
 	for _, tt := range []struct{ name, key, want, err string }{
 		{"s", "a", "hello", ""},
 		{"s", "b", "plain", ""},
-		{"s", "c", "", "the Secret has no such key: add it, or correct the key"},
+		{"s", "c", "", "the Secret has no such key (it has a, b): add it in s.yaml, or correct the key"},
+		{"none", "a", "", "the Secret has no such key (it has none): add it in s.yaml, or correct the key"},
 		{"t", "a", "", `the files have no Secret of this name; did you mean "s"?`},
 		{"other", "a", "", "the files have no Secret of this name: add it to a file, or correct the name"},
 		{"far", "a", "", "the files have no Secret of this name in that namespace, but n/far: add one, or set namespace: default there"},

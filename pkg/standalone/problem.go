@@ -15,6 +15,8 @@ type Problem struct {
 	Path    string
 	Message string
 	Warning bool
+	// Waits tells that nothing is wrong but that the files do not have a Secret, or a key of it: all else can run.
+	Waits bool
 }
 
 // String is the problem in one line: FILE:LINE: Object: path: message.
@@ -42,30 +44,33 @@ func (p Problem) String() string {
 // InvalidError is what declared objects cannot work for. It is one problem per line.
 type InvalidError struct {
 	Problems []Problem
-	// Hint is what else could help, or empty.
-	Hint string
+	// Last is what else there is to say, or empty.
+	Last string
 }
 
-// Error lists the problems, and then the hint.
+// Error lists the problems, and then says the last.
 func (e *InvalidError) Error() string {
 	lines := make([]string, len(e.Problems))
 	for i, p := range e.Problems {
 		lines[i] = p.String()
 	}
-	if e.Hint != "" {
-		lines = append(lines, "hint: "+e.Hint)
+	if e.Last != "" {
+		lines = append(lines, e.Last)
 	}
 	return strings.Join(lines, "\n")
 }
 
-// split separates errors from warnings.
-func split(problems []Problem) (errs, warnings []Problem) {
+// split separates mistakes, with which nothing is applied, and what only waits from warnings.
+func split(problems []Problem) (mistakes, waits, warnings []Problem) {
 	for _, p := range problems {
-		if p.Warning {
+		switch {
+		case p.Warning:
 			warnings = append(warnings, p)
-		} else {
-			errs = append(errs, p)
+		case p.Waits:
+			waits = append(waits, p)
+		default:
+			mistakes = append(mistakes, p)
 		}
 	}
-	return errs, warnings
+	return mistakes, waits, warnings
 }

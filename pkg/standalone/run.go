@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode"
@@ -47,26 +48,30 @@ type Options struct {
 }
 
 // Run runs what the files declare until ctx is done, or nobody reads Stdout any more, then drains and returns nil. It applies files that
-// change. An error means that nothing was started, or that nothing runs any more; it is an *InvalidError when the files are why.
+// change. What lacks a Secret waits until the files have that, and all else runs. An error means that nothing was started, or that nothing
+// runs any more; it is an *InvalidError when the files are why.
 func Run(ctx context.Context, o Options) error {
 	r := &runner{Options: o}
 	config, p, problems := r.load(ctx)
-	errs, warnings := split(problems)
+	mistakes, waits, warnings := split(problems)
 	for _, w := range warnings {
 		r.printf("%s", w)
 	}
-	if len(errs) > 0 {
-		return &InvalidError{Problems: errs, Hint: r.hint(config)}
+	if len(mistakes) > 0 {
+		return &InvalidError{Problems: append(mistakes, waits...), Last: r.hint(config)}
 	}
 	if len(config.Objects) == 0 {
 		return fmt.Errorf("%s: %s", strings.Join(o.Paths, ", "), config.Nothing())
+	}
+	if len(waits) > 0 && len(p.Sources)+len(p.Subscribers) == 0 {
+		return &InvalidError{Problems: waits, Last: "nothing to run: all that is declared waits for a Secret"}
 	}
 	if ignored := config.ignored(); ignored != "" {
 		r.printf("ignored: %s", ignored)
 	}
 	r.sayDefaultBus(config)
 	r.warnUnused(p)
-	return r.run(ctx, config, p)
+	return r.run(ctx, config, p, waits)
 }
 
 // runner is one call of Run.
@@ -77,8 +82,12 @@ type runner struct {
 	real    map[string]bool // brokers that no embedded one stands for, by their first address
 	gateway *gateway.Gateway
 
-	last  *plan.Plan // that runs
-	saved []byte     // the file of subscriptions, as it is
+	last  *plan.Plan    // that runs
+	saved []byte        // the file of subscriptions, as it is
+	away  subscriptions // of the file, those of buses that wait
+
+	said map[string]bool          // see sayWaits
+	idle atomic.Pointer[[]string] // see notRunning
 
 	saidBus bool // see sayDefaultBus
 }
@@ -108,12 +117,12 @@ func (r *runner) sayDefaultBus(config *Config) {
 // hint is what could help besides the changes that the problems ask for.
 func (r *runner) hint(config *Config) string {
 	if !r.Embedded && config.lacksDefaultBus() {
-		return "--embedded runs a bus named default in this process when no file declares one"
+		return "hint: --embedded runs a bus named default in this process when no file declares one"
 	}
 	return ""
 }
 
-func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err error) {
+func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan, waits []Problem) (err error) {
 	release, err := claim(r.DataDir)
 	if err != nil {
 		return err
@@ -147,7 +156,7 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 	defer func() { err = errors.Join(err, r.servers.Close()) }()
 	r.gateway, err = gateway.New(ctx, gateway.Options{
 		Listen: r.Listen, Metrics: r.Metrics, Dial: r.Addresses.through(r.servers), DataDir: r.DataDir, Instance: instance,
-		Display: shown, Observe: shown.observed, Gone: r.sayGone,
+		Display: shown, Observe: shown.observed, Gone: r.sayGone, Besides: r.besides,
 		Embedded: func(name, dir string, sync time.Duration) (gateway.Server, error) {
 			return jetstream.Start(jetstream.Options{
 				Dir: dir, SyncInterval: sync, Recover: true, Troubled: func(err error) { troubled(name, err) }, Damaged: func(err error) { damaged(name, err) },
@@ -163,7 +172,7 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan) (err err
 	if err != nil {
 		return err
 	}
-	if err := r.start(ctx, p); err != nil {
+	if err := r.start(ctx, p, waits); err != nil {
 		return err
 	}
 	running, ctx := errgroup.WithContext(ctx)
@@ -204,8 +213,8 @@ func (r *runner) sayGone(events, letters uint64) {
 }
 
 // start starts the servers and applies the plan. When it fails, the gateway is over.
-func (r *runner) start(ctx context.Context, p *plan.Plan) error {
-	err := r.apply(ctx, p)
+func (r *runner) start(ctx context.Context, p *plan.Plan, waits []Problem) error {
+	err := r.apply(ctx, p, waits)
 	if err == nil {
 		return nil
 	}
@@ -217,19 +226,21 @@ func (r *runner) start(ctx context.Context, p *plan.Plan) error {
 	return errors.Join(err, r.gateway.Run(stopped))
 }
 
-// apply starts the servers that p needs and runs it in place of the plan before.
-func (r *runner) apply(ctx context.Context, p *plan.Plan) error {
+// apply starts the servers that p needs and runs it in place of the plan before. What waits of it goes on if it runs already.
+func (r *runner) apply(ctx context.Context, p *plan.Plan, waits []Problem) error {
 	if err := r.stand(ctx, p); err != nil {
 		return err
 	}
-	next, err := r.follow(p)
+	next, away, err := r.follow(p, waits)
 	if err != nil {
 		return err
 	}
 	if err := r.gateway.Apply(next); err != nil {
 		return err
 	}
+	r.away = away
 	r.applied(next)
+	r.sayWaits(ctx, next, waits)
 	return nil
 }
 
@@ -269,12 +280,14 @@ func (r *runner) stand(ctx context.Context, p *plan.Plan) error {
 // reload applies the files as they are now. When they cannot work, or their servers do not start, the state before goes on.
 func (r *runner) reload(ctx context.Context) {
 	config, p, problems := r.load(ctx)
+	mistakes, waits, _ := split(problems)
 	for _, problem := range problems {
-		r.printf("%s", problem)
+		if len(mistakes) > 0 || !problem.Waits {
+			r.printf("%s", problem)
+		}
 	}
-	errs, _ := split(problems)
-	if len(errs) > 0 {
-		r.printf("not applied, the state before goes on; mistakes: %d", len(errs))
+	if len(mistakes) > 0 {
+		r.printf("not applied, the state before goes on; mistakes: %d", len(mistakes))
 		return
 	}
 	// An editor or a copy that is not done yet leaves such a file for a moment; applied, it would take the subscriptions away.
@@ -283,14 +296,15 @@ func (r *runner) reload(ctx context.Context) {
 		return
 	}
 	r.sayDefaultBus(config)
-	err := r.apply(ctx, p)
+	err := r.apply(ctx, p, waits)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
 		r.printf("not applied, the state before goes on: %v", err)
 	default:
 		r.warnLeftBehind(p)
-		r.printf("applied: %s, %s", count(len(p.Sources), "source"), count(len(p.Subscribers), "subscriber"))
+		r.printf("applied: %s, %s", count(len(r.last.Sources), "source"), count(len(r.last.Subscribers), "subscriber"))
+		r.sayIdle()
 	}
 }
 
@@ -301,8 +315,11 @@ func count(n int, what string) string {
 	return fmt.Sprintf("%d %ss", n, what)
 }
 
-// warnUnused tells about options that change nothing, which are mostly typing mistakes.
+// warnUnused tells about options that change nothing, which are mostly typing mistakes. Nobody knows while something waits.
 func (r *runner) warnUnused(p *plan.Plan) {
+	if p.Waits() {
+		return
+	}
 	for _, name := range r.Sinks.Unused() {
 		r.printf("warning: --sink %s: no object refers to it%s", name, r.Sinks.others())
 	}
@@ -311,9 +328,9 @@ func (r *runner) warnUnused(p *plan.Plan) {
 	}
 }
 
-// warnLeftBehind tells about the directories of embedded buses that do not run.
+// warnLeftBehind tells about the directories of embedded buses that do not run, unless it may be that all who use them wait.
 func (r *runner) warnLeftBehind(p *plan.Plan) {
-	if r.DataDir == "" {
+	if r.DataDir == "" || p.Waits() {
 		return
 	}
 	runs := map[string]bool{}

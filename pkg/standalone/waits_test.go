@@ -1,0 +1,254 @@
+package standalone
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/openfunction/events/test/servers"
+)
+
+// twoSources declares one that needs no Secret, s, and one that does, g, with an event that does not; and a Trigger of all three.
+const twoSources = `
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventBus
+metadata: {name: default}
+spec: {embedded: {}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: s}
+spec: {http: {a: {raw: true}}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: g}
+spec:
+  http:
+    open: {raw: true}
+    guarded: {raw: true, auth: {basic: {usernameFrom: {name: who, key: user}, passwordFrom: {name: who, key: password}}}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: Trigger
+metadata: {name: t}
+spec:
+  inputs: {a: {eventSource: s, event: a}, open: {eventSource: g, event: open}, guarded: {eventSource: g, event: guarded}}
+  subscribers: [{condition: a || open || guarded, topic: m}]
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: who}
+stringData: {%s}
+`
+
+// ask posts as the user u and returns the status and the answer.
+func ask(t *testing.T, url, body string) (int, string) {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, url, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	r.SetBasicAuth("u", "p")
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	text, _ := io.ReadAll(response.Body)
+	return response.StatusCode, string(text)
+}
+
+func TestWhatLacksASecretWaitsAndAllElseRuns(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f.yaml")
+	declare := func(secret string) { write(t, file, fmt.Sprintf(twoSources, secret)) }
+	declare("name: u")
+	p := start(t, Options{Paths: []string{file}})
+	base := p.stderr.wait(t, `^listening on (http://\S+)$`)[1]
+	wants := func(event, body string, status int, says string) {
+		t.Helper()
+		if got, said := ask(t, base+"/default/"+event, body); got != status || !strings.Contains(said, says) {
+			t.Errorf("POST %s = %d %s, want %d %s", event, got, said, status, says)
+		}
+		if status == http.StatusAccepted {
+			p.stdout.wait(t, `"data":`+regexp.QuoteMeta(body))
+		}
+	}
+	said := func(level string) int { return strings.Count(p.stderr.String(), `"level":"`+level+`"`) }
+	p.stderr.wait(t, `"msg":"an object does not start: [^"]*","object":"EventSource default/g","at":"`+regexp.QuoteMeta(file)+`:18","error":"`+
+		`spec\.http\[guarded\]\.auth\.basic\.passwordFrom: key \\"password\\" of Secret default/who: the Secret has no such key \(it has name\): add it in `+regexp.QuoteMeta(file)+
+		`, or correct the key; spec\.http\[guarded\]\.auth\.basic\.usernameFrom: key \\"user\\" of Secret`)
+	p.stderr.wait(t, `^not running, for want of a Secret: EventSource default/g http event guarded$`)
+	if strings.Contains(p.stderr.String(), "/g/guarded\n") {
+		t.Errorf("it is offered to try:\n%s", &p.stderr)
+	}
+	wants("s/a", `{"a":1}`, http.StatusAccepted, "")
+	wants("g/open", `{"open":1}`, http.StatusAccepted, "")
+	wants("g/guarded", `{"guarded":1}`, http.StatusServiceUnavailable, "spec.http[guarded].auth.basic")
+	readyz := func(status int, says string) {
+		t.Helper()
+		response, err := http.Get(base + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		if text, _ := io.ReadAll(response.Body); response.StatusCode != status || string(text) != says+"\n" {
+			t.Errorf("/readyz = %d %s, want %d %s", response.StatusCode, text, status, says)
+		}
+	}
+	readyz(http.StatusServiceUnavailable, "EventSource default/g http event guarded: does not run, for want of a Secret")
+
+	declare("name: u, more: x") // still not
+	p.stderr.wait(t, `^applied: 2 sources, 1 subscriber\nnot running`)
+	declare("user: u, password: p")
+	p.stderr.wait(t, `^applied: 3 sources, 1 subscriber\n`)
+	wants("g/guarded", `{"guarded":2}`, http.StatusAccepted, "")
+	if n := said("error"); n != 2 { // another list of keys
+		t.Errorf("%d errors, want 2:\n%s", n, &p.stderr)
+	}
+
+	declare("user: u")
+	p.stderr.wait(t, `"msg":"an object has lost a Secret: [^"]*","object":"EventSource default/g".*passwordFrom`)
+	wants("g/guarded", `{"guarded":3}`, http.StatusAccepted, "")
+	wants("s/a", `{"a":3}`, http.StatusAccepted, "")
+	readyz(http.StatusOK, "ok")
+	if n := strings.Count(p.stderr.String(), "not running"); n != 2 {
+		t.Errorf("%d times not running, want 2:\n%s", n, &p.stderr)
+	}
+	if n := said("error"); n != 3 {
+		t.Errorf("%d errors, want 3:\n%s", n, &p.stderr)
+	}
+}
+
+func TestRunOfNothingButWhatWaitsForSecrets(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write(t, "f.yaml", onSecuredBus("nats://127.0.0.1:1", "http://127.0.0.1:1", "no: thing"))
+	var stdout, stderr output
+	err := Run(t.Context(), Options{Paths: []string{"f.yaml"}, Listen: "127.0.0.1:0", Sinks: &Sinks{}, Addresses: &Addresses{}, Stdout: &stdout, Stderr: &stderr})
+	want := `f.yaml:5: EventBus default/secured: spec.jetStream.passwordFrom: key "password" of Secret default/nats: the Secret has no such key (it has no): add it in f.yaml, or correct the key
+nothing to run: all that is declared waits for a Secret`
+	if _, ok := errors.AsType[*InvalidError](err); !ok || err.Error() != want {
+		t.Errorf("Run() = %v\nwant %s", err, want)
+	}
+	if got := stdout.String() + stderr.String(); got != "" {
+		t.Errorf("Run() printed %q", got)
+	}
+}
+
+// onSecuredBus declares a source and a Trigger on a bus with a password, which is in a Secret.
+func onSecuredBus(url, sink, secret string) string {
+	return fmt.Sprintf(`
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventBus
+metadata: {name: secured}
+spec: {jetStream: {url: %q, username: u, passwordFrom: {name: nats, key: password}}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {name: nats}
+stringData: {%s}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: s}
+spec: {eventBus: secured, http: {a: {raw: true}}}
+---
+apiVersion: events.openfunction.io/v1alpha1
+kind: Trigger
+metadata: {name: t}
+spec:
+  eventBus: secured
+  inputs: {a: {eventSource: s, event: a}}
+  subscribers: [{condition: a, sink: {uri: "%s/x"}}]
+`, url, secret, sink)
+}
+
+// secured starts a JetStream server that lets in the user u with the password p, and returns its URL.
+func secured(t *testing.T) string {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: servers.FreePort(t), JetStream: true, StoreDir: t.TempDir(), NoSigs: true, Username: "u", Password: "p"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	t.Cleanup(func() {
+		s.Shutdown()
+		s.WaitForShutdown()
+	})
+	return s.ClientURL()
+}
+
+// What waits on the broker under an inherited name is delivered, although the process has restarted without the password and the target was
+// edited once more meanwhile.
+func TestWhatWaitsOnABusOutlivesARestartWithoutItsSecret(t *testing.T) {
+	url := secured(t)
+	file, data := filepath.Join(t.TempDir(), "f.yaml"), t.TempDir()
+	first, second, good := newCollector(t, false), newCollector(t, false), newCollector(t, true)
+	declare := func(sink *collector, secret string) {
+		write(t, file, onSecuredBus(url, sink.URL, secret)+`---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: direct}
+spec: {sink: {uri: "http://127.0.0.1:1"}, http: {a: {raw: true}}}
+`)
+	}
+	var bodies []string
+	declare(first, "password: p")
+	t.Run("with the password", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		bodies = append(bodies, p.posts(t, "one")...)
+		declare(second, "password: p")
+		p.stderr.wait(t, `^applied: 2 sources, 1 subscriber$`)
+		declare(second, "another: p")
+		p.stderr.wait(t, `an object has lost a Secret: .*"EventBus default/secured"`)
+		bodies = append(bodies, p.posts(t, "two")...)
+	})
+	t.Run("without", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		p.stderr.wait(t, `^not running, for want of a Secret: EventBus default/secured, EventSource default/s http event a, Trigger default/t$`)
+		base := p.stderr.wait(t, `^listening on (http://\S+)$`)[1]
+		if got, said := ask(t, base+"/default/s/a", "{}"); got != http.StatusServiceUnavailable || !strings.Contains(said, "EventBus default/secured cannot be used") {
+			t.Errorf("POST = %d %s, want 503 and the bus", got, said)
+		}
+	})
+	declare(good, "another: p")
+	t.Run("and with it again", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		p.stderr.wait(t, `^not running, for want of a Secret: EventBus default/secured`)
+		declare(good, "password: p")
+		p.stderr.wait(t, `^applied: 2 sources, 1 subscriber$`)
+		bodies = append(bodies, p.posts(t, "three")...)
+		good.wants(t, bodies)
+	})
+	saved, err := os.ReadFile(filepath.Join(data, subscriptionsName))
+	if err != nil || strings.Count(string(saved), `"id"`) != 1 || strings.Contains(string(saved), "retired") {
+		t.Errorf("want one subscription and nothing retired: %v\n%s", err, saved)
+	}
+}
+
+// Without a data directory too, what runs goes on when its Secret is lost: nothing of it is removed.
+func TestALostSecretOfABusDisturbsNobody(t *testing.T) {
+	url := secured(t)
+	file := filepath.Join(t.TempDir(), "f.yaml")
+	good := newCollector(t, true)
+	write(t, file, onSecuredBus(url, good.URL, "password: p"))
+	p := start(t, Options{Paths: []string{file}})
+	bodies := p.posts(t, "before")
+	write(t, file, onSecuredBus(url, good.URL, "another: p"))
+	p.stderr.wait(t, `an object has lost a Secret: .*"EventBus default/secured"`)
+	p.stderr.wait(t, `^applied: 1 source, 1 subscriber$`)
+	good.wants(t, append(bodies, p.posts(t, "without")...))
+	for _, unwanted := range []string{"removed", "not running"} {
+		if strings.Contains(p.stderr.String(), unwanted) {
+			t.Errorf("it says %s:\n%s", unwanted, &p.stderr)
+		}
+	}
+}
