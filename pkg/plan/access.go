@@ -39,7 +39,11 @@ func (r *reader) checked(path string, t *TLS, ca *v1alpha1.SecretKeyRef, client 
 			where = append(where, fmt.Sprintf("key %q of Secret %s/%s", ref.Key, cmp.Or(r.o.namespace, SystemNamespace), ref.Name))
 		}
 	}
-	r.problem(path, ReasonInvalid, "%v: correct %s", err, cmp.Or(strings.Join(where, " or "), "it"))
+	if len(where) == 0 {
+		r.problem(path, ReasonInvalid, "%v: correct it", err)
+		return t
+	}
+	r.problem(path, ReasonSecretInvalid, "%v: correct %s", err, strings.Join(where, " or "))
 	return t
 }
 

@@ -80,15 +80,22 @@ func TestWhyASourceWaitsIsForEverybody(t *testing.T) {
 		es("b", v1alpha1.EventSourceSpec{EventBus: "none", HTTP: open}),
 		es("c", v1alpha1.EventSourceSpec{Sink: &duckv1.Destination{}, HTTP: map[string]*v1alpha1.HTTPSpec{
 			"e": {Auth: &v1alpha1.HTTPAuthSpec{Bearer: &v1alpha1.BearerAuthSpec{TokenFrom: from}}}}}),
+		es("d", v1alpha1.EventSourceSpec{Sink: &duckv1.Destination{}, Kafka: map[string]*v1alpha1.KafkaSpec{
+			"e": {Brokers: "k:9092", TLS: &v1alpha1.TLSSpec{CACertFrom: &v1alpha1.SecretKeyRef{Name: "s", Key: "ca"}}}}}),
 	}}, plan.Options{
-		Secret:  func(_, _, _ string) (string, error) { return "", errors.New("planted") },
+		Secret: func(_, name, _ string) (string, error) {
+			if name == "planted" {
+				return "", errors.New("planted")
+			}
+			return "planted, and no certificate", nil
+		},
 		Resolve: func(*duckv1.Destination, string) (*plan.Target, error) { return &plan.Target{}, nil },
 	})
 	var got []string
 	for _, s := range p.WaitingSources {
 		got = append(got, s.Why)
 	}
-	want := []string{"EventBus d/b cannot be used", "there is no EventBus none", "spec.http[e].auth.bearer.tokenFrom does not resolve"}
+	want := []string{"EventBus d/b cannot be used", "there is no EventBus none", "spec.http[e].auth.bearer.tokenFrom cannot be used", "spec.kafka[e].tls cannot be used"}
 	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Errorf("Why (-want, +got):\n%s", diff)
 	}

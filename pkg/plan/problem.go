@@ -24,6 +24,8 @@ const (
 	ReasonSinkNotResolved = "SinkNotResolved"
 	// ReasonSecretNotFound means that a Secret or a key of it could not be read.
 	ReasonSecretNotFound = "SecretNotFound"
+	// ReasonSecretInvalid means that what a Secret holds cannot be what the field wants.
+	ReasonSecretInvalid = "SecretInvalid"
 	// ReasonInvalid means that validation should have refused it.
 	ReasonInvalid = "Invalid"
 )

@@ -40,7 +40,7 @@ func (r *reader) why() string {
 	if !failed {
 		return ""
 	}
-	return path + " does not resolve"
+	return path + " cannot be used"
 }
 
 func (r *reader) duration(path, s string, byDefault time.Duration) time.Duration {

@@ -19,7 +19,7 @@ func (c *Config) Compile(sinks *Sinks) (*plan.Plan, []Problem) {
 			continue
 		}
 		p := c.locate(f)
-		p.Waits = f.Reason == plan.ReasonSecretNotFound
+		p.Waits = f.Reason == plan.ReasonSecretNotFound || f.Reason == plan.ReasonSecretInvalid
 		problems = append(problems, p)
 	}
 	c.sort(problems)

@@ -15,7 +15,7 @@ type Problem struct {
 	Path    string
 	Message string
 	Warning bool
-	// Waits tells that nothing is wrong but that the files do not have a Secret, or a key of it: all else can run.
+	// Waits tells that nothing is wrong but a Secret, or a key of it, that the files do not have or that holds something else: all else can run.
 	Waits bool
 }
 

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
@@ -128,6 +129,20 @@ func TestWhatLacksASecretWaitsAndAllElseRuns(t *testing.T) {
 	}
 }
 
+func TestACertificateThatIsNoneStopsNothingElse(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f.yaml")
+	write(t, file, fmt.Sprintf(twoSources, "user: u, password: p, ca: none")+`---
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: k}
+spec: {kafka: {e: {brokers: "127.0.0.1:1", tls: {caCertFrom: {name: who, key: ca}}}}}
+`)
+	p := start(t, Options{Paths: []string{file}})
+	p.stderr.wait(t, `"object":"EventSource default/k",.*"error":"spec\.kafka\[e\]\.tls: the CA certificates hold no PEM certificate: correct key \\"ca\\" of Secret default/who"`)
+	p.stderr.wait(t, `^not running, for want of a Secret: EventSource default/k kafka event e$`)
+	p.posts(t, "all else")
+}
+
 func TestRunOfNothingButWhatWaitsForSecrets(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write(t, "f.yaml", onSecuredBus("nats://127.0.0.1:1", "http://127.0.0.1:1", "no: thing"))
@@ -186,6 +201,24 @@ func secured(t *testing.T) string {
 	return s.ClientURL()
 }
 
+// ready waits until all that is declared runs, a connection to a broker among it, and returns where the ingress listens.
+func (p *process) ready(t *testing.T) string {
+	t.Helper()
+	base := p.stderr.wait(t, `^listening on (http://\S+)$`)[1]
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		response, err := http.Get(base + "/readyz")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close()
+		if response.StatusCode == http.StatusOK {
+			return base
+		}
+	}
+	t.Fatalf("not ready:\n%s", &p.stderr)
+	return ""
+}
+
 // What waits on the broker under an inherited name is delivered, although the process has restarted without the password and the target was
 // edited once more meanwhile.
 func TestWhatWaitsOnABusOutlivesARestartWithoutItsSecret(t *testing.T) {
@@ -204,6 +237,7 @@ spec: {sink: {uri: "http://127.0.0.1:1"}, http: {a: {raw: true}}}
 	declare(first, "password: p")
 	t.Run("with the password", func(t *testing.T) {
 		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		p.ready(t)
 		bodies = append(bodies, p.posts(t, "one")...)
 		declare(second, "password: p")
 		p.stderr.wait(t, `^applied: 2 sources, 1 subscriber$`)
@@ -225,6 +259,7 @@ spec: {sink: {uri: "http://127.0.0.1:1"}, http: {a: {raw: true}}}
 		p.stderr.wait(t, `^not running, for want of a Secret: EventBus default/secured`)
 		declare(good, "password: p")
 		p.stderr.wait(t, `^applied: 2 sources, 1 subscriber$`)
+		p.ready(t)
 		bodies = append(bodies, p.posts(t, "three")...)
 		good.wants(t, bodies)
 	})
@@ -241,6 +276,7 @@ func TestALostSecretOfABusDisturbsNobody(t *testing.T) {
 	good := newCollector(t, true)
 	write(t, file, onSecuredBus(url, good.URL, "password: p"))
 	p := start(t, Options{Paths: []string{file}})
+	p.ready(t)
 	bodies := p.posts(t, "before")
 	write(t, file, onSecuredBus(url, good.URL, "another: p"))
 	p.stderr.wait(t, `an object has lost a Secret: .*"EventBus default/secured"`)
