@@ -160,6 +160,118 @@ func TestE2EAFullDisk(t *testing.T) {
 	}
 }
 
+// diskful is a server of somebody else's whose disk is full.
+type diskful struct {
+	server interface {
+		Kill()
+		Start()
+	}
+	yaml   string
+	gone   string // what a post is answered in the end
+	logged string // what one line of the log says of it
+	// half is where a server that goes on has half a channel, for event c, which somebody has to remove.
+	half string
+}
+
+// TestE2EAFullDiskOfABroker fills the disk of real servers. They end by that, or lose their disk, and are started again when there is room. Until
+// then events are refused with a reason, and a source keeps what it has.
+func TestE2EAFullDiskOfABroker(t *testing.T) {
+	t.Parallel()
+	for name, start := range map[string]func(*testing.T, *servers.SmallDisk) diskful{
+		"kafka": func(t *testing.T, d *servers.SmallDisk) diskful {
+			s := servers.Kafka(t, "log.dirs="+d.Dir, "metadata.log.dir="+t.TempDir())
+			return diskful{
+				server: s, yaml: fmt.Sprintf("kafka: {brokers: %q}", s.Addr()),
+				gone: "connection refused: start the brokers", logged: "the bus is away",
+			}
+		},
+		"kafka with two disks": func(t *testing.T, d *servers.SmallDisk) diskful {
+			other := t.TempDir()
+			s := servers.Kafka(t, "log.dirs="+d.Dir+","+other, "metadata.log.dir="+other)
+			for _, event := range []string{"a", "not-on-this-disk", "b"} {
+				s.CreateTopic("openfunction.default.disk."+event, 1)
+			}
+			for _, event := range []string{"a", "b"} {
+				if _, err := os.Stat(filepath.Join(d.Dir, "openfunction.default.disk."+event+"-0")); err != nil {
+					t.Fatalf("the broker keeps event %s on the other disk: %v", event, err)
+				}
+			}
+			return diskful{
+				server: s, yaml: fmt.Sprintf("kafka: {brokers: %q}", s.Addr()),
+				gone: "there is currently no leader for this partition", logged: "event is not taken, trying again\t{\"part\": \"EventSource",
+			}
+		},
+		"nats streaming": func(t *testing.T, d *servers.SmallDisk) diskful {
+			s := servers.NATSStreamingOn(t, d)
+			return diskful{
+				server: s, yaml: fmt.Sprintf("natsStreaming: {natsURL: %q, natsStreamingClusterID: stan}", s.URL()),
+				gone: "connection refused", logged: "is lost: EOF", half: filepath.Join(d.Dir, "store", "openfunction.default.disk.c"),
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			disk, redis, s := servers.Disk(t, 64), servers.Redis(t), newSink(t)
+			b := start(t, disk)
+			hold, open := context.WithCancel(t.Context())
+			t.Cleanup(open)
+			s.set(func(http.ResponseWriter, *event.Event) bool { <-hold.Done(); return true })
+			yaml := strings.NewReplacer(
+				"http: {a: {}, b: {}}", fmt.Sprintf("http: {a: {}, c: {}}\n  redis: {b: {redisHost: %q, stream: s, consumerGroup: g}}", redis.Addr()),
+				"condition: a\n", "condition: a || b\n",
+			).Replace(path(b.yaml, "disk"))
+			f := &filling{t: t, sink: s, why: b.gone, p: run(t, "-f", write(t, "path.yaml", yaml), "--sink", "default/each="+s.URL)}
+			f.accepted(50)
+
+			free := disk.Fill(0)
+			if b.half != "" {
+				new := f.p.url + "/default/disk/c"
+				code, body := post(new, "new", "text/plain", nil)
+				if want := "no space left on device: make room or raise its limit"; code != http.StatusInsufficientStorage || !strings.Contains(body, want) {
+					t.Errorf("status %d %q, want 507 with %q", code, body, want)
+				}
+				free()
+				if err := os.RemoveAll(b.half); err != nil {
+					t.Fatal(err)
+				}
+				publish(t, func() string { return new }, "new", nil)
+				free = disk.Fill(0)
+			}
+			f.refused()
+			entry := redis.Do("XADD", "s", "*", "data", "x").(string)
+			eventually(t, time.Minute, "the log says it", func() error {
+				for _, says := range []string{b.logged, "EventSource default/disk redis event b"} {
+					if lines := f.p.logged(says); len(lines) != 1 {
+						return fmt.Errorf("%d lines say %q", len(lines), says)
+					}
+				}
+				return nil
+			})
+			waiting := func() int64 { return redis.Do("XPENDING", "s", "g").([]any)[0].(int64) }
+			if n := waiting(); n != 1 {
+				t.Errorf("the source has acknowledged what it cannot publish: %d entries wait, want 1", n)
+			}
+
+			free()
+			b.server.Kill()
+			b.server.Start()
+			f.accepted(100)
+			open()
+			f.taken = append(f.taken, "s/"+entry)
+			f.delivered()
+			eventually(t, time.Minute, "the entry is acknowledged", func() error {
+				if n := waiting(); n != 0 {
+					return fmt.Errorf("%d entries wait", n)
+				}
+				return nil
+			})
+			if lines := f.p.logged(""); len(lines) > 20 {
+				t.Errorf("the log has %d lines, which is a flood", len(lines))
+			}
+		})
+	}
+}
+
 // TestE2EADiskOfAStandInThatFails wants the JetStream server of `events run --embedded` to be of use again when its disk can be written, too.
 func TestE2EADiskOfAStandInThatFails(t *testing.T) {
 	t.Parallel()

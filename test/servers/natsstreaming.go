@@ -46,6 +46,12 @@ func NATSStreaming(t testing.TB, directives ...string) *NATSStreamingServer {
 	return natsStreaming(t, t.TempDir(), "nats", "", directives)
 }
 
+// NATSStreamingOn is NATSStreaming with its data on a disk that can be filled.
+func NATSStreamingOn(t testing.TB, d *SmallDisk, directives ...string) *NATSStreamingServer {
+	t.Helper()
+	return natsStreaming(t, d.Dir, "nats", "", directives)
+}
+
 // SecuredNATSStreaming is NATSStreaming that speaks TLS only, with a certificate of the authority, and lets in the users of these lines of its
 // configuration.
 func SecuredNATSStreaming(t testing.TB, a *Authority, users ...string) *NATSStreamingServer {

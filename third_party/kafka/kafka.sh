@@ -33,7 +33,7 @@ run() {
 	# The same options for both: a small heap, no JMX, a JVM that starts fast and leaves the other CPUs alone.
 	set -- -Xmx384m -Xms128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -XX:-UsePerfData -Dlog4j.configuration="file:$here/log4j.properties" -cp "$jars/*"
 	if [ ! -f "$data/log/meta.properties" ]; then
-		java "$@" kafka.tools.StorageTool format --cluster-id 0penFunctionEvents0000 --config "$data/server.properties" >&2
+		java "$@" kafka.tools.StorageTool format --ignore-formatted --cluster-id 0penFunctionEvents0000 --config "$data/server.properties" >&2
 	fi
 	exec java "$@" kafka.Kafka "$data/server.properties"
 }

@@ -1,6 +1,7 @@
 package natsstreaming
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ const (
 	saysUnknownClient  = "stan: unknown clientID"
 	saysInvalidPublish = "stan: invalid publish request"
 	saysTooMany        = "too many channels"
+	saysDiskFull       = "no space left on device"
 )
 
 // session is one connection to the server. It is never repaired: when anything breaks it is lost, and the next one takes its place.
@@ -108,7 +110,7 @@ func (s *session) open(b *Bus) error {
 		nats.FlusherTimeout(writeTimeout),
 		nats.PingInterval(pingSeconds*time.Second),
 		nats.MaxPingsOutstanding(pingsMissed),
-		nats.ClosedHandler(func(nc *nats.Conn) { s.lose(closedBecause(nc)) }),
+		nats.ClosedHandler(func(nc *nats.Conn) { s.lose(b.closedBecause(nc)) }),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { s.told(b, err) }),
 	)
 	if err != nil {
@@ -148,11 +150,8 @@ func (s *session) open(b *Bus) error {
 	return nil
 }
 
-func closedBecause(nc *nats.Conn) error {
-	if err := nc.LastError(); err != nil {
-		return err
-	}
-	return errors.New("connection closed")
+func (b *Bus) closedBecause(nc *nats.Conn) error {
+	return fmt.Errorf("the connection to %s is lost: %w", plan.HideURL(b.o.Config.URL), cmp.Or(nc.LastError(), nats.ErrConnectionClosed))
 }
 
 // lose declares the session lost. Only the first reason counts.

@@ -59,7 +59,7 @@ func (b *Bus) publish(ctx context.Context, topic string, e *event.Event) error {
 		return event.Permanent(fmt.Errorf("%w: it has %d bytes as JSON, which with the bus's envelope is more than the server's max_payload of %d: %w",
 			event.ErrTooLarge, len(data), s.nc.MaxPayload(), err))
 	}
-	full := strings.HasSuffix(err.Error(), saysTooMany)
+	full := strings.HasSuffix(err.Error(), saysTooMany) || strings.HasSuffix(err.Error(), saysDiskFull)
 	return &event.Unavailable{What: b.o.Name, After: retryAfter, Full: full, Err: err}
 }
 
