@@ -26,7 +26,8 @@ type missing struct {
 }
 
 // follow notes that a message came, and what should have come before it. The server sends each sequence of a channel to one member of a
-// subscription, so nothing is known of them while there are several. The flow is locked.
+// subscription, so nothing is known of them while there are several: the server forgets what was acknowledged as it forgets what was never sent, and
+// who has had a sequence may have ended since and can be asked no more. The flow is locked.
 func (f *flow) follow(p place, repeated bool) {
 	last := f.last[p.topic]
 	switch {
