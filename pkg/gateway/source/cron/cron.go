@@ -9,6 +9,7 @@ import (
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/flood"
 	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -44,7 +45,7 @@ type Source struct {
 	o Options
 	// places holds one token for each tick that is being handed over.
 	places chan struct{}
-	away   outage
+	away   flood.Outage
 }
 
 var _ source.Source = (*Source)(nil)

@@ -63,7 +63,7 @@ func (h *handOver) deliver(tick time.Time) {
 	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
 		err := h.next.Handle(h.ctx, e)
 		if err == nil {
-			if h.s.away.ends() {
+			if h.s.away.Ends() {
 				log.Infow("events are taken again", "id", event.Short(e.ID()))
 			}
 			return
@@ -76,7 +76,7 @@ func (h *handOver) deliver(tick time.Time) {
 			log.Errorw("event was not taken before the end", "id", event.Short(e.ID()), "error", err)
 			return
 		}
-		if h.s.away.begins() {
+		if h.s.away.Begins() {
 			log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
 		}
 		select {
@@ -111,22 +111,4 @@ func (h *handOver) wait() {
 		h.cancel()
 		<-done
 	}
-}
-
-// outage remembers whether the next stage is away, so that each absence is said once.
-type outage struct {
-	mu sync.Mutex
-	on bool
-}
-
-func (o *outage) begins() bool { return o.set(true) }
-
-func (o *outage) ends() bool { return o.set(false) }
-
-func (o *outage) set(on bool) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	changed := o.on != on
-	o.on = on
-	return changed
 }

@@ -17,6 +17,7 @@ import (
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/flood"
 	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 	"github.com/openfunction/events/pkg/gateway/room"
 	"github.com/openfunction/events/pkg/gateway/source"
@@ -126,7 +127,8 @@ type run struct {
 	problem string
 
 	failing atomic.Int64 // records that a handler did not take
-	denied  atomic.Bool  // the topic may not be read any more, see look
+	outage  flood.Outage
+	denied  atomic.Bool // the topic may not be read any more, see look
 }
 
 // run returns when ctx is done or when only another configuration can help.

@@ -156,10 +156,8 @@ func (p *partition) handle(ctx, work context.Context, r *record) bool {
 			p.taken(refused)
 			return true
 		}
-		if !refused {
-			refused = true
-			p.refused(e, err)
-		}
+		p.refused(e, err, refused)
+		refused = true
 		kafkaclient.Pause(ctx, max(wait, after(err)))
 		if ctx.Err() != nil {
 			p.failing.Add(-1)
@@ -198,15 +196,19 @@ func (p *partition) done(r *record) {
 	}
 }
 
-// refused and taken log when the first of the records of all partitions is not taken, and when the last of them was.
-func (r *run) refused(e *event.Event, err error) {
-	if r.failing.Add(1) == 1 {
+// refused and taken log when the first of the records of all partitions is not taken, and when the last of them was, but not each time while a
+// stage takes and refuses by turns.
+func (r *run) refused(e *event.Event, err error, again bool) {
+	if !again {
+		r.failing.Add(1)
+	}
+	if r.outage.Begins() {
 		r.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
 	}
 }
 
 func (r *run) taken(wasRefused bool) {
-	if wasRefused && r.failing.Add(-1) == 0 {
+	if wasRefused && r.failing.Add(-1) == 0 && r.outage.Ends() {
 		r.log.Infow("events are taken again")
 	}
 }

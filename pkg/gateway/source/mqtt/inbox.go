@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/flood"
 )
 
 const (
@@ -51,6 +52,7 @@ type inbox struct {
 	workers  sync.WaitGroup
 
 	failing atomic.Int64 // messages that a handler did not take
+	outage  flood.Outage
 }
 
 // delivery is one message on its way.
@@ -228,10 +230,8 @@ func (b *inbox) handle(d *delivery) bool {
 			b.taken(refused)
 			return true
 		}
-		if !refused {
-			refused = true
-			b.refused(e, err)
-		}
+		b.refused(e, err, refused)
+		refused = true
 		sleep(b.ctx, max(wait, after(err)))
 		if b.ctx.Err() != nil {
 			b.failing.Add(-1)
@@ -291,15 +291,19 @@ func (b *inbox) acknowledge() {
 	}
 }
 
-// refused and taken log when the first message is not taken, and when the last of them was.
-func (b *inbox) refused(e *event.Event, err error) {
-	if b.failing.Add(1) == 1 {
+// refused and taken log when the first message is not taken, and when the last of them was, but not each time while a stage takes and refuses
+// by turns.
+func (b *inbox) refused(e *event.Event, err error, again bool) {
+	if !again {
+		b.failing.Add(1)
+	}
+	if b.outage.Begins() {
 		b.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
 	}
 }
 
 func (b *inbox) taken(wasRefused bool) {
-	if wasRefused && b.failing.Add(-1) == 0 {
+	if wasRefused && b.failing.Add(-1) == 0 && b.outage.Ends() {
 		b.log.Infow("events are taken again")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/semaphore"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/flood"
 )
 
 // maxInFlight bounds the entries that are being handled: that is what a crash may repeat.
@@ -34,6 +35,7 @@ type hands struct {
 	bytes   *semaphore.Weighted
 	workers sync.WaitGroup
 	failing atomic.Int64 // events that the handler did not take
+	outage  flood.Outage
 }
 
 func (h *hands) free() int { return cap(h.slots) - len(h.slots) }
@@ -85,10 +87,8 @@ func (h *hands) handle(e *event.Event) (done bool, refusal error) {
 			h.taken(refused)
 			return true, err
 		}
-		if !refused {
-			refused = true
-			h.refused(e, err)
-		}
+		h.refused(e, err, refused)
+		refused = true
 		sleep(h.ctx, max(wait, after(err)))
 		if h.ctx.Err() != nil {
 			h.failing.Add(-1)
@@ -106,15 +106,19 @@ func after(err error) time.Duration {
 	return min(u.After, maxEventWait)
 }
 
-// refused and taken log when the first of all events is not taken, and when the last of them was.
-func (h *hands) refused(e *event.Event, err error) {
-	if h.failing.Add(1) == 1 {
+// refused and taken log when the first of all events is not taken, and when the last of them was, but not each time while a stage takes and refuses
+// by turns.
+func (h *hands) refused(e *event.Event, err error, again bool) {
+	if !again {
+		h.failing.Add(1)
+	}
+	if h.outage.Begins() {
 		h.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
 	}
 }
 
 func (h *hands) taken(wasRefused bool) {
-	if wasRefused && h.failing.Add(-1) == 0 {
+	if wasRefused && h.failing.Add(-1) == 0 && h.outage.Ends() {
 		h.log.Infow("events are taken again")
 	}
 }

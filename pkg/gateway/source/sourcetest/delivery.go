@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/openfunction/events/pkg/event"
 )
@@ -40,6 +41,33 @@ func triedAgain(h *harness) {
 	for data, all := range ids {
 		if len(all) > 1 {
 			h.Errorf("%s came with %d ids, want that it keeps its own", data, len(all))
+		}
+	}
+}
+
+// byTurns lets every event fail once, as a bus does that is at its limits.
+func byTurns(h *harness) {
+	var mu sync.Mutex
+	tried := map[string]bool{}
+	began := time.Now()
+	r := h.read(h.process("a"), func(_ context.Context, e *event.Event) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if data := string(e.Data()); !tried[data] {
+			tried[data] = true
+			return errAgain
+		}
+		return nil
+	})
+	all := numbers("m", 5)
+	for i, data := range all {
+		h.produce(data)
+		h.await(all[:i+1], r)
+	}
+	most := 1 + int(time.Since(began)/(30*time.Second))
+	for _, says := range []string{"event is not taken, trying again", "events are taken again"} {
+		if got := r.logs.FilterMessage(says).Len(); got > most {
+			h.Errorf("it was said %d times that %s, want %d at the most", got, says, most)
 		}
 	}
 }

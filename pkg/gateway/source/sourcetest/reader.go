@@ -7,6 +7,10 @@ import (
 	"sync"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"knative.dev/pkg/logging"
+
 	"github.com/openfunction/events/pkg/event"
 )
 
@@ -17,6 +21,7 @@ type reader struct {
 	cancel  context.CancelFunc
 	ended   chan struct{}
 	err     error // valid once ended is closed
+	logs    *observer.ObservedLogs
 
 	mu     sync.Mutex
 	taken  []*event.Event
@@ -36,8 +41,9 @@ func (h *harness) read(p Process, next func(ctx context.Context, e *event.Event)
 // start is read that does not wait.
 func (h *harness) start(p Process, next func(ctx context.Context, e *event.Event) error) *reader {
 	h.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	r := &reader{h: h, cancel: cancel, ended: make(chan struct{}), network: &network{dial: p.Dial, conns: map[net.Conn]bool{}}}
+	core, logs := observer.New(zap.InfoLevel)
+	ctx, cancel := context.WithCancel(logging.WithLogger(context.Background(), zap.New(core).Sugar()))
+	r := &reader{h: h, logs: logs, cancel: cancel, ended: make(chan struct{}), network: &network{dial: p.Dial, conns: map[net.Conn]bool{}}}
 	p.Dial = r.network.connect
 	s := h.f.New(h.T, p)
 	go func() {

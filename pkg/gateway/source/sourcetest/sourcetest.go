@@ -100,6 +100,7 @@ func together(f Fixture) []testCase {
 		{"an event that fails for good does not hold up others", permanent},
 		{"an event that is not taken is tried again", triedAgain},
 		{"a dead letter that is away is tried again", deadLetterAway},
+		{"a stage that refuses and takes by turns is not said each time", byTurns},
 	}
 	if !f.OwnData {
 		list = append(list, testCase{"messages become events byte for byte", bytesSurvive})
