@@ -65,6 +65,9 @@ type Subscription struct {
 	Grace time.Duration
 	// Room, when set, bounds the bytes of the messages that are received but not Done, on buses that can: what does not fit stays on the broker.
 	Room *room.Share
+	// Ordered makes what was received and is not Done, by a process that ended, come again in the broker's order and before what is new, also if
+	// that takes as long as the broker waits for it; after a kill -9 on buses that can. Only one process may receive then.
+	Ordered bool
 	// Ready, when set, is called with nil once the subscription exists on the broker and receives, and with an error when it ceases to.
 	Ready func(error)
 }

@@ -124,7 +124,7 @@ func (s *Subscriber) least() int {
 
 // Subscription is the durable subscription that s receives from.
 func (s *Subscriber) Subscription() bus.Subscription {
-	sub := bus.Subscription{Name: s.o.Subscriber.ID, MaxInFlight: s.o.MaxInFlight}
+	sub := bus.Subscription{Name: s.o.Subscriber.ID, MaxInFlight: s.o.MaxInFlight, Ordered: s.o.Subscriber.Delivery.KeyOrder}
 	seen := map[string]bool{}
 	for _, in := range s.o.Subscriber.Inputs { // in the plan's order, which is stable
 		if _, used := s.topics[in.Topic]; used && !seen[in.Topic] {

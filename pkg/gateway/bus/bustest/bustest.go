@@ -76,6 +76,7 @@ func cases(f Fixture) []testCase {
 	list := []testCase{
 		{"events survive byte for byte", eventsSurvive},
 		{"one publisher's order is kept", orderIsKept},
+		{"what was not done comes first and in order", orderAcrossProcesses},
 		{"two subscriptions each get all", twoSubscriptions},
 		{"members of a subscription share without loss", membersShare},
 		{"a subscription receives several topics", severalTopics},

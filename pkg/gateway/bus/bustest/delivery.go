@@ -2,6 +2,7 @@ package bustest
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -24,6 +25,39 @@ func orderIsKept(h *harness) {
 	for _, r := range []*recorder{r1, r2} {
 		h.checkStored(r.want(len(ids)))
 		if diff := cmp.Diff(ids, r.ids()); diff != "" {
+			h.Errorf("order differs (-published +received):\n%s", diff)
+		}
+	}
+}
+
+// orderAcrossProcesses ends a process in order, with what failed and what nobody dealt with, and then one at once.
+func orderAcrossProcesses(h *harness) {
+	const limit = 8
+	name := h.topic("e")
+	s := bus.Subscription{Name: h.name("s"), Topics: []string{name}, MaxInFlight: limit, Grace: 100 * time.Millisecond, Ordered: true}
+	ids := numbers("e", 3*limit)
+	first := h.f.New(h.T)
+	r := h.subscribe(first, s, func(*bus.Message) {})
+	h.publishAll(first.Topic(bus.Topic{Name: name}), ids...)
+	messages := r.want(limit)
+	messages[0].Done(nil)
+	messages[2].Done(nil)
+	r.want(limit + 2)
+	r.cancel()
+	messages[5].Done(errAgain)
+	messages[3].Done(errAgain)
+	r.waitEnd()
+	want := slices.Concat(ids[1:2], ids[3:])
+	r = h.subscribe(first, s, func(*bus.Message) {})
+	r.want(limit)
+	if err := first.Close(); err != nil {
+		h.Fatalf("Close() = %v, want nil", err)
+	}
+	r.waitEnd()
+	again := h.subscribe(h.bus(), s, nil)
+	again.want(len(want))
+	for _, got := range [][]string{r.ids(), again.ids()} {
+		if diff := cmp.Diff(want[:min(len(got), len(want))], got); diff != "" {
 			h.Errorf("order differs (-published +received):\n%s", diff)
 		}
 	}

@@ -84,34 +84,34 @@ func (p *part) release(d *delivery, acked bool) {
 type handlers func(*part) (jetstream.MessageHandler, jetstream.ConsumeErrHandler)
 
 // attach makes the consumers and starts receiving from them. What it started is returned also with an error.
-func (s *subscription) attach(ctx context.Context, l *link, h handlers) ([]jetstream.ConsumeContext, error) {
+func (s *subscription) attach(ctx context.Context, l *link, h handlers) (map[*part]jetstream.Consumer, []jetstream.ConsumeContext, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*requestTimeout)
 	defer cancel()
 	defer context.AfterFunc(l.ctx, cancel)()
 	parts, err := s.split(ctx, l)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	consumers := make([]jetstream.Consumer, len(parts))
-	for i, p := range parts {
-		if consumers[i], err = s.consumer(ctx, l, p); err != nil {
-			return nil, err
+	consumers := map[*part]jetstream.Consumer{}
+	for _, p := range parts {
+		if consumers[p], err = s.consumer(ctx, l, p); err != nil {
+			return nil, nil, err
 		}
 		if err := s.examine(ctx, l, p); err != nil {
-			return nil, s.wrapConsumer(p, err)
+			return nil, nil, s.wrapConsumer(p, err)
 		}
 	}
 	var consuming []jetstream.ConsumeContext
-	for i, c := range consumers {
-		onMessage, onError := h(parts[i])
+	for p, c := range consumers {
+		onMessage, onError := h(p)
 		cc, err := c.Consume(onMessage, jetstream.PullMaxMessagesWithBytesLimit(s.MaxInFlight, maxPull(l)), jetstream.PullExpiry(pullExpiry),
 			jetstream.PullHeartbeat(pullHeartbeat), jetstream.ConsumeErrHandler(onError))
 		if err != nil {
-			return consuming, fmt.Errorf("consume from stream %s: %w", parts[i].stream, err)
+			return nil, consuming, fmt.Errorf("consume from stream %s: %w", p.stream, err)
 		}
 		consuming = append(consuming, cc)
 	}
-	return consuming, nil
+	return consumers, consuming, nil
 }
 
 // maxPull is how many bytes the server may send before it is asked again: a message of any size, or a good many small ones.

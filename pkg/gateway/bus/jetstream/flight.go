@@ -25,6 +25,7 @@ func (s *subscription) done(d *delivery, err error) {
 	s.mu.Lock()
 	m := d.msg
 	d.part.release(d, err == nil)
+	s.moves++
 	if s.handed--; s.handed == 0 {
 		select {
 		case s.idle <- struct{}{}:
@@ -56,6 +57,7 @@ func (s *subscription) take(p *part, m jetstream.Msg, closed <-chan struct{}) {
 		return
 	}
 	known := p.hold(d)
+	s.moves++
 	s.mu.Unlock()
 	switch known {
 	case isHeld:

@@ -70,6 +70,13 @@ func (r *received) has(id string) bool {
 	return slices.Contains(r.ids, id)
 }
 
+// got returns the ids of all that was received.
+func (r *received) got() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.ids)
+}
+
 // subscribe runs s until the test ends; on says what to answer, nil acknowledges.
 func subscribe(t testing.TB, b *jetstream.Bus, s bus.Subscription, on func(*bus.Message)) *received {
 	t.Helper()

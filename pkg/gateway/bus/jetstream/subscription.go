@@ -36,13 +36,15 @@ type subscription struct {
 	queue   chan *delivery
 	slots   chan struct{} // one in it for each message handed over and not Done
 	parts   map[string]*part
-	refused string // the subject of an acknowledgement that was denied; used by run's goroutine only, as is
-	news    bool   // the last report was nil
-	warned  bool   // that something is not permitted, since then
+	first   []*delivery // is handed over before what is in queue; used by run's goroutine only, as are
+	refused string      // the subject of an acknowledgement that was denied
+	news    bool        // the last report was nil
+	warned  bool        // that something is not permitted, since then
 
 	mu     sync.Mutex
 	ending bool
 	handed int
+	moves  int           // counts what came and what was done
 	idle   chan struct{} // has room for one; told when handed becomes 0
 }
 
@@ -157,7 +159,7 @@ func (s *subscription) session(ctx context.Context, l *link) error {
 	closed := make(chan struct{})
 	watched, end := s.b.watch(ctx, s.concerns)
 	defer end()
-	consuming, err := s.attach(watched, l, func(p *part) (jetstream.MessageHandler, jetstream.ConsumeErrHandler) {
+	consumers, consuming, err := s.attach(watched, l, func(p *part) (jetstream.MessageHandler, jetstream.ConsumeErrHandler) {
 		return func(m jetstream.Msg) { s.take(p, m, closed) }, s.onError(lost)
 	})
 	defer s.detach(ctx, l, consuming)
@@ -167,6 +169,11 @@ func (s *subscription) session(ctx context.Context, l *link) error {
 	}
 	s.refused = ""
 	s.report(nil)
+	if s.Ordered {
+		if err := s.gather(watched, l, consumers, lost); err != nil {
+			return s.whyDenied(watched, err)
+		}
+	}
 	return s.whyDenied(watched, s.handOver(watched, l, lost))
 }
 
@@ -182,6 +189,11 @@ func (s *subscription) handOver(ctx context.Context, l *link, lost <-chan error)
 	for {
 		select {
 		case slots <- struct{}{}:
+			if len(s.first) > 0 {
+				s.hand(s.first[0])
+				s.first = s.first[1:]
+				continue
+			}
 			slots, queue = nil, s.queue
 		case d := <-queue:
 			slots, queue = s.slots, nil

@@ -60,7 +60,7 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 		return fmt.Errorf("subscribe %s: %w", s.Name, errClosed)
 	}
 	defer b.running.Done()
-	m := &member{subscription: b.broker.subscribe(s), limit: cmp.Or(s.MaxInFlight, bus.DefaultMaxInFlight), idle: make(chan struct{}, 1)}
+	m := &member{subscription: b.broker.subscribe(s), limit: cmp.Or(s.MaxInFlight, bus.DefaultMaxInFlight), ordered: s.Ordered, idle: make(chan struct{}, 1)}
 	if s.Ready != nil {
 		s.Ready(nil)
 	}

@@ -77,6 +77,7 @@ func (s *subscription) add(it *item) {
 type member struct {
 	*subscription
 	limit    int
+	ordered  bool
 	inFlight int           // under the subscription's lock
 	idle     chan struct{} // has room for one; told when inFlight becomes 0
 }
@@ -118,6 +119,9 @@ func (m *member) next() (*bus.Message, time.Duration, <-chan struct{}) {
 		}
 		if d := time.Until(it.after); d > 0 {
 			wait = min(wait, d)
+			if m.ordered {
+				break
+			}
 			continue
 		}
 		it.owner = m
