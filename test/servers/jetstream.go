@@ -89,5 +89,13 @@ func (s *JetStreamServer) Start() {
 	s.process = StartProcess(s.t, exec.Command(s.binary, "-c", s.config()), Listening(s.address))
 }
 
+// Wipe removes the data of a server that was killed.
+func (s *JetStreamServer) Wipe() {
+	s.t.Helper()
+	if err := os.RemoveAll(filepath.Join(s.dir, "jetstream")); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // Process is the process that runs now.
 func (s *JetStreamServer) Process() *Process { return s.process }

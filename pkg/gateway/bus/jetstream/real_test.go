@@ -4,6 +4,8 @@ package jetstream_test
 
 import (
 	"context"
+	"fmt"
+	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ func TestE2ECluster(t *testing.T) {
 	config := plan.JetStream{URL: c.URL(), Replicas: 3, AckWait: ackWait}
 	t.Run("conformance", func(t *testing.T) { bustest.Run(t, processFixture(config)) })
 	t.Run("each server in turn is killed under load and nothing is lost", func(t *testing.T) { oneAfterTheOther(t, c, config) })
+	t.Run("a server that lost its disk gets all back before another one is killed", func(t *testing.T) { wiped(t, c, config) })
 	t.Run("all servers are killed under load, come back, and nothing is lost", func(t *testing.T) {
 		f := processFixture(config)
 		f.Outage = 20 * time.Second
@@ -55,6 +58,60 @@ func oneAfterTheOther(t *testing.T, c *servers.JetStreamClusterServers, config p
 	}
 	l.more(500)
 	l.wantAll()
+}
+
+// wiped lets a server start again without its data, while events wait for a subscriber that is away, and then kills each of the others.
+func wiped(t *testing.T, c *servers.JetStreamClusterServers, config plan.JetStream) {
+	const events, name = 3000, "openfunction.test.es.wiped"
+	b := open(t, jetstream.Options{Name: "EventBus a/b", Config: config})
+	topic := b.Topic(bus.Topic{Name: name})
+	sub := bus.Subscription{Name: "wiped", Topics: []string{name}}
+	ctx, cancel := context.WithCancel(t.Context())
+	ready, ended := make(chan error, 100), make(chan error, 1)
+	sub.Ready = func(err error) { ready <- err }
+	go func() { ended <- b.Subscribe(ctx, sub, func(m *bus.Message) { m.Done(nil) }) }()
+	if err := <-ready; err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	publishing := func(from, to int) {
+		var all sync.WaitGroup
+		for worker := range publishers {
+			all.Go(func() {
+				for i := from + worker; i < to; i += publishers {
+					publish(t, topic, newEvent(t, fmt.Sprint("e", i), []byte("x")))
+				}
+			})
+		}
+		all.Wait()
+	}
+	publishing(0, events/3)
+	lost := c.Nodes[0]
+	lost.Kill()
+	publishing(events/3, 2*events/3)
+	lost.Wipe()
+	lost.Start()
+	publishing(2*events/3, events)
+	c.Await()
+	for _, other := range c.Nodes[1:] { // either may lead; the one that was wiped is half of the majority
+		other.Kill()
+		publishing(events, events+1)
+		if other == c.Nodes[1] {
+			other.Start()
+			c.Await()
+		}
+	}
+	r := subscribe(t, b, bus.Subscription{Name: "wiped", Topics: []string{name}}, nil)
+	for i := range events + 1 {
+		id := fmt.Sprint("e", i)
+		eventually(t, id, func() bool { return r.has(id) })
+	}
+	c.Nodes[2].Start()
+	c.Await()
+	t.Logf("%d events, none lost, %d received again", events+1, len(r.got())-events-1)
 }
 
 // A client of NATS reads a subscriber's topic as the CloudEvents binding for NATS has it, in binary mode.
