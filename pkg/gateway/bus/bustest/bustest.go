@@ -22,6 +22,8 @@ type Fixture struct {
 	PublishRaw func(t testing.TB, topic string, data []byte)
 	// Dedup says that the broker drops duplicates, see bus.Topic.
 	Dedup bool
+	// Alone says that processes do not share a subscription: those that New returns in one case are one process that starts again and again.
+	Alone bool
 	// Refusals are connections that the broker refuses, or that do not trust it. None if it lets in everybody.
 	Refusals []Refusal
 	// Other is New with credentials that the broker takes as well, another user's: a password is changed so. Nil if it knows only one.
@@ -151,6 +153,14 @@ func (h *harness) owned(b bus.Bus) bus.Bus {
 		}
 	})
 	return b
+}
+
+// several is for cases with several processes at once.
+func (h *harness) several() {
+	h.Helper()
+	if h.f.Alone {
+		h.Skip("processes do not share a subscription")
+	}
 }
 
 // eventually polls until ok returns true and fails the case if that does not happen.

@@ -64,6 +64,7 @@ func orderAcrossProcesses(h *harness) {
 }
 
 func twoSubscriptions(h *harness) {
+	h.several()
 	b1, b2 := h.bus(), h.bus()
 	name := h.topic("e")
 	recorders := []*recorder{
@@ -82,6 +83,7 @@ func twoSubscriptions(h *harness) {
 }
 
 func membersShare(h *harness) {
+	h.several()
 	b1, b2, publisher := h.bus(), h.bus(), h.bus()
 	name := h.topic("e")
 	s := bus.Subscription{Name: h.name("s"), Topics: []string{name}, MaxInFlight: 8}
@@ -189,7 +191,10 @@ func remembers(h *harness) {
 	first.want(2)
 	first.stop()
 	h.publishAll(topic, "e3", "e4") // nobody listens, the subscription exists
-	second := h.subscribe(h.bus(), s, nil)
+	if !h.f.Alone {
+		b = h.bus()
+	}
+	second := h.subscribe(b, s, nil)
 	h.publishAll(topic, "e5")
 	second.want(3)
 	if diff := cmp.Diff([]string{"e3", "e4", "e5"}, second.ids()); diff != "" {

@@ -30,6 +30,13 @@ func TestE2EConformance(t *testing.T) {
 	bustest.Run(t, f)
 }
 
+func TestE2EConformanceOfTypeTopic(t *testing.T) {
+	s := servers.NATSStreaming(t)
+	f := alone(s.URL())
+	f.Stop, f.Start = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }
+	bustest.Run(t, f)
+}
+
 func TestE2ENothingIsLostWhenTheServerIsKilled(t *testing.T) {
 	const publishers, events = 50, 5000
 	s := servers.NATSStreaming(t)

@@ -66,6 +66,21 @@ func fixture(t testing.TB, url string, authority *servers.Authority) bustest.Fix
 	return f
 }
 
+// alone is fixture for the subscription type topic: a subscription is of one client id, and so of one instance.
+func alone(url string) bustest.Fixture {
+	c := config(url)
+	c.Queue = false
+	silent := logging.WithLogger(context.Background(), zap.NewNop().Sugar())
+	return bustest.Fixture{
+		New: func(t testing.TB) bus.Bus {
+			return New(silent, Options{Name: "EventBus default/default", Config: c, Instance: t.Name()})
+		},
+		AckWait:    time.Second,
+		Alone:      true,
+		PublishRaw: func(t testing.TB, topic string, data []byte) { publishRaw(t, url, topic, data) },
+	}
+}
+
 func TestConformance(t *testing.T) {
 	s := launch(t, &broker{port: servers.FreePort(t), dir: t.TempDir(), payload: 8 << 20, authority: servers.NewAuthority(t)})
 	f := fixture(t, s.url(), s.authority)
