@@ -93,7 +93,9 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 	b.server, b.redelivery = server, embeddedAckWait
 	b.Bus = jetstream.New(g.ctx, jetstream.Options{
 		Name: spec.Name, InProcess: server, Trouble: server.Trouble,
-		Config: plan.JetStream{Replicas: 1, MaxBytes: spec.Embedded.MaxBytes, AckWait: embeddedAckWait},
+		Config: plan.JetStream{
+			Replicas: 1, MaxBytes: spec.Embedded.MaxBytes, TopicRetention: spec.Embedded.TopicRetention, AckWait: embeddedAckWait,
+		},
 	})
 	return nil
 }

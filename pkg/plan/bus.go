@@ -126,12 +126,13 @@ func natsStreaming(r *reader, s *v1alpha1.NATSStreamingSpec) *NATSStreaming {
 func jetStream(r *reader, s *v1alpha1.JetStreamSpec) *JetStream {
 	const path = "spec.jetStream."
 	return &JetStream{
-		NATSAccess:  r.nats("spec.jetStream", &s.NATSAccessSpec),
-		URL:         s.URL,
-		Replicas:    int(value(s.Replicas, 1)),
-		MaxBytes:    value(s.MaxBytes, 0),
-		AckWait:     r.duration(path+"ackWait", value(s.AckWait, ""), 10*time.Second),
-		MaxInFlight: int(value(s.MaxInFlight, 256)),
+		NATSAccess:     r.nats("spec.jetStream", &s.NATSAccessSpec),
+		URL:            s.URL,
+		Replicas:       int(value(s.Replicas, 1)),
+		MaxBytes:       value(s.MaxBytes, 0),
+		TopicRetention: r.duration(path+"topicRetention", value(s.TopicRetention, ""), 0),
+		AckWait:        r.duration(path+"ackWait", value(s.AckWait, ""), 10*time.Second),
+		MaxInFlight:    int(value(s.MaxInFlight, 256)),
 	}
 }
 
@@ -149,7 +150,10 @@ func kafkaBus(r *reader, s *v1alpha1.KafkaBusSpec) *KafkaBus {
 }
 
 func embedded(r *reader, s *v1alpha1.EmbeddedSpec) *Embedded {
-	e := &Embedded{MaxBytes: value(s.MaxBytes, 0)}
+	e := &Embedded{
+		MaxBytes:       value(s.MaxBytes, 0),
+		TopicRetention: r.duration("spec.embedded.topicRetention", value(s.TopicRetention, ""), 0),
+	}
 	if s.SyncInterval != "always" {
 		e.SyncInterval = r.duration("spec.embedded.syncInterval", s.SyncInterval, time.Second)
 	}

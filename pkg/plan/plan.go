@@ -75,11 +75,13 @@ type NATSStreaming struct {
 // JetStream is v1alpha1.JetStreamSpec, parsed.
 type JetStream struct {
 	NATSAccess
-	URL         string        `json:"url" secret:"url"`
-	Replicas    int           `json:"replicas"`
-	MaxBytes    int64         `json:"maxBytes,omitempty"`
-	AckWait     time.Duration `json:"ackWait"`
-	MaxInFlight int           `json:"maxInFlight"`
+	URL      string `json:"url" secret:"url"`
+	Replicas int    `json:"replicas"`
+	MaxBytes int64  `json:"maxBytes,omitempty"`
+	// TopicRetention is how long the topics of subscribers keep events; zero means seven days, or what a topic that is there has.
+	TopicRetention time.Duration `json:"topicRetention,omitempty"`
+	AckWait        time.Duration `json:"ackWait"`
+	MaxInFlight    int           `json:"maxInFlight"`
 }
 
 // KafkaBus is v1alpha1.KafkaBusSpec, parsed, with its secrets.
@@ -116,6 +118,8 @@ type Embedded struct {
 	// SyncInterval is how often to force data to disk; zero means before every acknowledgement.
 	SyncInterval time.Duration `json:"syncInterval"`
 	MaxBytes     int64         `json:"maxBytes,omitempty"`
+	// TopicRetention is JetStream's.
+	TopicRetention time.Duration `json:"topicRetention,omitempty"`
 }
 
 // Source is one event of one EventSource. Exactly one of the specs is set.

@@ -89,7 +89,7 @@ func wantText(path string, value any) string {
 }
 
 // durations are the fields of that type, which stand in the YAML as text.
-var durations = []string{"window", "timeout", "backoffDelay", "ackWait", "ackWaitTime", "retention", "syncInterval", "tolerance", "startAtTimeDelta"}
+var durations = []string{"window", "timeout", "backoffDelay", "ackWait", "ackWaitTime", "retention", "topicRetention", "syncInterval", "tolerance", "startAtTimeDelta"}
 
 func conformStruct(value any, t reflect.Type, path string) []fault {
 	m, ok := value.(map[string]any)

@@ -41,7 +41,7 @@ func three(spec *v1alpha1.EventBusSpec, status *v1alpha1.EventBusStatus) {
 	Embedded(spec, status)
 	storage := resource.MustParse("10Gi")
 	*spec.Embedded = v1alpha1.EmbeddedSpec{
-		Replicas: new(int32(3)), Storage: &storage, StorageClassName: new("fast"), SyncInterval: "always", MaxBytes: new(int64(1 << 20)),
+		Replicas: new(int32(3)), Storage: &storage, StorageClassName: new("fast"), SyncInterval: "always", MaxBytes: new(int64(1 << 20)), TopicRetention: new("P30D"),
 	}
 }
 
@@ -361,7 +361,7 @@ func TestConnect(t *testing.T) {
 	want := &plan.JetStream{
 		NATSAccess: plan.NATSAccess{Username: "user", Password: "hunter2", TLS: &plan.TLS{CACerts: "CA"}},
 		URL:        "tls://clustereventbus-b-0." + domain + ",tls://clustereventbus-b-1." + domain + ",tls://clustereventbus-b-2." + domain,
-		Replicas:   3, MaxBytes: 1 << 20, AckWait: 10 * time.Second, MaxInFlight: 256,
+		Replicas:   3, MaxBytes: 1 << 20, TopicRetention: 30 * 24 * time.Hour, AckWait: 10 * time.Second, MaxInFlight: 256,
 	}
 	if *got.TLS != *want.TLS {
 		t.Errorf("TLS = %v, want %v", got.TLS, want.TLS)

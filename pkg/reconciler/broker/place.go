@@ -82,6 +82,12 @@ func (p Place) Connect(spec *v1alpha1.EmbeddedSpec, data map[string][]byte) (*pl
 	if spec.MaxBytes != nil && *spec.MaxBytes < room(spec) { // otherwise the servers' room is the bound, for dead letters and topics too
 		j.MaxBytes = *spec.MaxBytes
 	}
+	if spec.TopicRetention != nil {
+		var err error
+		if j.TopicRetention, err = v1alpha1.ParseDuration(*spec.TopicRetention); err != nil {
+			return nil, fmt.Errorf("spec.embedded.topicRetention: %w", err)
+		}
+	}
 	return j, nil
 }
 

@@ -182,6 +182,10 @@ type JetStreamSpec struct {
 	// MaxBytes bounds the stream of events; a full one refuses new events. Default unlimited.
 	// +optional
 	MaxBytes *int64 `json:"maxBytes,omitempty"`
+	// TopicRetention is how long the topics of subscribers keep events, an ISO 8601 duration of at least two minutes. Default P7D for topics
+	// that are made; one that exists keeps what it has unless this is set.
+	// +optional
+	TopicRetention *string `json:"topicRetention,omitempty"`
 	// AckWait is how long the server waits for a sign of life before it sends an event again, an ISO 8601 duration. Default PT10S.
 	// +optional
 	AckWait *string `json:"ackWait,omitempty"`
@@ -248,6 +252,10 @@ type EmbeddedSpec struct {
 	// MaxBytes bounds the events on disk; a full bus refuses new events. Default unlimited.
 	// +optional
 	MaxBytes *int64 `json:"maxBytes,omitempty"`
+	// TopicRetention is how long the topics of subscribers keep events, an ISO 8601 duration of at least two minutes. Default P7D for topics
+	// that are made; one that exists keeps what it has unless this is set.
+	// +optional
+	TopicRetention *string `json:"topicRetention,omitempty"`
 }
 
 // EventBusStatus is what the controller saw.

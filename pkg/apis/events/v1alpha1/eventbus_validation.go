@@ -268,10 +268,18 @@ func (s *JetStreamSpec) validate(r report) {
 		r.field("replicas").errorf("%d is not possible: a majority must be able to decide, use 1, 3 or 5", *s.Replicas)
 	}
 	atLeast(r.field("maxBytes"), s.MaxBytes, 1)
+	topicRetention(r, s.TopicRetention)
 	if s.AckWait != nil {
 		r.field("ackWait").duration(*s.AckWait, time.Second, 0)
 	}
 	between(r.field("maxInFlight"), s.MaxInFlight, 1, maxInFlight)
+}
+
+// topicRetention wants no stream that forgets events before their duplicates, which a server refuses to make.
+func topicRetention(r report, value *string) {
+	if value != nil {
+		r.field("topicRetention").duration(*value, 2*time.Minute, 0)
+	}
 }
 
 func (s *KafkaBusSpec) validate(r report) {
@@ -313,6 +321,7 @@ func (s *EmbeddedSpec) validate(r report) {
 		r.field("syncInterval").duration(s.SyncInterval, time.Millisecond, maxSyncInterval)
 	}
 	atLeast(r.field("maxBytes"), s.MaxBytes, 1)
+	topicRetention(r, s.TopicRetention)
 	if s.Replicas != nil && *s.Replicas != 1 && *s.Replicas != 3 {
 		r.field("replicas").errorf("%d is not possible: a majority must be able to decide, use 1 or 3", *s.Replicas)
 	}

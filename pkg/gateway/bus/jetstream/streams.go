@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -54,6 +55,9 @@ func (b *Bus) stream(c jetstream.StreamConfig) jetstream.StreamConfig {
 	if c.MaxBytes > 0 {
 		c.Metadata[maxBytesFrom] = b.o.Name
 	}
+	if c.MaxAge > 0 && b.o.Config.TopicRetention > 0 {
+		c.Metadata[maxAgeFrom] = b.o.Name
+	}
 	return c
 }
 
@@ -80,7 +84,7 @@ func (b *Bus) deadLettersStream() jetstream.StreamConfig {
 func (b *Bus) topicStream(topic string) jetstream.StreamConfig {
 	return b.stream(jetstream.StreamConfig{
 		Name: topicStreamName(topic), Description: "A topic that subscribers of Triggers publish on.",
-		Subjects: []string{topic}, MaxBytes: -1, MaxAge: topicsAge,
+		Subjects: []string{topic}, MaxBytes: -1, MaxAge: cmp.Or(b.o.Config.TopicRetention, topicsAge),
 	})
 }
 
@@ -192,10 +196,11 @@ func (b *Bus) findStream(ctx context.Context, l *link, topic string) (string, er
 	case deadLettersName:
 		c = b.deadLettersStream()
 	default:
-		if name, err := l.js.StreamNameBySubject(ctx, topic); !errors.Is(err, jetstream.ErrStreamNotFound) {
+		c = b.topicStream(topic)
+		name, err := l.js.StreamNameBySubject(ctx, topic)
+		if !errors.Is(err, jetstream.ErrStreamNotFound) && name != c.Name {
 			return name, err
 		}
-		c = b.topicStream(topic)
 	}
 	err := b.ensure(ctx, l, c)
 	if code(err) == codeSubjectsOverlap {
@@ -254,7 +259,7 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 			want.Subjects = append(want.Subjects, subject)
 		}
 	}
-	if want.Replicas == has.Replicas && want.MaxBytes == has.MaxBytes && want.MaxMsgSize == has.MaxMsgSize &&
+	if want.Replicas == has.Replicas && want.MaxBytes == has.MaxBytes && want.MaxAge == has.MaxAge && want.MaxMsgSize == has.MaxMsgSize &&
 		slices.Equal(want.Subjects, has.Subjects) && maps.Equal(want.Metadata, has.Metadata) {
 		b.inspect(has)
 		return true, nil
@@ -264,10 +269,11 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 	return false, wrapStream("update", c.Name, err)
 }
 
-// Which bus the replicas and the bound of a stream are from, in its metadata. Buses on one server share its streams.
+// Which bus the replicas, the bound and the age of a stream are from, in its metadata. Buses on one server share its streams.
 const (
 	replicasFrom = "events.openfunction.io/replicas-from"
 	maxBytesFrom = "events.openfunction.io/max-bytes-from"
+	maxAgeFrom   = "events.openfunction.io/max-age-from"
 )
 
 // settle gives want, which is what the stream has, the replicas and the bound of c. What another bus is served by stays: more replicas, and any
@@ -288,6 +294,7 @@ func (b *Bus) settle(c, has jetstream.StreamConfig, want *jetstream.StreamConfig
 		b.tellOther(c.Name, "replicas", int64(c.Replicas), int64(has.Replicas), from)
 	}
 	if c.Name != eventsName {
+		b.settleAge(c, has, want)
 		return
 	}
 	switch from := owner(maxBytesFrom); {
@@ -302,8 +309,25 @@ func (b *Bus) settle(c, has jetstream.StreamConfig, want *jetstream.StreamConfig
 	}
 }
 
+// settleAge gives want how long the bus says that topics keep events, if it says so and no other bus has.
+func (b *Bus) settleAge(c, has jetstream.StreamConfig, want *jetstream.StreamConfig) {
+	if c.MaxAge == 0 || b.o.Config.TopicRetention == 0 {
+		return
+	}
+	switch from := has.Metadata[maxAgeFrom]; {
+	case from == "", from == b.o.Name:
+		want.MaxAge = c.MaxAge
+		if want.Metadata == nil {
+			want.Metadata = map[string]string{}
+		}
+		want.Metadata[maxAgeFrom] = b.o.Name
+	case c.MaxAge != has.MaxAge:
+		b.tellOther(c.Name, "topicRetention", c.MaxAge, has.MaxAge, from)
+	}
+}
+
 // tellOther logs once that another bus has set what this one wants otherwise.
-func (b *Bus) tellOther(stream, field string, wanted, has int64, from string) {
+func (b *Bus) tellOther(stream, field string, wanted, has any, from string) {
 	if _, told := b.told.LoadOrStore(stream+" "+field, true); told {
 		return
 	}
