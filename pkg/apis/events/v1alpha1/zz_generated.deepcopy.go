@@ -216,6 +216,11 @@ func (in *EmbeddedSpec) DeepCopyInto(out *EmbeddedSpec) {
 		*out = new(int64)
 		**out = **in
 	}
+	if in.TopicRetention != nil {
+		in, out := &in.TopicRetention, &out.TopicRetention
+		*out = new(string)
+		**out = **in
+	}
 	return
 }
 
@@ -727,6 +732,11 @@ func (in *JetStreamSpec) DeepCopyInto(out *JetStreamSpec) {
 	if in.MaxBytes != nil {
 		in, out := &in.MaxBytes, &out.MaxBytes
 		*out = new(int64)
+		**out = **in
+	}
+	if in.TopicRetention != nil {
+		in, out := &in.TopicRetention, &out.TopicRetention
+		*out = new(string)
 		**out = **in
 	}
 	if in.AckWait != nil {
