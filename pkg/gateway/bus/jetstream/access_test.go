@@ -5,7 +5,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -228,4 +231,37 @@ func TestATopicThatIsNotPermittedSaysSo(t *testing.T) {
 	}
 	publish(t, topic("openfunction.ns.es.forbidden"), newEvent(t, "e", nil))
 	publish(t, topic("forbidden"), newEvent(t, "e", nil))
+}
+
+// The library leaves the connection of an attempt that is refused to the garbage collector.
+func TestAttemptsLeaveNoConnections(t *testing.T) {
+	s := guarded(t, &server.Options{Username: "events", Password: "p"})
+	var dialed, left atomic.Int64
+	b := open(t, jetstream.Options{
+		Name: "EventBus a/b", Config: plan.JetStream{URL: s.ClientURL(), NATSAccess: plan.NATSAccess{Username: "events", Password: "wrong"}},
+		Dial: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			dialed.Add(1)
+			left.Add(1)
+			return &closer{Conn: c, closed: sync.OnceFunc(func() { left.Add(-1) })}, nil
+		},
+	})
+	eventually(t, "many attempts", func() bool { return dialed.Load() > 8 })
+	_ = b.Close()
+	if n := left.Load(); n > 0 {
+		t.Errorf("%d of %d connections are open", n, dialed.Load())
+	}
+}
+
+type closer struct {
+	net.Conn
+	closed func()
+}
+
+func (c *closer) Close() error {
+	c.closed()
+	return c.Conn.Close()
 }

@@ -120,7 +120,7 @@ func (b *Bus) options() []nats.Option {
 		return append(options, nats.InProcessServer(b.o.InProcess))
 	}
 	// The dialer resolves names: it may lead somewhere else than the system's resolver does.
-	return append(options, nats.SetCustomDialer(dialer{b: b}), func(o *nats.Options) error { o.SkipHostLookup = true; return nil })
+	return append(options, nats.SetCustomDialer(&dialer{b: b}), func(o *nats.Options) error { o.SkipHostLookup = true; return nil })
 }
 
 // reconnectDelay grows with the number of times that no server let us in.
@@ -144,13 +144,20 @@ func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	logging.FromContext(b.ctx).Warnw("the bus reports an error", "bus", b.o.Name, "subject", subject, "error", err)
 }
 
-// dialer is a nats.CustomDialer whose connections end with ctx, if that is not nil.
+// dialer is the nats.CustomDialer of one client, whose connections end with ctx, if that is not nil. The client has one at a time, and leaves
+// that of an attempt that was refused to the garbage collector.
 type dialer struct {
-	b   *Bus
-	ctx context.Context
+	b    *Bus
+	ctx  context.Context
+	last net.Conn
 }
 
-func (d dialer) Dial(network, address string) (net.Conn, error) {
+// Dial closes the connection before, and is called by one goroutine at a time.
+func (d *dialer) Dial(network, address string) (net.Conn, error) {
+	if d.last != nil {
+		_ = d.last.Close()
+		d.last = nil
+	}
 	if d.ctx == nil {
 		d.ctx = d.b.ctx
 	}
@@ -160,6 +167,7 @@ func (d dialer) Dial(network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.last = c
 	if d.ctx != d.b.ctx {
 		context.AfterFunc(d.ctx, func() { _ = c.Close() })
 	}

@@ -73,7 +73,7 @@ func (d *doctor) look(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // the dialer leaves something with ctx for each connection
 	nc, err := natsaccess.Connect(ctx, natsaccess.Servers{
-		Access: b.o.Config.NATSAccess, URL: b.o.Config.URL, Field: "url", Dial: dialer{b: b, ctx: ctx},
+		Access: b.o.Config.NATSAccess, URL: b.o.Config.URL, Field: "url", Dial: &dialer{b: b, ctx: ctx},
 	}, nats.Name("openfunction-events "+b.o.Name), nats.Timeout(requestTimeout))
 	if err == nil {
 		nc.Close()
