@@ -3,6 +3,7 @@ package natsstreaming
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -78,4 +79,29 @@ func TestWhatIsNotPermittedIsSaid(t *testing.T) {
 	eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
 	publish(t, b, "permitted", "e5")
 	in.wants(t, "e5")
+}
+
+// A changed password is another Bus beside the one before, which has the client id for a moment yet. Nobody is refused, and nothing is said.
+func TestAnotherPasswordRefusesNobody(t *testing.T) {
+	s := guarded(t, &natsd.Options{Users: []*natsd.User{{Username: "before", Password: "p"}, {Username: "after", Password: "p"}}})
+	for n := range 5 { // an attempt in which the machine stalls for longer than a publication waits does not count
+		core, logs := observer.New(zap.WarnLevel)
+		connect := func(user string) *Bus {
+			c := config("nats://" + s.Addr().String())
+			c.NATSAccess = plan.NATSAccess{Username: user, Password: "p"}
+			return New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus a/b", Config: c, Instance: fmt.Sprint("rotated-", n)})
+		}
+		before := connect("before")
+		publish(t, before, "rotated", "e1")
+		after := connect("after")
+		time.AfterFunc(50*time.Millisecond, func() { _ = before.Close() })
+		err := after.Topic(bus.Topic{Name: "rotated"}).Handle(t.Context(), newEvent(t, "e2", "", nil))
+		_ = before.Close()
+		_ = after.Close()
+		if err == nil && logs.FilterMessage("event bus is away, connecting until it is back").Len() == 0 {
+			return
+		}
+		t.Logf("Handle = %v, logged %v", err, logs.All())
+	}
+	t.Error("somebody is refused each time")
 }

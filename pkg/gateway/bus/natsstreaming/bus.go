@@ -129,6 +129,9 @@ const (
 	retryMax = 2 * time.Second
 	// deniedMax is for what a person has to cure: the server logs every try.
 	deniedMax = 10 * time.Second
+	// firstTaken is how often it is no failure, at first, that another live client has our id: it is that of the bus before, with other
+	// credentials, which is just being closed.
+	firstTaken = 2
 )
 
 // run connects, serves publications and connects again, until ctx is done.
@@ -136,8 +139,13 @@ func (b *Bus) run(ctx context.Context) {
 	defer close(b.done)
 	logged := false // that the server is away
 	wait := retryMin
-	for ctx.Err() == nil {
+	for first := 0; ctx.Err() == nil; first++ {
 		s, err := b.connect(ctx)
+		if first < firstTaken && errors.Is(err, errTaken) {
+			pause(ctx, retryMin)
+			continue
+		}
+		first = firstTaken
 		if err == nil {
 			b.log.Infow("event bus connected", "url", plan.HideURL(b.o.Config.URL), "client", s.id)
 			logged, wait = false, retryMin
@@ -193,6 +201,24 @@ func (b *Bus) session(ctx context.Context) *session {
 			return nil
 		case <-changed:
 		}
+	}
+}
+
+// firstWait is how long the first publications wait for the first connection.
+const firstWait = 2 * time.Second
+
+// awaitFirst returns when there is a connection, or it is known why there is none, or after firstWait. The lock is held, but not while it waits.
+func (b *Bus) awaitFirst(ctx context.Context) {
+	timer := time.NewTimer(firstWait)
+	defer timer.Stop()
+	changed := b.changed
+	b.mu.Unlock()
+	defer b.mu.Lock()
+	select {
+	case <-changed:
+	case <-timer.C:
+	case <-b.closing.Done():
+	case <-ctx.Done():
 	}
 }
 

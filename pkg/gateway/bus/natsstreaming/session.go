@@ -36,6 +36,8 @@ const (
 	saysDiskFull       = "no space left on device"
 )
 
+var errTaken = errors.New("another live client has it")
+
 // session is one connection to the server. It is never repaired: when anything breaks it is lost, and the next one takes its place.
 type session struct {
 	id   string
@@ -78,7 +80,7 @@ func (b *Bus) connect(ctx context.Context) (*session, error) {
 	if err != nil {
 		if err.Error() == saysClientIDTaken {
 			b.refused(id)
-			err = fmt.Errorf("client id %s: another live client has it", id)
+			err = fmt.Errorf("client id %s: %w", id, errTaken)
 		}
 		return nil, b.connectError(err)
 	}

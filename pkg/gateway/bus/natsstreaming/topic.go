@@ -14,8 +14,8 @@ import (
 	"github.com/openfunction/events/pkg/gateway/bus"
 )
 
-// Topic returns a handler that publishes on the channel of t's name. It fails with *event.Unavailable while the server is away,
-// and also when it went away before it acknowledged: then it may have the event.
+// Topic returns a handler that publishes on the channel of t's name. It waits for the first connection, but not for long. It fails with
+// *event.Unavailable while the server is away, and also when it went away before it acknowledged: then it may have the event.
 func (b *Bus) Topic(t bus.Topic) event.Handler {
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		if err := b.publish(ctx, t.Name, e); err != nil {
@@ -44,7 +44,7 @@ func (b *Bus) publish(ctx context.Context, topic string, e *event.Event) error {
 	if err != nil {
 		return event.Permanent(err)
 	}
-	s, err := b.begin()
+	s, err := b.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -64,9 +64,12 @@ func (b *Bus) publish(ctx context.Context, topic string, e *event.Event) error {
 }
 
 // begin returns the session to publish in; the caller ends it with publications.Done.
-func (b *Bus) begin() (*session, error) {
+func (b *Bus) begin(ctx context.Context) (*session, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.current == nil && errors.Is(b.why, bus.ErrConnecting) {
+		b.awaitFirst(ctx)
+	}
 	if b.ended {
 		return nil, b.unavailable(errClosed)
 	}
