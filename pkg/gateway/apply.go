@@ -186,6 +186,7 @@ func (g *Gateway) replace(next *state) {
 	g.beginRetirements(next.retired)
 	for name, b := range g.buses {
 		if next.buses[name] != b {
+			b.successor.Store(next.buses[name])
 			if err := b.close(); err != nil {
 				g.log.Warnw("bus closed", "bus", name, "error", err)
 			}

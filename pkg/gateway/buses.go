@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/openfunction/events/pkg/event"
@@ -30,6 +31,8 @@ type openBus struct {
 	gate        *gate
 	server      Server // nil unless it is embedded
 	pruned      bool
+	// successor has its name in the plan after, nil while there is none.
+	successor atomic.Pointer[openBus]
 }
 
 // noBus stands for the bus of a source that has none.
@@ -145,7 +148,8 @@ func (b *openBus) target(topic bus.Topic) event.Handler {
 	})
 }
 
-// publish returns the handler that spec publishes with. Events of two kinds that share a topic are not each other's duplicates.
+// publish returns the handler that spec publishes with. Events of two kinds that share a topic are not each other's duplicates. What a request
+// that is inside while another plan is applied cannot publish here any more goes to the successor.
 func (b *openBus) publish(spec plan.Source) event.Handler {
 	topic := bus.Topic{Name: spec.Topic}
 	if spec.MarkKind {
@@ -153,9 +157,13 @@ func (b *openBus) publish(spec plan.Source) event.Handler {
 	}
 	next := b.Topic(topic)
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
-		if err := b.gate.pass(ctx, b, topic.Name); err != nil {
-			return err
+		err := b.gate.pass(ctx, b, topic.Name)
+		if err == nil {
+			err = next.Handle(ctx, e)
 		}
-		return next.Handle(ctx, e)
+		if s := b.successor.Load(); s != nil && err != nil && !event.IsPermanent(err) && ctx.Err() == nil {
+			return s.publish(spec).Handle(ctx, e)
+		}
+		return err
 	})
 }

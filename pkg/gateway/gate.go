@@ -8,10 +8,15 @@ import (
 	"time"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
 )
 
-// gateTime is how long an event waits for the subscriptions to its topic before its source is told to try again.
-const gateTime = 5 * time.Second
+const (
+	// gateTime is how long an event waits for the subscriptions to its topic before its source is told to try again.
+	gateTime = 5 * time.Second
+	// gateLook is how often an event that waits for the first connection of its bus looks whether that has failed.
+	gateLook = 50 * time.Millisecond
+)
 
 var errSubscribing = errors.New("its subscriptions are not set up yet")
 
@@ -93,11 +98,15 @@ func (g *gate) pass(ctx context.Context, b *openBus, topic string) error {
 		if c == nil || !c.topics[topic] {
 			return nil
 		}
-		if err := b.Ready(); err != nil {
+		var look <-chan time.Time
+		if err := b.Ready(); errors.Is(err, bus.ErrConnecting) {
+			look = time.After(gateLook) // other credentials are another connection: nobody is refused for that
+		} else if err != nil {
 			return err
 		}
 		select {
 		case <-c.over:
+		case <-look:
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-timer.C:
