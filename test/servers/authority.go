@@ -10,6 +10,8 @@ import (
 	"encoding/pem"
 	"math/big"
 	"net"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -138,4 +140,17 @@ func sign(t testing.TB, template, parent *x509.Certificate, of, by *ecdsa.Privat
 
 func encode(kind string, der []byte) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}))
+}
+
+// WriteFiles writes files, by name, that are gone when the test has ended, and returns where each of them is.
+func WriteFiles(t testing.TB, files map[string]string) (at func(name string) string) {
+	t.Helper()
+	dir := t.TempDir()
+	at = func(name string) string { return filepath.Join(dir, name) }
+	for name, content := range files {
+		if err := os.WriteFile(at(name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return at
 }

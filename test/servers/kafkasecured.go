@@ -10,8 +10,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -28,6 +30,8 @@ type SecuredKafkaServer struct {
 	SASL, SASLSSL string
 	// SSL wants TLS and a client certificate.
 	SSL string
+
+	generation int // of the certificates of SSL
 }
 
 // PLAIN has one user. SCRAM has those of SetPassword.
@@ -102,6 +106,41 @@ func (k *SecuredKafkaServer) SetPassword(user, password string) {
 	}
 }
 
+// SetCertificates has the listener SSL show this certificate and let in whoever shows one of these authorities (PEM) from now on, or a moment
+// later. Connections that are there stay.
+func (k *SecuredKafkaServer) SetCertificates(shown Certificate, authorities ...string) {
+	k.t.Helper()
+	k.generation++
+	files := map[string]string{"keystore": shown.Key + shown.Cert, "truststore": strings.Join(authorities, "")}
+	entries := map[string]sarama.IncrementalAlterConfigsEntry{}
+	for store, content := range files {
+		file := filepath.Join(k.dir, fmt.Sprintf("%s-%d.pem", store, k.generation))
+		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+			k.t.Fatal(err)
+		}
+		for name, value := range map[string]string{"location": file, "type": "PEM"} {
+			entries["listener.name.ssl.ssl."+store+"."+name] = sarama.IncrementalAlterConfigsEntry{Operation: sarama.IncrementalAlterConfigsOperationSet, Value: &value}
+		}
+	}
+	admin, err := sarama.NewClusterAdmin([]string{k.Addr()}, kafkaConfig())
+	if err != nil {
+		k.t.Fatalf("set certificates: %v", err)
+	}
+	defer admin.Close()
+	if err := admin.IncrementalAlterConfig(sarama.BrokerResource, k.id(admin), entries, false); err != nil {
+		k.t.Fatalf("set certificates: %v", err)
+	}
+}
+
+func (k *SecuredKafkaServer) id(admin sarama.ClusterAdmin) string {
+	k.t.Helper()
+	brokers, _, err := admin.DescribeCluster()
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return fmt.Sprint(brokers[0].ID())
+}
+
 // KafkaTokens is an authorization server: it gives a client that shows its secret a token that a SecuredKafkaServer takes.
 type KafkaTokens struct {
 	// URL is the token endpoint's, https; Cert is what to trust it by, PEM.
@@ -110,6 +149,7 @@ type KafkaTokens struct {
 	ClientID, Secret string
 
 	lifetime time.Duration
+	secrets  atomic.Pointer[[]string]
 }
 
 // NewKafkaTokens starts an authorization server whose tokens live for lifetime. It ends with the test.
@@ -117,6 +157,7 @@ func NewKafkaTokens(t testing.TB, lifetime time.Duration) *KafkaTokens {
 	t.Helper()
 	ca := NewAuthority(t)
 	k := &KafkaTokens{Cert: ca.Cert, ClientID: "reader", Secret: "oauth-s3cret", lifetime: lifetime}
+	k.SetSecrets(k.Secret)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(k.give))
 	server.TLS = &tls.Config{Certificates: []tls.Certificate{ca.Server().Pair(t)}}
 	server.StartTLS()
@@ -125,10 +166,13 @@ func NewKafkaTokens(t testing.TB, lifetime time.Duration) *KafkaTokens {
 	return k
 }
 
+// SetSecrets has the client's secret be any of these from now on.
+func (k *KafkaTokens) SetSecrets(secrets ...string) { k.secrets.Store(&secrets) }
+
 func (k *KafkaTokens) give(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/json")
 	client, secret, _ := r.BasicAuth()
-	if client != k.ClientID || secret != k.Secret || r.FormValue("grant_type") != "client_credentials" {
+	if client != k.ClientID || !slices.Contains(*k.secrets.Load(), secret) || r.FormValue("grant_type") != "client_credentials" {
 		w.WriteHeader(http.StatusUnauthorized)
 		_, _ = w.Write([]byte(`{"error":"invalid_client"}`))
 		return

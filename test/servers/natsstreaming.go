@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -22,8 +23,10 @@ type NATSStreamingServer struct {
 	scheme  string
 	address string
 	monitor string
-	config  string
-	process *Process
+	dir     string
+	// directives are those of the streaming block.
+	directives []string
+	process    *Process
 }
 
 // natsStreamingConfig raises max_payload, for which there is no flag: an event of 900 KiB has 1.2 MiB as JSON.
@@ -43,13 +46,19 @@ streaming {
 // configuration.
 func NATSStreaming(t testing.TB, directives ...string) *NATSStreamingServer {
 	t.Helper()
-	return natsStreaming(t, t.TempDir(), "nats", "", directives)
+	return natsStreaming(t, t.TempDir(), "nats", nil, directives)
+}
+
+// GuardedNATSStreaming is NATSStreaming with lines for the whole server, which say whom it lets in: itself too, in the way of the directives.
+func GuardedNATSStreaming(t testing.TB, lines []string, directives ...string) *NATSStreamingServer {
+	t.Helper()
+	return natsStreaming(t, t.TempDir(), "nats", lines, directives)
 }
 
 // NATSStreamingOn is NATSStreaming with its data on a disk that can be filled.
 func NATSStreamingOn(t testing.TB, d *SmallDisk, directives ...string) *NATSStreamingServer {
 	t.Helper()
-	return natsStreaming(t, d.Dir, "nats", "", directives)
+	return natsStreaming(t, d.Dir, "nats", nil, directives)
 }
 
 // SecuredNATSStreaming is NATSStreaming that speaks TLS only, with a certificate of the authority, and lets in the users of these lines of its
@@ -65,27 +74,45 @@ func SecuredNATSStreaming(t testing.TB, a *Authority, users ...string) *NATSStre
 	}
 	own := fmt.Sprintf("tls { cert_file: %q, key_file: %q, timeout: 10 }\nauthorization { users: [ %s\n{ user: stan, password: itself } ] }",
 		path("cert.pem"), path("key.pem"), strings.Join(users, "\n"))
-	return natsStreaming(t, dir, "tls", own, []string{"username: stan", "password: itself", "secure: true", fmt.Sprintf("tls { client_ca: %q }", path("ca.pem"))})
+	return natsStreaming(t, dir, "tls", []string{own}, []string{"username: stan", "password: itself", "secure: true", fmt.Sprintf("tls { client_ca: %q }", path("ca.pem"))})
 }
 
 // natsStreaming starts a server with lines of its own configuration and with directives of its streaming block.
-func natsStreaming(t testing.TB, dir, scheme, lines string, directives []string) *NATSStreamingServer {
+func natsStreaming(t testing.TB, dir, scheme string, lines, directives []string) *NATSStreamingServer {
 	t.Helper()
 	s := &NATSStreamingServer{
-		ClusterID: "stan",
-		t:         t,
-		scheme:    scheme,
-		binary:    Build(t, "third_party/natsstreaming", "github.com/nats-io/nats-streaming-server", "nats-streaming-server"),
-		address:   FreeAddress(t),
-		monitor:   FreeAddress(t),
-		config:    filepath.Join(dir, "server.conf"),
+		ClusterID:  "stan",
+		t:          t,
+		scheme:     scheme,
+		binary:     Build(t, "third_party/natsstreaming", "github.com/nats-io/nats-streaming-server", "nats-streaming-server"),
+		address:    FreeAddress(t),
+		monitor:    FreeAddress(t),
+		dir:        dir,
+		directives: directives,
 	}
-	config := fmt.Sprintf(natsStreamingConfig, s.address, s.monitor, lines, s.ClusterID, filepath.Join(dir, "store"), strings.Join(directives, "\n  "))
-	if err := os.WriteFile(s.config, []byte(config), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	s.configure(lines)
 	s.Start()
 	return s
+}
+
+func (s *NATSStreamingServer) config() string { return filepath.Join(s.dir, "server.conf") }
+
+func (s *NATSStreamingServer) configure(lines []string) {
+	s.t.Helper()
+	config := fmt.Sprintf(natsStreamingConfig, s.address, s.monitor, strings.Join(lines, "\n"), s.ClusterID, filepath.Join(s.dir, "store"),
+		strings.Join(s.directives, "\n  "))
+	if err := os.WriteFile(s.config(), []byte(config), 0o600); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// Reload makes the process that runs change to these lines, a moment later.
+func (s *NATSStreamingServer) Reload(lines ...string) {
+	s.t.Helper()
+	s.configure(lines)
+	if err := syscall.Kill(s.process.Pid(), syscall.SIGHUP); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // URL is where clients connect to.
@@ -97,7 +124,7 @@ func (s *NATSStreamingServer) Kill() { s.process.Kill() }
 // Start starts the process again with the data it had.
 func (s *NATSStreamingServer) Start() {
 	s.t.Helper()
-	s.process = StartProcess(s.t, exec.Command(s.binary, "-c", s.config), s.ready)
+	s.process = StartProcess(s.t, exec.Command(s.binary, "-c", s.config()), s.ready)
 }
 
 // Process is the process that runs now.
