@@ -34,7 +34,7 @@ func Mosquitto(t testing.TB) *MosquittoServer {
 	}
 	shown := m.Authority.Server()
 	for name, text := range map[string]string{
-		"ca.pem": m.Authority.Cert, "cert.pem": shown.Cert, "key.pem": shown.Key, "passwords": "", "mosquitto.conf": m.config(),
+		"clients.pem": m.Authority.Cert, "cert.pem": shown.Cert, "key.pem": shown.Key, "passwords": "", "mosquitto.conf": m.config(),
 	} {
 		if err := os.WriteFile(m.file(name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -65,7 +65,7 @@ func (m *MosquittoServer) config() string {
 		listener(m.Open, "allow_anonymous true"),
 		listener(m.Users, users),
 		listener(m.TLS, users, secure),
-		listener(m.Mutual, "allow_anonymous true", secure, "cafile "+m.file("ca.pem"), "require_certificate true"),
+		listener(m.Mutual, "allow_anonymous true", secure, "cafile "+m.file("clients.pem"), "require_certificate true"),
 	}, "\n")
 }
 
@@ -96,6 +96,20 @@ func (m *MosquittoServer) SetPassword(user, password string) {
 	if out, err := exec.Command("mosquitto_passwd", "-b", m.file("passwords"), user, password).CombinedOutput(); err != nil {
 		m.t.Fatalf("mosquitto_passwd: %v\n%s", err, out)
 	}
+	m.restart()
+}
+
+// SetClients has Mutual let in only clients with a certificate of these authorities (PEM), in the same way.
+func (m *MosquittoServer) SetClients(authorities ...string) {
+	m.t.Helper()
+	if err := os.WriteFile(m.file("clients.pem"), []byte(strings.Join(authorities, "")), 0o600); err != nil {
+		m.t.Fatal(err)
+	}
+	m.restart()
+}
+
+func (m *MosquittoServer) restart() {
+	m.t.Helper()
 	if err := syscall.Kill(m.process.Pid(), syscall.SIGTERM); err != nil {
 		m.t.Fatal(err)
 	}

@@ -59,6 +59,13 @@ func RedisTLS(t testing.TB, a *Authority, directives ...string) *RedisServer {
 	return r
 }
 
+// SetClients has a server of RedisTLS let in only clients with a certificate of these authorities (PEM) from now on. Connections that are there stay.
+func (r *RedisServer) SetClients(authorities ...string) {
+	r.t.Helper()
+	at := WriteFiles(r.t, map[string]string{"ca.pem": strings.Join(authorities, "")})
+	r.Do("CONFIG", "SET", "tls-ca-cert-file", at("ca.pem"))
+}
+
 // RedisCluster starts a cluster of one server, which has all slots.
 func RedisCluster(t testing.TB) *RedisServer {
 	t.Helper()

@@ -203,24 +203,62 @@ func TestE2EAccess(t *testing.T) {
 	}
 }
 
-// TestE2ERotation changes the password of a user while 1,000 messages a second are published, at the broker first and in the plan first in
-// turn. The test plays the gateway: a changed Secret is a changed plan, for which one Source is stopped and another one started.
+// TestE2ERotation changes the password of a user, or the authority of clients' certificates, while 1,000 messages a second are published, at the
+// broker first and in the plan first in turn. The test plays the gateway: a changed Secret is a changed plan, for which one Source is stopped
+// and another one started.
 func TestE2ERotation(t *testing.T) {
 	for _, w := range []way{{5, 1, ""}, {5, 2, ""}, {3, 1, ""}} {
 		t.Run(w.String(), func(t *testing.T) {
 			t.Parallel()
-			rotate(t, w)
+			m := servers.Mosquitto(t)
+			secret := func(n int) string { return fmt.Sprint("secret-", n) }
+			m.SetPassword("reader", secret(0))
+			rotate(t, m, w, credential{
+				show: func(p *plan.MQTT, n int) {
+					p.URL, p.TLS = "ssl://"+m.TLS, &plan.TLS{CACerts: m.Authority.Cert}
+					p.Username, p.Password = "reader", secret(n)
+				},
+				change:  func(n int) { m.SetPassword("reader", secret(n)) },
+				refused: "passwordFrom",
+			})
 		})
 	}
+	t.Run("certificate", func(t *testing.T) {
+		t.Parallel()
+		m := servers.Mosquitto(t)
+		authorities := []*servers.Authority{m.Authority}
+		var shown []servers.Certificate
+		for range rotations {
+			authorities = append(authorities, servers.NewAuthority(t))
+		}
+		for _, a := range authorities {
+			shown = append(shown, a.Client("events"))
+		}
+		rotate(t, m, way{5, 1, ""}, credential{
+			show: func(p *plan.MQTT, n int) {
+				p.URL, p.TLS = "ssl://"+m.Mutual, &plan.TLS{CACerts: m.Authority.Cert, Cert: shown[n].Cert, Key: shown[n].Key}
+			},
+			change:  func(n int) { m.SetClients(authorities[n].Cert) },
+			refused: "the server refuses the client certificate (",
+		})
+	})
 }
 
-func rotate(t *testing.T, w way) {
+const rotations = 4
+
+// credential has numbers, from 0 on.
+type credential struct {
+	show func(p *plan.MQTT, n int)
+	// change has the broker take only the n-th.
+	change  func(n int)
+	refused string
+}
+
+func rotate(t *testing.T, m *servers.MosquittoServer, w way, c credential) {
 	const perSecond, seconds = 1000, 10
-	m := servers.Mosquitto(t)
-	m.SetPassword("reader", "secret-0")
-	o := options("ssl://"+m.TLS, w.version, w.qos)
+	o := options("", w.version, w.qos)
 	o.Source.MQTT.Topic, o.Source.MQTT.ClientID = "rotation/#", "rotation"
-	o.Source.MQTT.Username, o.Source.MQTT.Password, o.Source.MQTT.TLS = "reader", "secret-0", &plan.TLS{CACerts: m.Authority.Cert}
+	c.show(o.Source.MQTT, 0)
 	s := &sink{}
 	r := start(t, o, s)
 	r.awaitReady(true)
@@ -234,16 +272,16 @@ func rotate(t *testing.T, w way) {
 	go func() { produced <- publishSteadily(t, m, w.qos, perSecond*seconds) }()
 	refused := func(r *running) {
 		t.Helper()
-		for !strings.Contains(r.awaitReady(false).Error(), "passwordFrom") { // first it is only away
+		for !strings.Contains(r.awaitReady(false).Error(), c.refused) { // first it is only away
 		}
 	}
-	for i := 1; i <= 4; i++ {
+	for i := 1; i <= rotations; i++ {
 		eventually(t, "messages are received", func() bool { return s.distinct() > i*perSecond })
 		changed := *o.Source.MQTT
-		changed.Password = fmt.Sprint("secret-", i)
+		c.show(&changed, i)
 		o.Source.MQTT = &changed
 		if i%2 == 0 {
-			m.SetPassword("reader", changed.Password)
+			c.change(i)
 			refused(r)
 			r.end()
 			r = start(t, o, s)
@@ -251,13 +289,13 @@ func rotate(t *testing.T, w way) {
 			r.end()
 			r = start(t, o, s)
 			refused(r)
-			m.SetPassword("reader", changed.Password)
+			c.change(i)
 		}
 		r.awaitReady(true)
 	}
 	took := <-produced
 	eventually(t, "every message", func() bool { return s.distinct() == perSecond*seconds })
-	t.Logf("%d messages in %s, 0 lost, %d repeated, 4 changes of the password", perSecond*seconds, took, len(s.list())-perSecond*seconds)
+	t.Logf("%d messages in %s, 0 lost, %d repeated, %d changes", perSecond*seconds, took, len(s.list())-perSecond*seconds, rotations)
 }
 
 // publishSteadily publishes n messages, 1,000 each second, and returns how long that took.

@@ -154,40 +154,83 @@ func TestSourceProcess(t *testing.T) {
 	t.Fatalf("Run() = %v", err)
 }
 
-// rotation changes the password of an ACL user as one does: on the server, then in the plan, which stops a source and starts another.
+// credential is what a source shows, at first and later.
+type credential struct {
+	show func(p *plan.Redis, later bool)
+	// change has the server take only the later one, and ends the connections that were made with the other.
+	change  func()
+	refused string
+}
+
 func rotation(t *testing.T, s *servers.RedisServer) {
 	for _, way := range []string{"stream", "list"} {
 		t.Run(way, func(t *testing.T) {
-			const n = 6000
-			user, key := "rotation-"+way, "rotated-"+way
+			user := "rotation-" + way
 			s.Do("ACL", "SETUSER", user, "on", ">first", "+@all", "~*")
-			o := options(way, key, s.Addr())
-			o.Source.Redis.Username, o.Source.Redis.Password = user, "first"
-			a, b := &sink{}, &sink{}
-			old := start(t, o, a)
-			old.awaitReady(true)
-			var producer sync.WaitGroup
-			producer.Go(func() { produce(t, s.Client(), way, key, n) })
-			eventually(t, "some events", func() bool { distinct, _ := total(a); return distinct > 1000 })
-
-			s.Do("ACL", "SETUSER", user, "resetpass", ">second")
-			s.Do("CLIENT", "KILL", "USER", user)
-			eventually(t, "the source says that its password is refused", func() bool { // first, perhaps, that its connection ended
-				all := old.all()
-				err := all[len(all)-1]
-				return err != nil && strings.Contains(err.Error(), "(WRONGPASS): correct redisUsername and redisPasswordFrom")
+			rotates(t, s, way, credential{
+				show: func(p *plan.Redis, later bool) {
+					p.Username, p.Password = user, map[bool]string{false: "first", true: "second"}[later]
+				},
+				change: func() {
+					s.Do("ACL", "SETUSER", user, "resetpass", ">second")
+					s.Do("CLIENT", "KILL", "USER", user)
+				},
+				refused: "(WRONGPASS): correct redisUsername and redisPasswordFrom",
 			})
-			old.end()
-			p := *o.Source.Redis
-			p.Password = "second"
-			o.Source.Redis = &p
-			start(t, o, b).awaitReady(true)
-			producer.Wait()
-			eventually(t, "every event", func() bool { distinct, _ := total(a, b); return distinct == n })
-			_, repeated := total(a, b)
-			t.Logf("lost 0 of %d, repeated %d", n, repeated)
 		})
 	}
+}
+
+// TestE2ECertificateRotation has clients show a certificate of another authority. The test itself shows none.
+func TestE2ECertificateRotation(t *testing.T) {
+	for _, way := range []string{"stream", "list"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			ours, next := servers.NewAuthority(t), servers.NewAuthority(t)
+			shown := map[bool]servers.Certificate{false: ours.Client("events"), true: next.Client("events")}
+			s := servers.RedisTLS(t, ours, "tls-auth-clients optional")
+			rotates(t, s, way, credential{
+				show: func(p *plan.Redis, later bool) {
+					p.TLS = &plan.TLS{CACerts: ours.Cert, Cert: shown[later].Cert, Key: shown[later].Key}
+				},
+				change: func() {
+					s.SetClients(next.Cert)
+					s.Do("CLIENT", "KILL", "TYPE", "normal")
+				},
+				refused: "the server refuses the client certificate (",
+			})
+		})
+	}
+}
+
+// rotates changes a credential as one does: on the server, then in the plan, which stops a source and starts another.
+func rotates(t *testing.T, s *servers.RedisServer, way string, c credential) {
+	const n = 4000
+	key := "rotated-" + way
+	o := options(way, key, s.Addr())
+	c.show(o.Source.Redis, false)
+	a, b := &sink{}, &sink{}
+	old := start(t, o, a)
+	old.awaitReady(true)
+	var producer sync.WaitGroup
+	producer.Go(func() { produce(t, s.Client(), way, key, n) })
+	eventually(t, "some events", func() bool { distinct, _ := total(a); return distinct > 1000 })
+
+	c.change()
+	eventually(t, "the source says that it is refused", func() bool { // first, perhaps, that its connection ended
+		all := old.all()
+		err := all[len(all)-1]
+		return err != nil && strings.Contains(err.Error(), c.refused)
+	})
+	old.end()
+	p := *o.Source.Redis
+	c.show(&p, true)
+	o.Source.Redis = &p
+	start(t, o, b).awaitReady(true)
+	producer.Wait()
+	eventually(t, "every event", func() bool { distinct, _ := total(a, b); return distinct == n })
+	_, repeated := total(a, b)
+	t.Logf("lost 0 of %d, repeated %d", n, repeated)
 }
 
 func rights(t *testing.T, s *servers.RedisServer) {
