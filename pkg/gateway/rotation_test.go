@@ -224,27 +224,6 @@ func (g guard) load(t *testing.T, r *running) *load {
 	return l
 }
 
-// counted are events by their ids.
-type counted struct {
-	mu  sync.Mutex
-	ids map[string]int
-}
-
-func (c *counted) add(id string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ids == nil {
-		c.ids = map[string]int{}
-	}
-	c.ids[id]++
-}
-
-func (c *counted) distinct() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.ids)
-}
-
 func (c *counted) all() (n int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
