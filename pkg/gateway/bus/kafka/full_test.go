@@ -19,6 +19,7 @@ import (
 
 // A broker whose disk takes no more answers so, and what is published then is not lost: its producer knows.
 func TestABrokerWhoseDiskIsFull(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t)
 	k := connect(t, config(b.addr()))
 	publish(t, k, "topic", "before")

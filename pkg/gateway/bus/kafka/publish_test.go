@@ -97,7 +97,10 @@ func TestATopicThatIsThereIsUsedAsItIs(t *testing.T) {
 }
 
 // The next event makes a topic again that someone has removed, and a subscription that runs gets it, although it had read as far before.
-func TestATopicThatIsRemovedIsMadeAgain(t *testing.T) { removedTopic(t, startBroker(t).addr()) }
+func TestATopicThatIsRemovedIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	removedTopic(t, startBroker(t).addr())
+}
 
 func removedTopic(t *testing.T, addr string) {
 	logs, seen := observer.New(zap.WarnLevel)

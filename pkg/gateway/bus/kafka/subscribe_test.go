@@ -107,6 +107,7 @@ func TestAFailureHoldsUpNobody(t *testing.T) {
 
 // Messages that fail keep their place in what is in flight, and still come again when there is no other.
 func TestOnlyFailuresInFlight(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t)
 	c := config(b.addr())
 	c.Partitions, c.MaxInFlight = 1, 2
@@ -177,6 +178,7 @@ func TestHandingOverStopsWhenTheMetadataIsFull(t *testing.T) {
 }
 
 func TestPartitionsThatComeLaterAreReadWhole(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t)
 	c := config(b.addr())
 	c.Partitions = 1
@@ -281,6 +283,7 @@ func TestUnsubscribeRemovesTheGroup(t *testing.T) {
 
 // A member that comes gets nothing of what others hold, and they keep it while members come and go.
 func TestMembersThatComeAndGoRepeatNothing(t *testing.T) {
+	t.Parallel()
 	b := startBroker(t)
 	c := config(b.addr())
 	c.Partitions = 6

@@ -76,6 +76,7 @@ func securedFixture(t testing.TB, addr string, authority *servers.Authority) bus
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	authority := servers.NewAuthority(t)
 	b := startBroker(t, kfake.EnableSASL(), kfake.Superuser(sarama.SASLTypeSCRAMSHA512, "user", right), kfake.Superuser(sarama.SASLTypeSCRAMSHA512, "other", otherRight),
 		kfake.TLS(&tls.Config{Certificates: []tls.Certificate{authority.Server().Pair(t)}}))
