@@ -33,6 +33,7 @@ func processFixture(c plan.JetStream) bustest.Fixture {
 
 // A real server that is killed with SIGKILL. It has two users.
 func TestE2EConformance(t *testing.T) {
+	t.Parallel()
 	authority := servers.NewAuthority(t)
 	s := servers.JetStreamTLS(t, authority, "authorization { users: [ { user: events, password: right-s3cret }, { user: other, password: other-s3cret } ] }")
 	as := func(user, password string) plan.JetStream {

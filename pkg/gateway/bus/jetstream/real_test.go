@@ -21,6 +21,7 @@ import (
 )
 
 func TestE2ECluster(t *testing.T) {
+	t.Parallel()
 	c := servers.JetStreamCluster(t)
 	config := plan.JetStream{URL: c.URL(), Replicas: 3, AckWait: ackWait}
 	t.Run("conformance", func(t *testing.T) { bustest.Run(t, processFixture(config)) })
