@@ -28,6 +28,7 @@ import (
 
 // A real broker, which is killed with SIGKILL, also under load.
 func TestE2EBroker(t *testing.T) {
+	t.Parallel()
 	s := servers.SecuredKafka(t, "offsets.retention.minutes=1", "offsets.retention.check.interval.ms=1000")
 	comeBack := leave(t, s.KafkaServer)
 	t.Run("a plain consumer reads the binding", func(t *testing.T) { plainConsumer(t, s.KafkaServer) })
@@ -46,6 +47,7 @@ func TestE2EBroker(t *testing.T) {
 
 // What loses or repeats events is not kept from whoever looks after them.
 func TestE2EWarnings(t *testing.T) {
+	t.Parallel()
 	s := servers.Kafka(t, "offset.metadata.max.bytes=64")
 	t.Run("little room for metadata", func(t *testing.T) {
 		littleMetadata(t, s.Addr(), func() { s.Kill(); s.Configure(""); s.Start() })
@@ -85,6 +87,7 @@ func clusterConfig(c *servers.KafkaClusterServers) plan.KafkaBus {
 }
 
 func TestE2ECluster(t *testing.T) {
+	t.Parallel()
 	c := servers.KafkaCluster(t)
 	t.Run("conformance", func(t *testing.T) { bustest.Run(t, fixture(clusterConfig(c))) })
 	t.Run("each broker in turn is killed under load and nothing is lost", func(t *testing.T) { oneAfterTheOther(t, c) })
