@@ -34,6 +34,7 @@ func TestE2EConformance(t *testing.T) {
 }
 
 func TestE2EAccess(t *testing.T) {
+	t.Parallel() // TestE2EConformance, which counts goroutines, is not
 	k := servers.SecuredKafka(t)
 	k.SetPassword("reader", "secret")
 	tokens := servers.NewKafkaTokens(t, time.Hour)
@@ -127,6 +128,7 @@ func TestE2EAccess(t *testing.T) {
 // TestE2EKafkaRotation changes the password of a user while a topic is written to. The test plays the gateway: the changed Secret is a
 // changed plan, for which one Source is stopped and another one started. At first the new one is too early.
 func TestE2EKafkaRotation(t *testing.T) {
+	t.Parallel()
 	const perSecond, seconds = 1000, 12
 	k := servers.SecuredKafka(t)
 	k.SetPassword("reader", "secret-0")

@@ -20,6 +20,7 @@ import (
 )
 
 func TestE2EKafka(t *testing.T) {
+	t.Parallel()
 	k := servers.Kafka(t, "offsets.retention.minutes=1", "offsets.retention.check.interval.ms=1000")
 	comeBack := leave(t, k)
 	for name, test := range map[string]func(*testing.T, *servers.KafkaServer){
