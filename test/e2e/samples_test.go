@@ -187,6 +187,7 @@ const function = "default/function-sample-serving-qrdx8-ksvc-fwml8"
 func TestE2ESamples(t *testing.T) {
 	for name, w := range worlds(t) {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // ticks are five seconds apart
 			t.Run("1 kafka to a sink", func(t *testing.T) { sample1(t, w) })
 			t.Run("2 kafka to a bus to a sink and a topic", func(t *testing.T) { sample2(t, w, w.file(t, "sample-2-bus-and-trigger.yaml")) })
 			t.Run("3 kafka and cron to a sink", func(t *testing.T) { sample3(t, w) })
