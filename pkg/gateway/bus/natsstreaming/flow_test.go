@@ -184,6 +184,7 @@ func TestRecentIsBounded(t *testing.T) {
 
 // The one that holds the message is cut off for good: the other gets it after the ack wait.
 func TestMemberTakesOverFromOneThatIsGone(t *testing.T) {
+	t.Parallel()
 	s := startBroker(t, "")
 	first := connect(t, instance(), config(s.url()))
 	sub := bus.Subscription{Name: "s", Topics: []string{"topic"}}
@@ -221,6 +222,7 @@ func TestMemberTakesOverFromOneThatIsGone(t *testing.T) {
 // The server counts repeats as the second member's even when the first holds and acknowledges them; with as many as its share
 // it would send the second nothing any more.
 func TestMemberGetsMessagesAfterOthersAcknowledgedItsRepeats(t *testing.T) {
+	t.Parallel()
 	s := startBroker(t, "")
 	first, second := connect(t, instance(), config(s.url())), connect(t, instance(), config(s.url()))
 	sub := bus.Subscription{Name: "s", Topics: []string{"topic"}, MaxInFlight: 2, Grace: time.Millisecond}

@@ -82,6 +82,7 @@ func alone(url string) bustest.Fixture {
 }
 
 func TestConformance(t *testing.T) {
+	t.Parallel() // it waits more than it works
 	s := launch(t, &broker{port: servers.FreePort(t), dir: t.TempDir(), payload: 8 << 20, authority: servers.NewAuthority(t)})
 	f := fixture(t, s.url(), s.authority)
 	f.Stop, f.Start = s.stop, s.start
