@@ -23,15 +23,23 @@ const startTimeout = 2 * time.Minute
 
 // Build compiles pkg with the module in moduleDir, which is relative to the repository's root, and returns the binary's path.
 // The binary is kept in bin/test of this checkout; a file lock makes test processes that run at once wait for one build.
-// The flags are those of go build.
+// A process builds it once: go build takes seconds of processor time to find that there is nothing to do. The flags are those of go build.
 func Build(t testing.TB, moduleDir, pkg, name string, flags ...string) string {
 	t.Helper()
+	key := fmt.Sprintf("%q", append([]string{moduleDir, pkg, name}, flags...))
+	if path, ok := built.Load(key); ok {
+		return path.(string)
+	}
 	path, err := build(t.Context(), filepath.Join(root(), moduleDir), pkg, name, flags...)
 	if err != nil {
 		t.Fatal(err)
 	}
+	built.Store(key, path)
 	return path
 }
+
+// built are the paths of what this process has built.
+var built sync.Map
 
 func build(ctx context.Context, dir, pkg, name string, flags ...string) (string, error) {
 	bin := filepath.Join(root(), "bin", "test")
