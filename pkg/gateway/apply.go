@@ -76,7 +76,6 @@ type state struct {
 // route is an HTTP event that is served.
 type route struct {
 	*ingress.Route
-	bus    *openBus
 	intake *intake
 }
 
@@ -145,7 +144,7 @@ func (g *Gateway) fill(next *state, p *plan.Plan) {
 			if p := g.sources[key]; p != nil && next.has(p.bus) {
 				next.sources[key] = p
 			}
-			if r, ok := g.routes[key]; ok && next.has(r.bus) {
+			if r, ok := g.routes[key]; ok && next.has(r.intake.bus) {
 				next.routes[key] = r
 			}
 		}

@@ -33,6 +33,7 @@ type openBus struct {
 	pruned      bool
 	// successor has its name in the plan after, nil while there is none.
 	successor atomic.Pointer[openBus]
+	full      fullness
 }
 
 // noBus stands for the bus of a source that has none.
@@ -134,6 +135,9 @@ func (b *openBus) close() error {
 	b.server.Close()
 	return err
 }
+
+// Topic implements bus.Bus.
+func (b *openBus) Topic(t bus.Topic) event.Handler { return b.full.handler(t.Name, b.Bus.Topic(t)) }
 
 // target returns the handler that a subscriber publishes with. A bus that is away says so itself, once for all who publish; what it refuses while
 // it is there is the publisher's to tell.

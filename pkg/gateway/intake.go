@@ -3,12 +3,15 @@ package gateway
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/dispatch"
+	"github.com/openfunction/events/pkg/plan"
 )
 
 const (
@@ -23,12 +26,19 @@ const (
 // methods may be called from many goroutines at once.
 type intake struct {
 	event string // what a person calls it
-	// posted tells that whoever has sent an event is told what becomes of it, and still has it.
-	posted bool
+	bus   *openBus
+	topic string
 
-	full    atomic.Pointer[mishap] // the bus did not take one
 	refused atomic.Pointer[mishap] // no dead letter has all of one
 }
+
+func newIntake(spec plan.Source, b *openBus) *intake {
+	return &intake{event: spec.Kind + " event " + spec.Event, bus: b, topic: spec.Topic}
+}
+
+// fullness remembers which topics of a bus did not take an event, whoever published it, since there was no room. Its methods may be called from
+// many goroutines at once.
+type fullness struct{ topics sync.Map } // by name, of those that ever were full: a mishap's *atomic.Pointer
 
 // mishap is told by its first error: a status that holds it is not to change with each event.
 type mishap struct {
@@ -37,24 +47,56 @@ type mishap struct {
 	over atomic.Bool  // an event was taken since
 }
 
-// handler returns a handler that remembers what next does.
+// handler returns a handler that remembers what next does. It is for events that nobody else has any more: who posts one is told.
 func (i *intake) handler(next event.Handler) event.Handler {
+	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
+		err := next.Handle(ctx, e)
+		if event.IsPermanent(err) {
+			remember(&i.refused, err)
+		}
+		return err
+	})
+}
+
+// handler returns a handler that remembers what next does, which publishes on topic.
+func (f *fullness) handler(topic string, next event.Handler) event.Handler {
+	key := any(topic) // made once
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		err := next.Handle(ctx, e)
 		switch {
 		case err == nil:
-			if m := i.full.Load(); m != nil {
-				m.over.Store(true)
-			}
-		case event.IsPermanent(err):
-			if !i.posted {
-				remember(&i.refused, err)
+			if at, ok := f.topics.Load(key); ok {
+				at.(*atomic.Pointer[mishap]).Load().over.Store(true)
 			}
 		case isFull(err):
-			remember(&i.full, err)
+			m := &atomic.Pointer[mishap]{}
+			m.Store(&mishap{})
+			at, _ := f.topics.LoadOrStore(key, m)
+			remember(at.(*atomic.Pointer[mishap]), err)
 		}
 		return err
 	})
+}
+
+// of is why a topic is full, for as long as it is told.
+func (f *fullness) of(topic string) string {
+	at, ok := f.topics.Load(topic)
+	if !ok {
+		return ""
+	}
+	return at.(*atomic.Pointer[mishap]).Load().told()
+}
+
+// failing is why topics are full, for as long as it is told.
+func (f *fullness) failing() (all []string) {
+	f.topics.Range(func(_, at any) bool {
+		if why := at.(*atomic.Pointer[mishap]).Load().told(); why != "" {
+			all = append(all, why)
+		}
+		return true
+	})
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func isFull(err error) bool {
@@ -89,7 +131,7 @@ func (m *mishap) told() string {
 
 func (i *intake) failing() string {
 	var all []string
-	if why := i.full.Load().told(); why != "" {
+	if why := i.bus.full.of(i.topic); why != "" {
 		all = append(all, i.event+": events are not taken: "+why)
 	}
 	if why := i.refused.Load().told(); why != "" {
@@ -97,8 +139,3 @@ func (i *intake) failing() string {
 	}
 	return strings.Join(all, "; ")
 }
-
-// busOf is an intake as its bus tells it.
-type busOf struct{ *intake }
-
-func (b busOf) failing() string { return b.full.Load().told() }

@@ -12,11 +12,13 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -109,8 +111,8 @@ func TestDataThatIsTooLargeForTheBusStaysWhereItIs(t *testing.T) {
 			t.Errorf("the report says %q, want %q...", got[i], begin)
 		}
 	}
-	if bus := r.Report().Objects["bus"]; bus.Failing != nil {
-		t.Errorf("the bus says %q, which is the event's trouble", bus.Failing)
+	if failing := r.Report().Objects["bus"].Failing; failing != nil {
+		t.Errorf("the bus says %q, which is the event's trouble", failing)
 	}
 	for _, value := range []string{"small", large + "x"} {
 		if _, err := server.Push("l", value); err != nil {
@@ -184,11 +186,11 @@ func TestABusThatIsFullIsReported(t *testing.T) {
 }
 
 // A bus at its limit takes and refuses in turn, as subscribers make room: that is one report, until a minute after it has refused one and taken others.
-func TestAnIntakeOfABusAtItsLimit(t *testing.T) {
+func TestATopicOfABusAtItsLimit(t *testing.T) {
 	full, other := &event.Unavailable{What: "bus", Full: true}, &event.Unavailable{What: "bus", Full: true, Err: errors.New("of another kind")}
-	const says = "x: events are not taken: bus is full: make room or raise its limit"
+	const says = "bus is full: make room or raise its limit"
 	synctest.Test(t, func(t *testing.T) {
-		in := &intake{event: "x"}
+		f := &fullness{}
 		step := 0
 		for _, tt := range []struct {
 			after time.Duration
@@ -208,50 +210,82 @@ func TestAnIntakeOfABusAtItsLimit(t *testing.T) {
 		} {
 			step++
 			time.Sleep(tt.after)
-			_ = in.handler(event.HandlerFunc(func(context.Context, *event.Event) error { return tt.err })).Handle(t.Context(), nil)
-			if got := in.failing(); got != tt.want {
+			_ = f.handler("t", event.HandlerFunc(func(context.Context, *event.Event) error { return tt.err })).Handle(t.Context(), nil)
+			if got := f.of("t"); got != tt.want {
 				t.Errorf("after event %d it says %q, want %q", step, got, tt.want)
 			}
 		}
 	})
 }
 
+// crowded is a bus that has no room.
+type crowded struct{ bus.Bus }
+
+func (crowded) Ready() error { return nil }
+
+func (crowded) Topic(t bus.Topic) event.Handler {
+	return event.HandlerFunc(func(context.Context, *event.Event) error {
+		return &event.Unavailable{What: "bus", Full: true, Err: errors.New(t.Name)}
+	})
+}
+
+func TestWhoeverPublishesNoticesThatABusIsFull(t *testing.T) {
+	b := &openBus{Bus: crowded{}, gate: &gate{}}
+	for _, h := range []event.Handler{
+		b.publish(plan.Source{Topic: "events"}), b.target(bus.Topic{Name: "metrics"}), b.target(bus.Topic{Name: "metrics", Origin: "another"}), b.Topic(bus.Topic{Name: "letters"}),
+	} {
+		if err := h.Handle(t.Context(), nil); !isFull(err) {
+			t.Errorf("Handle() = %v, want that it is full", err)
+		}
+	}
+	const cure = ": make room or raise its limit"
+	if diff := cmp.Diff([]string{"bus is full: events" + cure, "bus is full: letters" + cure, "bus is full: metrics" + cure}, b.full.failing()); diff != "" {
+		t.Errorf("the bus says (-want +got):\n%s", diff)
+	}
+}
+
 func TestAnIntakeForgets(t *testing.T) {
 	full := fmt.Errorf("publish e1: %w", &event.Unavailable{What: "bus", Full: true})
 	refused := fmt.Errorf("publish e1: %w", event.Permanent(event.ErrTooLarge))
-	const saysFull, saysRefused = "x: events are not taken: bus is full: make room or raise its limit",
+	const why = "bus is full: make room or raise its limit"
+	const saysFull, saysRefused = "x: events are not taken: " + why,
 		"x: an event was refused for good, and no dead letter has all of it: event is too large"
 	for _, tt := range []struct {
-		name   string
-		posted bool
-		errs   []error
-		want   string
+		name string
+		errs []error
+		bus  string
+		want string
 	}{
-		{"nothing has happened", false, nil, ""},
-		{"full", false, []error{nil, full}, saysFull},
-		{"full for whoever posts", true, []error{full}, saysFull},
-		{"but does not bring back what was refused", false, []error{refused, nil}, saysRefused},
-		{"whoever posted still has what was refused", true, []error{refused}, ""},
-		{"a bus that is away has a problem, and tells it", false, []error{&event.Unavailable{What: "bus"}, errors.New("boom")}, ""},
-		{"both", false, []error{refused, full}, saysFull + "; " + saysRefused},
+		{"nothing has happened", nil, "", ""},
+		{"full", []error{nil, full}, why, saysFull},
+		{"but does not bring back what was refused", []error{refused, nil}, "", saysRefused},
+		{"a bus that is away has a problem, and tells it", []error{&event.Unavailable{What: "bus"}, errors.New("boom")}, "", ""},
+		{"both", []error{refused, full}, why, saysFull + "; " + saysRefused},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				in := &intake{event: "x", posted: tt.posted}
+				in := &intake{event: "x", bus: &openBus{}, topic: "t"}
 				for _, err := range tt.errs {
 					next := event.HandlerFunc(func(context.Context, *event.Event) error { return err })
-					if got := in.handler(next).Handle(t.Context(), nil); got != err {
+					if got := in.handler(in.bus.full.handler("t", next)).Handle(t.Context(), nil); got != err {
 						t.Errorf("Handle() = %v, want %v", got, err)
 					}
+				}
+				other := in.bus.full.handler("other", event.HandlerFunc(func(context.Context, *event.Event) error { return nil }))
+				if err := other.Handle(t.Context(), nil); err != nil {
+					t.Error(err)
 				}
 				for _, after := range []time.Duration{0, remembered} {
 					time.Sleep(after)
 					if got := in.failing(); got != tt.want {
 						t.Errorf("after %v it says %q, want %q", after, got, tt.want)
 					}
+					if got := strings.Join(in.bus.full.failing(), "; "); got != tt.bus {
+						t.Errorf("after %v the bus says %q, want %q", after, got, tt.bus)
+					}
 				}
 				time.Sleep(time.Nanosecond)
-				if got := in.failing(); got != "" {
+				if got := in.failing() + strings.Join(in.bus.full.failing(), "; "); got != "" {
 					t.Errorf("long after it says %q, want nothing", got)
 				}
 			})

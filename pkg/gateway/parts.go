@@ -183,13 +183,9 @@ func (g *Gateway) addSource(next *state, spec plan.Source) error {
 	}
 	key := sourceName(spec)
 	if spec.HTTP != nil {
-		in := &intake{event: spec.Kind + " event " + spec.Event, posted: true}
-		if last, ok := g.routes[key]; ok && last.bus == b {
-			in = last.intake // a route is made anew for each plan
-		}
-		r, err := g.route(spec, b, in)
+		r, err := g.route(spec, b)
 		if err == nil {
-			next.routes[key] = route{r, b, in}
+			next.routes[key] = route{r, newIntake(spec, b)}
 		}
 		return err
 	}
@@ -209,7 +205,7 @@ func (g *Gateway) addSource(next *state, spec plan.Source) error {
 	if err != nil {
 		return err
 	}
-	in := &intake{event: spec.Kind + " event " + spec.Event}
+	in := newIntake(spec, b)
 	out = in.handler(g.metrics.Source(spec.Owner(), spec.Kind, spec.Event).Handler(out))
 	run := func(ctx context.Context, ready func(error)) error { return src.Run(ctx, out, ready) }
 	p := &part{name: key, spec: fp, bus: b, run: run, intake: in, deliveries: deliveries}
@@ -283,19 +279,19 @@ func (g *Gateway) addWaiting(next *state, spec plan.Source) error {
 		Away: &event.Unavailable{What: sourceName(spec), After: waitingPause, Err: errors.New(spec.Why)},
 	})
 	if err == nil {
-		next.routes[sourceName(spec)] = route{r, noBus, &intake{event: spec.Kind + " event " + spec.Event, posted: true}}
+		next.routes[sourceName(spec)] = route{r, newIntake(spec, noBus)}
 	}
 	return err
 }
 
-func (g *Gateway) route(spec plan.Source, b *openBus, in *intake) (*ingress.Route, error) {
+func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
 	events := g.metrics.Source(spec.Owner(), spec.Kind, spec.Event)
 	r := ingress.RouteOptions{
 		Namespace: spec.Namespace, EventSource: spec.EventSource, Event: spec.Event, HTTP: *spec.HTTP,
 		MarkKind: spec.MarkKind, SourceURI: plan.SourceURI(spec.Namespace, spec.EventSource, spec.Event), Answered: events.Answered,
 	}
 	if b != noBus {
-		r.Next = events.Handler(in.handler(b.publish(spec)))
+		r.Next = events.Handler(b.publish(spec))
 		return g.ingress.NewRoute(r)
 	}
 	if spec.Sink == nil {

@@ -17,7 +17,7 @@ type applied struct {
 	needs  map[string][]need // by owner, and by bus
 	// mistakes are by owner what the plan has that does not run.
 	mistakes   map[string][]string
-	deliveries map[string][]deliverer // by owner, and by bus
+	deliveries map[string][]deliverer // by owner
 	retired    []plan.Retired
 	removed    map[string]*retirement // by retiredKey
 	// buses are those that count: not with nothing but retired subscriptions.
@@ -66,7 +66,6 @@ func newApplied(p *plan.Plan, running *state) *applied {
 		}
 		if in != nil {
 			a.deliveries[s.Owner()] = append(a.deliveries[s.Owner()], in)
-			a.deliveries[s.Bus] = append(a.deliveries[s.Bus], busOf{in})
 		}
 	}
 	for _, s := range p.Subscribers {
@@ -114,7 +113,7 @@ func (g *Gateway) Report() plan.Report {
 	}
 	for name, b := range a.buses {
 		if o, ok := r.Objects[name]; ok {
-			o.Losing = b.Losing()
+			o.Losing, o.Failing = b.Losing(), b.full.failing()
 			r.Objects[name] = o
 		}
 	}

@@ -177,6 +177,27 @@ func TestEventBus(t *testing.T) {
 		OtherTestData:     after(pollReachable, running(answers)),
 		WantStatusUpdates: update(bus(seen(1))),
 	}, {
+		Name: "a bus that its users see full, which the shared gateway does not",
+		Key:  "default/b",
+		Objects: []runtime.Object{
+			bus(seen(1)),
+			EventSource("default", "es", WithHTTP("e"), WithBus("b"), func(es *v1alpha1.EventSource) {
+				es.Status.Mark(v1alpha1.Full("no room for x"), v1alpha1.Good(), v1alpha1.Good())
+			}),
+			EventSource("default", "other", WithHTTP("e"), WithBus("other"), func(es *v1alpha1.EventSource) {
+				es.Status.Mark(v1alpha1.Full("another has none"), v1alpha1.Good(), v1alpha1.Good())
+			}),
+			Trigger("default", "t", OnBus("b"), func(t *v1alpha1.Trigger) {
+				t.Status.Mark(v1alpha1.Full("no room for topic m"), v1alpha1.Good(), v1alpha1.Good())
+			}),
+			Trigger("default", "u", OnBus("b"), func(t *v1alpha1.Trigger) {
+				t.Status.Mark(v1alpha1.LosesEvents("a stream does"), v1alpha1.Good(), v1alpha1.Good())
+			}),
+		},
+		OtherTestData: after(pollReachable, running(answers)),
+		WantStatusUpdates: update(bus(seen(1), full("no room for topic m"), usedBy(
+			[]string{"EventSource default/es"}, []string{"Trigger default/t", "Trigger default/u"}))),
+	}, {
 		Name:              "users beyond ten are only counted",
 		Key:               "default/b",
 		Objects:           eleven,

@@ -104,7 +104,7 @@ func (o *Observer) Observe(ctx context.Context, b Bus, err error) pkgreconciler.
 		p := b.Problems[0]
 		b.Status.MarkUnreachable(p.Reason, "%s: %s", p.Path, p.Message)
 	default:
-		b.mark(o.Shared(ctx, b.Name, hash(b.Plan)))
+		b.mark(o.Shared(ctx, b.Name, hash(b.Plan)), fullFor(eventSources, triggers))
 	}
 	b.markServers()
 	now := b.reachable()
@@ -117,12 +117,30 @@ func (o *Observer) Observe(ctx context.Context, b Bus, err error) pkgreconciler.
 	return controller.NewRequeueAfter(poll(now, time.Now()))
 }
 
-func (b *Bus) mark(s workload.State) {
+// fullFor is what processes of these users say of their bus, if it has no room: most likely the same, and of several things always the same one.
+func fullFor(eventSources []*v1alpha1.EventSource, triggers []*v1alpha1.Trigger) (why string) {
+	look := func(c *apis.Condition) {
+		if c != nil && c.Reason == v1alpha1.ReasonFull && (why == "" || c.Message < why) {
+			why = c.Message
+		}
+	}
+	for _, es := range eventSources {
+		look(es.Status.GetCondition(v1alpha1.EventSourceBusReady))
+	}
+	for _, t := range triggers {
+		look(t.Status.GetCondition(v1alpha1.TriggerBusReady))
+	}
+	return why
+}
+
+// mark says what the shared gateway sees, and full what others do.
+func (b *Bus) mark(s workload.State, full string) {
+	full = cmp.Or(s.Failing, full)
 	switch {
 	case s.Ready && s.Losing != "":
 		b.Status.MarkLosing(s.Losing)
-	case s.Ready && s.Failing != "":
-		b.Status.MarkFull(s.Failing)
+	case s.Ready && full != "":
+		b.Status.MarkFull(full)
 	case s.Ready:
 		b.Status.MarkReachable()
 	case b.Servers != nil && b.Servers.Reason == broker.ReasonNotRunning: // which says more than that nobody is there

@@ -56,7 +56,7 @@ func (o *Outcome) Bus() v1alpha1.Verdict {
 	if _, wrong := o.Verdict("spec.eventBus"); wrong || o.Invalid || o.BusName == "" {
 		return o.Compiled.Bus()
 	}
-	seen, losing := false, ""
+	seen, losing, full := false, "", ""
 	for _, name := range slices.Sorted(maps.Keys(o.States)) {
 		bus := o.States[name].Bus
 		if bus.Problem != "" {
@@ -66,10 +66,13 @@ func (o *Outcome) Bus() v1alpha1.Verdict {
 		if bus.Losing != "" {
 			losing = cmp.Or(losing, name+": "+bus.Losing)
 		}
+		full = cmp.Or(full, bus.Full) // by itself, since it is the same for all
 	}
 	switch {
 	case losing != "":
 		return v1alpha1.LosesEvents(losing)
+	case full != "":
+		return v1alpha1.Full(full)
 	case seen:
 		return v1alpha1.Good()
 	}

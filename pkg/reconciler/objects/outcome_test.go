@@ -46,7 +46,7 @@ func TestWhatIsAFault(t *testing.T) {
 
 func TestBusOfAnOutcome(t *testing.T) {
 	reached, away := workload.BusState{Seen: true}, workload.BusState{Seen: true, Problem: "EventBus shop/b: dial nats.nats:4222: refused"}
-	losing := workload.BusState{Seen: true, Losing: "stream s loses events"}
+	losing, full := workload.BusState{Seen: true, Losing: "stream s loses events"}, workload.BusState{Seen: true, Full: "EventBus shop/b is full"}
 	for _, tt := range []struct {
 		name   string
 		bus    runtime.Object
@@ -62,6 +62,9 @@ func TestBusOfAnOutcome(t *testing.T) {
 			v1alpha1.Bad("Unreachable", "b: EventBus shop/b: dial nats.nats:4222: refused")},
 		{"a bus that loses events works", EventBus("shop", "b"), map[string]workload.State{"a": {Bus: reached}, "b": {Bus: losing}, "c": {Bus: losing}},
 			v1alpha1.LosesEvents("b: stream s loses events")},
+		{"a bus that is full works, and says so by itself", EventBus("shop", "b"), map[string]workload.State{"a": {Bus: reached}, "b": {Bus: full}},
+			v1alpha1.Full("EventBus shop/b is full")},
+		{"one that loses events is worse", EventBus("shop", "b"), map[string]workload.State{"a": {Bus: full}, "b": {Bus: losing}}, v1alpha1.LosesEvents("b: stream s loses events")},
 		{"one that is away is worse", EventBus("shop", "b"), map[string]workload.State{"a": {Bus: losing}, "b": {Bus: away}},
 			v1alpha1.Bad("Unreachable", "b: EventBus shop/b: dial nats.nats:4222: refused")},
 		{"a bus that cannot be used is none", EventBus("shop", "b", WithToken("missing")), map[string]workload.State{"a": {Bus: reached}}, v1alpha1.Bad("BusNotReady",

@@ -55,6 +55,9 @@ func (c *Clients) busState(ctx context.Context, pods []*corev1.Pod, p *plan.Plan
 				s.Problem = cmp.Or(s.Problem, got.Problems[0])
 			}
 			s.Losing = cmp.Or(s.Losing, got.Losing)
+			if len(got.Failing) > 0 {
+				s.Full = cmp.Or(s.Full, got.Failing[0])
+			}
 		}
 	}
 	return s

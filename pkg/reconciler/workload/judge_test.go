@@ -149,6 +149,8 @@ func TestStateOfTheBus(t *testing.T) {
 	starting.Objects["EventBus d/b"] = plan.ObjectReport{Hash: good.Objects["EventBus d/b"].Hash, Problems: []string{"EventBus d/b is starting"}}
 	losing := reportOf(l.Plan)
 	losing.Objects["EventBus d/b"] = plan.ObjectReport{Hash: good.Objects["EventBus d/b"].Hash, Losing: "stream s loses events"}
+	full := reportOf(l.Plan)
+	full.Objects["EventBus d/b"] = plan.ObjectReport{Hash: good.Objects["EventBus d/b"].Hash, Failing: []string{"EventBus d/b is full", "and more"}}
 	other := load("1")
 	other.Plan.Buses[0].JetStream.URL = "nats://elsewhere"
 	for _, tt := range []struct {
@@ -177,6 +179,10 @@ func TestStateOfTheBus(t *testing.T) {
 			w.pod("d", l.labels(), good)
 			w.pod("d", l.labels(), losing)
 		}, BusState{Seen: true, Losing: "stream s loses events"}},
+		{"one of two sees that it is full", func(w *world) {
+			w.pod("d", l.labels(), good)
+			w.pod("d", l.labels(), full)
+		}, BusState{Seen: true, Full: "EventBus d/b is full"}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w := applied(t, l)

@@ -93,6 +93,8 @@ type BusState struct {
 	Problem string
 	// Losing is what one of them says, if the bus loses events.
 	Losing string
+	// Full is what one of them says, if the bus had no room for an event of late.
+	Full string
 }
 
 // Apply makes the children as w says, writing only what differs from what is there, and returns what its gateways say. A plan of which

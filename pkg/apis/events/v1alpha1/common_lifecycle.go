@@ -40,6 +40,14 @@ func LosesEvents(message string) Verdict {
 	return Verdict{Status: corev1.ConditionTrue, Reason: ReasonLosesEvents, Message: message}
 }
 
+// ReasonFull is that of a bus that works, and had no room for an event of late.
+const ReasonFull = "Full"
+
+// Full says what has no room, and what to do.
+func Full(message string) Verdict {
+	return Verdict{Status: corev1.ConditionTrue, Reason: ReasonFull, Message: message}
+}
+
 // NotUsed says that there is no such part and need not be one.
 func NotUsed(message string) Verdict {
 	return Verdict{Status: corev1.ConditionTrue, Reason: "NotUsed", Message: message}
@@ -85,7 +93,8 @@ func (s *WorkloadStatus) mark(m apis.ConditionManager, parts ...part) {
 	case corev1.ConditionTrue:
 		s.State = StateRunning
 		for _, p := range parts {
-			if p.verdict.Reason == ReasonNotDelivered || p.verdict.Reason == ReasonLosesEvents {
+			switch p.verdict.Reason {
+			case ReasonNotDelivered, ReasonLosesEvents, ReasonFull:
 				s.Message = p.verdict.Message
 			}
 		}

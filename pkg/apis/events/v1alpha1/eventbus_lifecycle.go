@@ -59,7 +59,7 @@ func (s *EventBusStatus) MarkLosing(how string) {
 // MarkFull says that the bus answers, and why it did not take the last event.
 func (s *EventBusStatus) MarkFull(why string) {
 	s.State = "Running"
-	eventBusConditions.Manage(s).MarkTrueWithReason(EventBusReachable, "Full", "%s", why)
+	eventBusConditions.Manage(s).MarkTrueWithReason(EventBusReachable, ReasonFull, "%s", why)
 }
 
 // MarkUnreachable says why the bus does not answer.

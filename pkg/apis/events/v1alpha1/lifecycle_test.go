@@ -79,6 +79,7 @@ func TestState(t *testing.T) {
 		{"what works is running", Good(), StateRunning, ""},
 		{"what runs and is not delivered is worth a message", NotDelivered("post http://x: status 500"), StateRunning, "post http://x: status 500"},
 		{"what runs and loses events is worth a message", LosesEvents("stream s loses events"), StateRunning, "stream s loses events"},
+		{"so is what runs and is full", Full("bus is full"), StateRunning, "bus is full"},
 		{"what is not used is not worth a message", NotUsed("spec.sink is not set"), StateRunning, ""},
 		{"what is still to come is pending", Pending("Starting", "0 of 1"), StatePending, "0 of 1"},
 		{"what does not work is an error", Bad("Refused", "no"), StateError, "no"},
