@@ -25,15 +25,19 @@ const (
 // intake remembers what becomes of the events of one event of an EventSource where they go first: on the bus, or without one to the sink. Its
 // methods may be called from many goroutines at once.
 type intake struct {
-	event string // what a person calls it
+	refusals
 	bus   *openBus
 	topic string
-
-	refused atomic.Pointer[mishap] // no dead letter has all of one
 }
 
 func newIntake(spec plan.Source, b *openBus) *intake {
-	return &intake{event: spec.Kind + " event " + spec.Event, bus: b, topic: spec.Topic}
+	return &intake{refusals{of: spec.Kind + " event " + spec.Event}, b, spec.Topic}
+}
+
+// refusals remembers that events were refused for good, and no dead letter has all of one. Its methods may be called from many goroutines at once.
+type refusals struct {
+	of   string // what a person calls the event, or its target
+	last atomic.Pointer[mishap]
 }
 
 // fullness remembers which topics of a bus did not take an event, whoever published it, since there was no room. Its methods may be called from
@@ -47,15 +51,26 @@ type mishap struct {
 	over atomic.Bool  // an event was taken since
 }
 
-// handler returns a handler that remembers what next does. It is for events that nobody else has any more: who posts one is told.
-func (i *intake) handler(next event.Handler) event.Handler {
+// handler returns a handler that remembers which errors of next are refusals. It is for events that nobody else has any more: who posts one is told.
+func (r *refusals) handler(next event.Handler, refused func(error) bool) event.Handler {
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		err := next.Handle(ctx, e)
-		if event.IsPermanent(err) {
-			remember(&i.refused, err)
+		if err != nil && refused(err) {
+			remember(&r.last, err)
 		}
 		return err
 	})
+}
+
+// isOmitted tells whether err is that nobody else has the data: what is only refused, also by the place of dead letters, stays on the bus.
+func isOmitted(err error) bool { return errors.As(err, new(*event.DataOmitted)) }
+
+func (r *refusals) failing() string {
+	why := r.last.Load().told()
+	if why == "" {
+		return ""
+	}
+	return r.of + ": an event was refused for good, and no dead letter has all of it: " + why
 }
 
 // handler returns a handler that remembers what next does, which publishes on topic.
@@ -132,10 +147,10 @@ func (m *mishap) told() string {
 func (i *intake) failing() string {
 	var all []string
 	if why := i.bus.full.of(i.topic); why != "" {
-		all = append(all, i.event+": events are not taken: "+why)
+		all = append(all, i.of+": events are not taken: "+why)
 	}
-	if why := i.refused.Load().told(); why != "" {
-		all = append(all, i.event+": an event was refused for good, and no dead letter has all of it: "+why)
+	if why := i.refusals.failing(); why != "" {
+		all = append(all, why)
 	}
 	return strings.Join(all, "; ")
 }

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -12,6 +14,8 @@ import (
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	cloudevents "github.com/cloudevents/sdk-go/v2/event"
+	"github.com/cloudevents/sdk-go/v2/types"
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
@@ -185,6 +189,79 @@ func TestABusThatIsFullIsReported(t *testing.T) {
 	r.fails(t, "bus", why)
 }
 
+// refuses returns the URL of a sink that answers with code whatever has data.
+func refuses(t *testing.T, code int) string {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if body, err := io.ReadAll(r.Body); err != nil || len(body) > 0 {
+			w.WriteHeader(code)
+		}
+	}))
+	t.Cleanup(s.Close)
+	return s.URL
+}
+
+func TestALetterThatIsTooLargeForItsSinkIsOnTheBus(t *testing.T) {
+	r := startLogged(t, zap.NewNop(), func(*Options) {})
+	sink := refuses(t, http.StatusBadRequest)
+	r.apply(t, onePath(plan.Subscriber{
+		Condition: "a", Sink: &plan.Target{Name: "sink x", URL: sink}, DeadLetter: &plan.Target{Name: "sink letters", URL: refuses(t, http.StatusRequestEntityTooLarge)},
+	}))
+	if code, body := r.post("a", "large"); code != http.StatusAccepted {
+		t.Fatalf("%d %s", code, body)
+	}
+	r.wants(t, "default/t -> deadletter sink letters: large") // which has no data
+	r.wants(t, "default/t -> deadletter topic "+plan.DeadLetterTopic("default", "t")+": large")
+	r.fails(t, "Trigger default/t", "events are not taken by sink x: post "+sink+": status 400") // and nothing is lost
+}
+
+// tiny is a bus that takes no data.
+type tiny struct{ bus.Bus }
+
+func (tiny) Ready() error { return nil }
+
+func (tiny) Topic(bus.Topic) event.Handler {
+	return event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+		if len(e.Data()) > 0 {
+			return event.Permanent(fmt.Errorf("publish %s: %w", e.ID(), fmt.Errorf("%w: the limit is 0", event.ErrTooLarge)))
+		}
+		return nil
+	})
+}
+
+func TestASubscriberTellsThatAnEventIsLost(t *testing.T) {
+	r := startLogged(t, zap.NewNop(), func(*Options) {})
+	sink := refuses(t, http.StatusBadRequest)
+	spec := plan.Subscriber{ID: "s", Trigger: "default/t", Sink: &plan.Target{Name: "sink x", URL: sink}, DeadLetterTopic: "letters", Delivery: quick}
+	b := &openBus{Bus: tiny{}}
+	dead, err := r.deadLetter(spec, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, deliveries, err := r.deliver(spec, b, dead)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"first", "second"} {
+		e := event.Event{Context: (&cloudevents.EventContextV1{ID: id, Type: "test", Source: *types.ParseURIRef("/test")})}
+		if err := e.SetData("text/plain", id); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Handle(t.Context(), &e); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, d := range deliveries {
+			got = append(got, d.failing())
+		}
+		want := []string{"events are not taken by sink x: post " + sink + ": status 400",
+			"sink x: an event was refused for good, and no dead letter has all of it: event is too large: the limit is 0: raise that limit or send less"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("after the %s event (-want +got):\n%s", id, diff)
+		}
+	}
+}
+
 // A bus at its limit takes and refuses in turn, as subscribers make room: that is one report, until a minute after it has refused one and taken others.
 func TestATopicOfABusAtItsLimit(t *testing.T) {
 	full, other := &event.Unavailable{What: "bus", Full: true}, &event.Unavailable{What: "bus", Full: true, Err: errors.New("of another kind")}
@@ -264,10 +341,10 @@ func TestAnIntakeForgets(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				in := &intake{event: "x", bus: &openBus{}, topic: "t"}
+				in := &intake{refusals{of: "x"}, &openBus{}, "t"}
 				for _, err := range tt.errs {
 					next := event.HandlerFunc(func(context.Context, *event.Event) error { return err })
-					if got := in.handler(in.bus.full.handler("t", next)).Handle(t.Context(), nil); got != err {
+					if got := in.handler(in.bus.full.handler("t", next), event.IsPermanent).Handle(t.Context(), nil); got != err {
 						t.Errorf("Handle() = %v, want %v", got, err)
 					}
 				}

@@ -88,22 +88,28 @@ func (d delivery) failing() string {
 type letterbox struct {
 	event.Handler
 	to string
+	// spare is where those go that are too large for it; nil if there is no such place.
+	spare *letterbox
 }
 
 // deadLetter returns the handler of the dead letters of one of a subscriber's targets. Each target has an origin of its own, or the bus
 // would take the letters of two failed targets of one event for duplicates.
 func (g *Gateway) deadLetter(spec plan.Subscriber, b *openBus) (func(target string) letterbox, error) {
-	if spec.DeadLetter != nil {
-		sink, err := g.sink(*spec.DeadLetter)
-		if err != nil {
-			return nil, err
-		}
-		box := letterbox{dispatch.Retry(sink, spec.Delivery), "deadletter " + spec.DeadLetter.Name}
-		return func(string) letterbox { return box }, nil
-	}
-	return func(target string) letterbox {
+	onBus := func(target string) letterbox {
 		topic := b.target(bus.Topic{Name: spec.DeadLetterTopic, Origin: spec.ID + "/" + target})
-		return letterbox{dispatch.Retry(topic, spec.Delivery), "deadletter topic " + spec.DeadLetterTopic}
+		return letterbox{dispatch.Retry(topic, spec.Delivery), "deadletter topic " + spec.DeadLetterTopic, nil}
+	}
+	if spec.DeadLetter == nil {
+		return onBus, nil
+	}
+	sink, err := g.sink(*spec.DeadLetter)
+	if err != nil {
+		return nil, err
+	}
+	box := dispatch.Retry(sink, spec.Delivery)
+	return func(target string) letterbox {
+		spare := onBus(target) // what has come from the bus most likely fits into a topic of it
+		return letterbox{box, "deadletter " + spec.DeadLetter.Name, &spare}
 	}, nil
 }
 
@@ -115,8 +121,14 @@ func (g *Gateway) deliver(spec plan.Subscriber, b *openBus, dead func(string) le
 		box, count := dead(kind), g.metrics.Target(spec.Owner(), name)
 		h = dispatch.Retry(count.Attempts(h), spec.Delivery)
 		deliveries = append(deliveries, delivery{name, h})
-		h = dispatch.DeadLetter(h, dest, g.observed(count.DeadLetters(box), spec, box.to))
-		targets = append(targets, dispatch.Insist(h)) // each for itself: a target that has the event does not get it again
+		var spare event.Handler
+		if box.spare != nil {
+			spare = g.observed(box.spare, spec, box.spare.to)
+		}
+		h = dispatch.DeadLetter(h, dest, g.observed(count.DeadLetters(box), spec, box.to), spare)
+		lost := &refusals{of: name}
+		deliveries = append(deliveries, lost)
+		targets = append(targets, dispatch.Insist(lost.handler(h, isOmitted))) // each for itself: a target that has the event does not get it again
 	}
 	if spec.Sink != nil {
 		sink, err := g.sink(*spec.Sink)
@@ -206,7 +218,7 @@ func (g *Gateway) addSource(next *state, spec plan.Source) error {
 		return err
 	}
 	in := newIntake(spec, b)
-	out = in.handler(g.metrics.Source(spec.Owner(), spec.Kind, spec.Event).Handler(out))
+	out = in.handler(g.metrics.Source(spec.Owner(), spec.Kind, spec.Event).Handler(out), event.IsPermanent)
 	run := func(ctx context.Context, ready func(error)) error { return src.Run(ctx, out, ready) }
 	p := &part{name: key, spec: fp, bus: b, run: run, intake: in, deliveries: deliveries}
 	if l, ok := src.(source.Leaver); ok {
@@ -266,7 +278,7 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []del
 	}
 	dead = g.observed(count.DeadLetters(dispatch.ForeverLetters(dead, spec.Delivery)), owner, "deadletter "+spec.DeadLetter.Name)
 	retry := dispatch.Retry(sink, spec.Delivery)
-	return dispatch.DeadLetter(retry, destination(*spec.Sink), dead), []deliverer{delivery{spec.Sink.Name, retry}}, nil
+	return dispatch.DeadLetter(retry, destination(*spec.Sink), dead, nil), []deliverer{delivery{spec.Sink.Name, retry}}, nil
 }
 
 // addWaiting adds a route that is answered 503, for an http event that is declared and does not run just now: its callers try again.

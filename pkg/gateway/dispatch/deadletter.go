@@ -14,9 +14,11 @@ import (
 )
 
 // DeadLetter returns a handler that hands what next did not take to dead, with the reason in extension attributes. dest is what next is,
-// a URL or a topic. When dead fails too, or the delivery was only stopped, the caller still owns the event; the error is permanent only
-// if neither next nor dead will ever take it, or dead has taken it without its data: see event.DataOmitted.
-func DeadLetter(next event.Handler, dest string, dead event.Handler) event.Handler {
+// a URL or a topic. When the whole event is too large for dead, it goes to spare, unless that is nil, and dead gets a letter without data.
+// When dead or spare fails too, or the delivery was only stopped, the caller still owns the event; the error is permanent only
+// if none of them will ever take it, or dead has taken it without its data and nobody else has that: see event.DataOmitted.
+func DeadLetter(next event.Handler, dest string, dead, spare event.Handler) event.Handler {
+	g := grave{dest, dead, spare}
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		err := next.Handle(ctx, e)
 		if err == nil || errors.Is(err, ErrStopped) {
@@ -25,47 +27,67 @@ func DeadLetter(next event.Handler, dest string, dead event.Handler) event.Handl
 		if ctx.Err() != nil { // however final err is, nobody has a letter of it
 			return fmt.Errorf("%w: %w", ErrStopped, err)
 		}
-		return bury(ctx, dead, dest, e, err)
+		return g.bury(ctx, e, err)
 	})
 }
 
 // Refused is DeadLetter for what next will never take: its error is permanent. Other errors are the caller's to try again.
 func Refused(next event.Handler, dest string, dead event.Handler) event.Handler {
+	g := grave{dest, dead, nil}
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		err := next.Handle(ctx, e)
 		if !event.IsPermanent(err) {
 			return err
 		}
-		return bury(ctx, dead, dest, e, err)
+		return g.bury(ctx, e, err)
 	})
 }
 
-// bury hands dead a letter of e. What is too large goes without its reasons, or else without data, and at last with nothing but what
-// tells which event it was: all of that is better than a letter that goes round for ever and stops what is behind it. But the data that no
+// grave is where the letters of what dest did not take go.
+type grave struct {
+	dest        string
+	dead, spare event.Handler
+}
+
+// bury hands dead a letter of e. What is too large goes without its reasons, or else, whole, to spare; then without data, and at last with nothing
+// but what tells which event it was: all of that is better than a letter that goes round for ever and stops what is behind it. But the data that no
 // letter has is nobody's yet, which the error says.
-func bury(ctx context.Context, dead event.Handler, dest string, e *event.Event, err error) error {
-	var failed, large error // large is why the whole event is no letter
-	for i, letter := range []func() *event.Event{
-		func() *event.Event { return Letter(e, dest, err) },
-		func() *event.Event { return e },
-		func() *event.Event { return withoutData(Letter(e, dest, err), e) },
-		func() *event.Event { return withoutData(Letter(bare(e), dest, err), e) },
-	} {
-		if failed = dead.Handle(ctx, letter()); !errors.Is(failed, event.ErrTooLarge) {
-			break
-		}
-		if i == 1 {
-			large = failed
-		}
-	}
-	if failed != nil {
+func (g grave) bury(ctx context.Context, e *event.Event, err error) error {
+	letter := func() *event.Event { return Letter(e, g.dest, err) }
+	whole := func() *event.Event { return e }
+	fail := func(failed error) error {
 		return fmt.Errorf("dead letter of %s: %w", event.Short(e.ID()), errors.Join(failed, err))
 	}
-	logging.FromContext(ctx).Warnw("event dead-lettered", "id", event.Short(e.ID()), "type", event.Short(e.Type()), "target", dest, "error", err)
-	if large != nil {
-		return event.Permanent(&event.DataOmitted{Bytes: len(e.DataEncoded), Err: large})
+	failed := first(ctx, g.dead, letter, whole)
+	lost := failed // why the whole event is no letter, if it is too large
+	if errors.Is(failed, event.ErrTooLarge) {
+		if g.spare != nil {
+			if lost = first(ctx, g.spare, letter, whole); lost != nil && !event.IsPermanent(lost) {
+				return fail(lost)
+			}
+		}
+		failed = first(ctx, g.dead,
+			func() *event.Event { return withoutData(Letter(e, g.dest, err), e) },
+			func() *event.Event { return withoutData(Letter(bare(e), g.dest, err), e) })
+	}
+	if failed != nil {
+		return fail(failed)
+	}
+	logging.FromContext(ctx).Warnw("event dead-lettered", "id", event.Short(e.ID()), "type", event.Short(e.Type()), "target", g.dest, "error", err)
+	if lost != nil {
+		return event.Permanent(&event.DataOmitted{Bytes: len(e.DataEncoded), Err: lost})
 	}
 	return nil
+}
+
+// first hands h the first of letters that is not too large for it.
+func first(ctx context.Context, h event.Handler, letters ...func() *event.Event) (err error) {
+	for _, letter := range letters {
+		if err = h.Handle(ctx, letter()); !errors.Is(err, event.ErrTooLarge) {
+			return err
+		}
+	}
+	return err
 }
 
 // withoutData replaces the data of a letter of e by its size.

@@ -125,7 +125,7 @@ func TestALetterThatItsSinkHasNoRoomForGoesSmaller(t *testing.T) {
 	})
 	box := ForeverLetters(dead, plan.Delivery{})
 	refused := failing(event.Permanent(errors.New("no")))
-	err := DeadLetter(refused, "sink", box).Handle(t.Context(), newEvent(t, "text/plain", []byte("hello")))
+	err := DeadLetter(refused, "sink", box, nil).Handle(t.Context(), newEvent(t, "text/plain", []byte("hello")))
 	if omitted := (*event.DataOmitted)(nil); !errors.As(err, &omitted) || !event.IsPermanent(err) {
 		t.Errorf("Handle() = %v, want that the data is omitted for good", err)
 	}
@@ -257,7 +257,7 @@ func TestDeadLetter(t *testing.T) {
 			err := DeadLetter(failing(tt.err), "http://s/path", event.HandlerFunc(func(_ context.Context, e *event.Event) error {
 				letter = e
 				return nil
-			})).Handle(t.Context(), e)
+			}), nil).Handle(t.Context(), e)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -311,6 +311,68 @@ func TestADeadLetterThatIsTooLargeGoesWithoutWhatMakesItSo(t *testing.T) {
 	}
 }
 
+func TestADeadLetterThatIsTooLargeForItsPlaceGoesWholeToTheSpareOne(t *testing.T) {
+	large, away := event.Permanent(fmt.Errorf("%w: the limit is 4", event.ErrTooLarge)), &event.Unavailable{What: "bus"}
+	for _, tt := range []struct {
+		name        string
+		dead, spare func(e *event.Event) error
+		want        []string // what is where
+		lost, again bool
+	}{
+		{"it fits", func(*event.Event) error { return nil }, func(*event.Event) error { return nil }, []string{"dead hello, with a reason"}, false, false},
+		{"it does not", whole(large), func(*event.Event) error { return nil }, []string{"spare hello, with a reason", "dead without 5 bytes"}, false, false},
+		{"the event alone fits there", whole(large), func(e *event.Event) error {
+			if e.Extensions()[ErrorDest] != nil {
+				return large
+			}
+			return nil
+		}, []string{"spare hello", "dead without 5 bytes"}, false, false},
+		{"it fits nowhere", whole(large), whole(large), []string{"dead without 5 bytes"}, true, false},
+		{"the spare place is away, so it waits", whole(large), whole(away), nil, false, true},
+		{"what another place is away for waits for that", whole(away), func(*event.Event) error { return nil }, nil, false, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var got []string
+			place := func(name string, takes func(*event.Event) error) event.Handler {
+				return event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+					if err := takes(e); err != nil {
+						return err
+					}
+					switch bytes := e.Extensions()[DataOmitted]; {
+					case bytes != nil:
+						name += fmt.Sprintf(" without %s bytes", bytes)
+					case e.Extensions()[ErrorDest] != nil:
+						name += " " + string(e.Data()) + ", with a reason"
+					default:
+						name += " " + string(e.Data())
+					}
+					got = append(got, name)
+					return nil
+				})
+			}
+			h := DeadLetter(failing(event.Permanent(errors.New("boom"))), "sink", place("dead", tt.dead), place("spare", tt.spare))
+			err := h.Handle(t.Context(), newEvent(t, "text/plain", []byte("hello")))
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("letters (-want +got):\n%s", diff)
+			}
+			lost := errors.As(err, new(*event.DataOmitted))
+			if lost != tt.lost || (err != nil && !lost) != tt.again || event.IsPermanent(err) != tt.lost {
+				t.Errorf("Handle() = %v, want lost %v, to be tried again %v", err, tt.lost, tt.again)
+			}
+		})
+	}
+}
+
+// whole refuses what has data.
+func whole(err error) func(*event.Event) error {
+	return func(e *event.Event) error {
+		if len(e.Data()) > 0 {
+			return err
+		}
+		return nil
+	}
+}
+
 func TestBrief(t *testing.T) {
 	large := event.Permanent(fmt.Errorf("%w: its 9 bytes are more than 8", event.ErrTooLarge))
 	for _, tt := range []struct {
@@ -322,7 +384,7 @@ func TestBrief(t *testing.T) {
 		{"a sink's limit", event.Permanent(fmt.Errorf("%w: %w", event.ErrTooLarge, &StatusError{URL: "http://s", Code: 413, Body: []byte("secret")})), "post http://s: status 413"},
 		{"a bus that is away", fmt.Errorf("publish e1 to t: %w", &event.Unavailable{What: "bus"}), "bus is unavailable"},
 		{"a bus's limit", fmt.Errorf("publish e1 to t: %w", large), "event is too large: its 9 bytes are more than 8"},
-		{"a letter without data", event.Permanent(&event.DataOmitted{Bytes: 9, Err: fmt.Errorf("publish e1 to t: %w", large)}), "event is too large: its 9 bytes are more than 8"},
+		{"a letter without data", event.Permanent(&event.DataOmitted{Bytes: 9, Err: fmt.Errorf("publish e1 to t: %w", large)}), "event is too large: its 9 bytes are more than 8: raise that limit or send less"},
 		{"anything else", errors.New("boom"), "boom"},
 	} {
 		if got := Brief(tt.err); got != tt.want {
@@ -394,7 +456,7 @@ func TestOnlyWhatNobodyWillEverTakeIsRefusedForGood(t *testing.T) {
 	} {
 		for wrapper, h := range map[string]event.Handler{
 			"Refused":    Refused(failing(tt.next), "x", failing(tt.dead)),
-			"DeadLetter": DeadLetter(failing(tt.next), "x", failing(tt.dead)),
+			"DeadLetter": DeadLetter(failing(tt.next), "x", failing(tt.dead), nil),
 		} {
 			err := h.Handle(t.Context(), newEvent(t, "", nil))
 			if got := event.IsPermanent(err); got != tt.want || !errors.Is(err, boom) {
@@ -406,12 +468,12 @@ func TestOnlyWhatNobodyWillEverTakeIsRefusedForGood(t *testing.T) {
 	if err := Refused(failing(forGood), "x", failing(away)).Handle(t.Context(), newEvent(t, "", nil)); !errors.As(err, &u) || u.After != time.Minute {
 		t.Errorf("Handle() = %v, want it to say how long the dead letter's bus wants to be left alone", err)
 	}
-	if err := DeadLetter(failing(boom), "x", failing(forGood)).Handle(t.Context(), newEvent(t, "", nil)); event.IsPermanent(err) {
+	if err := DeadLetter(failing(boom), "x", failing(forGood), nil).Handle(t.Context(), newEvent(t, "", nil)); event.IsPermanent(err) {
 		t.Errorf("an event that may be delivered later: %v is permanent", err)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := DeadLetter(failing(forGood), "x", failing(nil)).Handle(ended, newEvent(t, "", nil)); event.IsPermanent(err) || !errors.Is(err, ErrStopped) {
+	if err := DeadLetter(failing(forGood), "x", failing(nil), nil).Handle(ended, newEvent(t, "", nil)); event.IsPermanent(err) || !errors.Is(err, ErrStopped) {
 		t.Errorf("a delivery that ended before its letter: %v, want ErrStopped and not permanent", err)
 	}
 }
@@ -429,7 +491,7 @@ func TestRefusedLeavesWhatMayBeTakenLater(t *testing.T) {
 
 func TestDeadLetterLeavesTheEventWithTheCaller(t *testing.T) {
 	boom := errors.New("boom")
-	if err := DeadLetter(failing(boom), "x", failing(errors.New("full"))).Handle(t.Context(), newEvent(t, "", nil)); !errors.Is(err, boom) {
+	if err := DeadLetter(failing(boom), "x", failing(errors.New("full")), nil).Handle(t.Context(), newEvent(t, "", nil)); !errors.Is(err, boom) {
 		t.Errorf("with a failing dead letter target: %v, want boom", err)
 	}
 	stopped := fmt.Errorf("%w: boom", ErrStopped)
@@ -437,7 +499,7 @@ func TestDeadLetterLeavesTheEventWithTheCaller(t *testing.T) {
 	err := DeadLetter(failing(stopped), "x", event.HandlerFunc(func(context.Context, *event.Event) error {
 		called = true
 		return nil
-	})).Handle(t.Context(), newEvent(t, "", nil))
+	}), nil).Handle(t.Context(), newEvent(t, "", nil))
 	if !errors.Is(err, ErrStopped) || called {
 		t.Errorf("a delivery that was only stopped: %v, dead-lettered %v", err, called)
 	}

@@ -41,7 +41,7 @@ func TestADeadLetterThatIsRefusedForGoodIsTriedLessAndLess(t *testing.T) {
 			return event.Permanent(errors.New("boom"))
 		})
 		d := plan.Delivery{Retry: 3, BackoffDelay: time.Second}
-		h := Insist(DeadLetter(Retry(sink, d), "sink", Retry(dead, d)))
+		h := Insist(DeadLetter(Retry(sink, d), "sink", Retry(dead, d), nil))
 		handle := func(kind string) {
 			e := newEvent(t, "text/plain", nil)
 			e.SetType(kind)
@@ -85,7 +85,7 @@ func TestDataThatNoDeadLetterCanHaveIsSaidToBeLost(t *testing.T) {
 		}
 		return nil
 	})
-	h := Insist(DeadLetter(failing(event.Permanent(errors.New("boom"))), "sink", small))
+	h := Insist(DeadLetter(failing(event.Permanent(errors.New("boom"))), "sink", small, nil))
 	if err := h.Handle(ctx, newEvent(t, "text/plain", []byte("hello"))); err != nil {
 		t.Fatalf("Handle() = %v, want nil", err)
 	}

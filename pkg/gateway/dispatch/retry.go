@@ -101,7 +101,10 @@ func (r *retry) Handle(ctx context.Context, e *event.Event) error {
 func Brief(err error) string {
 	var status *StatusError
 	var away *event.Unavailable
+	var omitted *event.DataOmitted
 	switch {
+	case errors.As(err, &omitted):
+		return Brief(omitted.Err) + ": raise that limit or send less"
 	case errors.As(err, &status):
 		err = &StatusError{URL: status.URL, Code: status.Code}
 	case errors.As(err, &away):
