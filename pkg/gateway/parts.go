@@ -49,9 +49,11 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
+	box, lost := dead("message"), &refusals{of: "a message that is not an event"}
+	letters := dispatch.Letters(g.observed(g.metrics.Letters(spec.Owner(), noEvent).DeadLetters(box), spec, box.to), g.spare(box, spec))
+	deliveries = append(deliveries, lost)
 	s, err := trigger.New(trigger.Options{
-		Subscriber: spec, Bus: b, Deliver: deliver,
-		DeadLetter:  dispatch.Insist(g.observed(g.metrics.Letters(spec.Owner(), noEvent).DeadLetters(dead("message")), spec, dead("message").to)),
+		Subscriber: spec, Bus: b, Deliver: deliver, DeadLetter: dispatch.Insist(lost.handler(letters, isOmitted)),
 		MaxInFlight: b.maxInFlight, Redelivery: b.redelivery, Workers: &g.workers, Room: g.room,
 	})
 	if err != nil {
@@ -113,6 +115,14 @@ func (g *Gateway) deadLetter(spec plan.Subscriber, b *openBus) (func(target stri
 	}, nil
 }
 
+// spare returns the handler of what is too large for box, nil if there is none.
+func (g *Gateway) spare(box letterbox, spec plan.Subscriber) event.Handler {
+	if box.spare == nil {
+		return nil
+	}
+	return g.observed(box.spare, spec, box.spare.to)
+}
+
 // deliver returns the handler of the events that fire: to the sink and the topic at once, each with its own retries and dead letter.
 func (g *Gateway) deliver(spec plan.Subscriber, b *openBus, dead func(string) letterbox) (event.Handler, []deliverer, error) {
 	var targets []event.Handler
@@ -121,11 +131,7 @@ func (g *Gateway) deliver(spec plan.Subscriber, b *openBus, dead func(string) le
 		box, count := dead(kind), g.metrics.Target(spec.Owner(), name)
 		h = dispatch.Retry(count.Attempts(h), spec.Delivery)
 		deliveries = append(deliveries, delivery{name, h})
-		var spare event.Handler
-		if box.spare != nil {
-			spare = g.observed(box.spare, spec, box.spare.to)
-		}
-		h = dispatch.DeadLetter(h, dest, g.observed(count.DeadLetters(box), spec, box.to), spare)
+		h = dispatch.DeadLetter(h, dest, g.observed(count.DeadLetters(box), spec, box.to), g.spare(box, spec))
 		lost := &refusals{of: name}
 		deliveries = append(deliveries, lost)
 		targets = append(targets, dispatch.Insist(lost.handler(h, isOmitted))) // each for itself: a target that has the event does not get it again

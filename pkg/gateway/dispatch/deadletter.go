@@ -53,37 +53,63 @@ type grave struct {
 // but what tells which event it was: all of that is better than a letter that goes round for ever and stops what is behind it. But the data that no
 // letter has is nobody's yet, which the error says.
 func (g grave) bury(ctx context.Context, e *event.Event, err error) error {
-	letter := func() *event.Event { return Letter(e, g.dest, err) }
-	whole := func() *event.Event { return e }
-	fail := func(failed error) error {
+	lost, failed := g.hand(ctx, []letter{
+		func() *event.Event { return Letter(e, g.dest, err) },
+		func() *event.Event { return e },
+	}, []letter{
+		func() *event.Event { return withoutData(Letter(e, g.dest, err), e) },
+		func() *event.Event { return withoutData(Letter(bare(e), g.dest, err), e) },
+	})
+	if failed != nil {
 		return fmt.Errorf("dead letter of %s: %w", event.Short(e.ID()), errors.Join(failed, err))
 	}
-	failed := first(ctx, g.dead, letter, whole)
-	lost := failed // why the whole event is no letter, if it is too large
-	if errors.Is(failed, event.ErrTooLarge) {
-		if g.spare != nil {
-			if lost = first(ctx, g.spare, letter, whole); lost != nil && !event.IsPermanent(lost) {
-				return fail(lost)
-			}
-		}
-		failed = first(ctx, g.dead,
-			func() *event.Event { return withoutData(Letter(e, g.dest, err), e) },
-			func() *event.Event { return withoutData(Letter(bare(e), g.dest, err), e) })
-	}
-	if failed != nil {
-		return fail(failed)
-	}
 	logging.FromContext(ctx).Warnw("event dead-lettered", "id", event.Short(e.ID()), "type", event.Short(e.Type()), "target", g.dest, "error", err)
-	if lost != nil {
-		return event.Permanent(&event.DataOmitted{Bytes: len(e.DataEncoded), Err: lost})
+	return omitted(e, lost)
+}
+
+// Letters returns a handler of letters that somebody else has made, of what is no event: see DeadLetter for where each goes.
+func Letters(dead, spare event.Handler) event.Handler {
+	g := grave{dead: dead, spare: spare}
+	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
+		lost, failed := g.hand(ctx, []letter{func() *event.Event { return e }}, []letter{func() *event.Event {
+			small := e.Clone()
+			return withoutData(&small, e)
+		}})
+		if failed != nil {
+			return failed
+		}
+		return omitted(e, lost)
+	})
+}
+
+func omitted(e *event.Event, lost error) error {
+	if lost == nil {
+		return nil
 	}
-	return nil
+	return event.Permanent(&event.DataOmitted{Bytes: len(e.DataEncoded), Err: lost})
+}
+
+// letter makes one.
+type letter func() *event.Event
+
+// hand hands dead one of whole, or else that to spare and one of cut to dead. Lost is why nobody has a whole one.
+func (g grave) hand(ctx context.Context, whole, cut []letter) (lost, failed error) {
+	if failed = first(ctx, g.dead, whole); !errors.Is(failed, event.ErrTooLarge) {
+		return nil, failed
+	}
+	lost = failed
+	if g.spare != nil {
+		if lost = first(ctx, g.spare, whole); lost != nil && !event.IsPermanent(lost) {
+			return lost, lost
+		}
+	}
+	return lost, first(ctx, g.dead, cut)
 }
 
 // first hands h the first of letters that is not too large for it.
-func first(ctx context.Context, h event.Handler, letters ...func() *event.Event) (err error) {
-	for _, letter := range letters {
-		if err = h.Handle(ctx, letter()); !errors.Is(err, event.ErrTooLarge) {
+func first(ctx context.Context, h event.Handler, letters []letter) (err error) {
+	for _, made := range letters {
+		if err = h.Handle(ctx, made()); !errors.Is(err, event.ErrTooLarge) {
 			return err
 		}
 	}

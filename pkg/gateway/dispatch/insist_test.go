@@ -95,6 +95,37 @@ func TestDataThatNoDeadLetterCanHaveIsSaidToBeLost(t *testing.T) {
 	}
 }
 
+// A message that is not an event, as it is or in JSON, may be larger than the place of its letter takes: it must not stay for ever.
+func TestAMessageThatIsTooLargeForItsLetter(t *testing.T) {
+	large := event.Permanent(fmt.Errorf("%w: the limit is 4", event.ErrTooLarge))
+	var got []string
+	place := func(takes bool) event.Handler {
+		return event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+			if !takes && len(e.Data()) > 0 {
+				return large
+			}
+			got = append(got, fmt.Sprint(string(e.Data()), e.Extensions()[DataOmitted]))
+			return nil
+		})
+	}
+	for _, tt := range []struct {
+		name        string
+		dead, spare event.Handler
+		want        string
+		lost        bool
+	}{
+		{"it fits", place(true), place(true), "[hello<nil>]", false},
+		{"it fits elsewhere", place(false), place(true), "[hello<nil> 5]", false},
+		{"it fits nowhere", place(false), nil, "[5]", true},
+	} {
+		got = nil
+		err := Letters(tt.dead, tt.spare).Handle(t.Context(), newEvent(t, "text/plain", []byte("hello")))
+		if lost := errors.As(err, new(*event.DataOmitted)); lost != tt.lost || (err != nil) != tt.lost || fmt.Sprint(got) != tt.want {
+			t.Errorf("%s: Handle() = %v, letters %v; want lost %v and %v", tt.name, err, got, tt.lost, tt.want)
+		}
+	}
+}
+
 func TestABusThatIsBackIsNotKeptWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
