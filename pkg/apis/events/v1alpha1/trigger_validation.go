@@ -141,9 +141,6 @@ func (s *Subscriber) validate(r report) {
 	r.field("topic").topic(s.Topic)
 	r.field("deadLetterSink").destination(s.DeadLetterSink)
 	r.field("deadLetterTopic").topic(s.DeadLetterTopic)
-	if s.DeadLetterSink != nil && s.DeadLetterTopic != "" {
-		r.field("deadLetterTopic").warnf("is not used, since there is a deadLetterSink: leave one of the two out")
-	}
 	s.Delivery.validate(r.field("delivery"))
 	r.field("match").oneOf(string(s.Match), string(MatchOnce), string(MatchLatest))
 	r.field("payload").oneOf(string(s.Payload), string(PayloadEvent), string(PayloadAll))
