@@ -322,7 +322,7 @@ func TestADeadLetterThatIsTooLargeForItsPlaceGoesWholeToTheSpareOne(t *testing.T
 		{"it fits", func(*event.Event) error { return nil }, func(*event.Event) error { return nil }, []string{"dead hello, with a reason"}, false, false},
 		{"it does not", whole(large), func(*event.Event) error { return nil }, []string{"spare hello, with a reason", "dead without 5 bytes"}, false, false},
 		{"the event alone fits there", whole(large), func(e *event.Event) error {
-			if e.Extensions()[ErrorDest] != nil {
+			if e.Extensions()[event.ErrorDestExtension] != nil {
 				return large
 			}
 			return nil
@@ -338,10 +338,10 @@ func TestADeadLetterThatIsTooLargeForItsPlaceGoesWholeToTheSpareOne(t *testing.T
 					if err := takes(e); err != nil {
 						return err
 					}
-					switch bytes := e.Extensions()[DataOmitted]; {
+					switch bytes := e.Extensions()[event.DataOmittedExtension]; {
 					case bytes != nil:
 						name += fmt.Sprintf(" without %s bytes", bytes)
-					case e.Extensions()[ErrorDest] != nil:
+					case e.Extensions()[event.ErrorDestExtension] != nil:
 						name += " " + string(e.Data()) + ", with a reason"
 					default:
 						name += " " + string(e.Data())

@@ -104,7 +104,7 @@ func TestAMessageThatIsTooLargeForItsLetter(t *testing.T) {
 			if !takes && len(e.Data()) > 0 {
 				return large
 			}
-			got = append(got, fmt.Sprint(string(e.Data()), e.Extensions()[DataOmitted]))
+			got = append(got, fmt.Sprint(string(e.Data()), e.Extensions()[event.DataOmittedExtension]))
 			return nil
 		})
 	}
