@@ -172,7 +172,7 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan, waits []
 	if err != nil {
 		return err
 	}
-	if err := r.start(ctx, p, waits); err != nil {
+	if started, err := r.start(ctx, p, waits); !started {
 		return err
 	}
 	running, ctx := errgroup.WithContext(ctx)
@@ -212,18 +212,18 @@ func (r *runner) sayGone(events, letters uint64) {
 	}
 }
 
-// start starts the servers and applies the plan. When it fails, the gateway is over.
-func (r *runner) start(ctx context.Context, p *plan.Plan, waits []Problem) error {
-	err := r.apply(ctx, p, waits)
+// start starts the servers and applies the plan. When it has not started, the gateway is over, without an error if that was asked for.
+func (r *runner) start(ctx context.Context, p *plan.Plan, waits []Problem) (started bool, err error) {
+	err = r.apply(ctx, p, waits)
 	if err == nil {
-		return nil
+		return true, nil
 	}
 	if ctx.Err() != nil {
 		err = nil // the end was asked for meanwhile
 	}
 	stopped, stop := context.WithCancel(ctx)
 	stop()
-	return errors.Join(err, r.gateway.Run(stopped))
+	return false, errors.Join(err, r.gateway.Run(stopped))
 }
 
 // apply starts the servers that p needs and runs it in place of the plan before. What waits of it goes on if it runs already.

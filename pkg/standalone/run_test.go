@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -345,5 +346,16 @@ spec:
 	}
 	if got := stdout.String() + stderr.String(); got != "" {
 		t.Errorf("Run() printed %q", got)
+	}
+}
+
+func TestRunThatIsToldToEndWhileItStarts(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	err := Run(ctx, Options{
+		Paths: []string{"../../config/samples/sample-3-multi.yaml"}, Embedded: true, Listen: "127.0.0.1:0", Sinks: &Sinks{}, Addresses: &Addresses{}, Stdout: io.Discard, Stderr: io.Discard,
+	})
+	if err != nil {
+		t.Errorf("Run() = %v, want nil", err)
 	}
 }
