@@ -13,7 +13,7 @@ func mqttSource(r *reader, path string, s *Source, spec *v1alpha1.MQTTSpec) *MQT
 		Topic:        spec.Topic,
 		Version:      5,
 		Group:        spec.Group,
-		ClientID:     value(spec.ConsumerID, client(s.Namespace, s.EventSource, s.Kind, s.Event)),
+		ClientID:     value(spec.ConsumerID, v1alpha1.DefaultConsumer(s.Namespace, s.EventSource, s.Kind, s.Event)),
 		QOS:          byte(value(spec.QOS, 1)),
 		CleanSession: value(spec.CleanSession, false),
 		Username:     r.secret(path+".usernameFrom", spec.UsernameFrom, spec.Username),

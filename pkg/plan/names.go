@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	duckv1 "knative.dev/pkg/apis/duck/v1"
+
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 )
 
 // SystemNamespace is where the Secrets of objects without a namespace, the ClusterEventBuses, are read.
@@ -48,12 +50,7 @@ func EventType(kind string) string {
 
 // ConsumerGroup is the Kafka consumer group of an event that names none.
 func ConsumerGroup(namespace, eventSource, event string) string {
-	return client(namespace, eventSource, KindKafka, event)
-}
-
-// client names those who read an event where it comes from, if the event does not say how.
-func client(namespace, eventSource, kind, event string) string {
-	return "openfunction." + namespace + "." + eventSource + "." + kind + "." + event
+	return v1alpha1.DefaultConsumer(namespace, eventSource, KindKafka, event)
 }
 
 // maxID is how long a bus lets the name of a durable subscription be.

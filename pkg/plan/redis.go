@@ -56,7 +56,7 @@ func redisSource(r *reader, path string, s *Source, spec *v1alpha1.RedisSpec) *R
 	}
 	if p.Channel == "" && p.Pattern == "" && p.List == "" {
 		p.Stream = cmp.Or(p.Stream, s.Event)
-		p.ConsumerGroup = cmp.Or(spec.ConsumerGroup, client(s.Namespace, s.EventSource, s.Kind, s.Event))
+		p.ConsumerGroup = cmp.Or(spec.ConsumerGroup, v1alpha1.DefaultConsumer(s.Namespace, s.EventSource, s.Kind, s.Event))
 	}
 	return p
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 )
 
@@ -22,6 +23,11 @@ func TestUpdate(t *testing.T) {
 		{
 			"what becomes wrong is refused", "EventSource", `{http: {x: {}}}`, `{http: {x: null}}`,
 			"spec.http[x]: is empty: write its fields below the name, or {} when all have defaults",
+		},
+		{
+			"who reads an event stays", "EventSource", `{mqtt: {x: {url: "tcp://m", topic: t}}}`, `{mqtt: {x: {url: "tcp://m", topic: t, consumerID: two}}}`,
+			`spec.mqtt[x].consumerID: cannot be changed from "openfunction.default.x.mqtt.x": what waits under that client id would not be read; ` +
+				`add another event with the new value, and remove this one once it has caught up, or first if what waits may be lost`,
 		},
 		{
 			"what becomes unreadable is refused", "EventSource", `{http: {x: {}}}`, `{sink: {uri: "http://["}, http: {x: {}}}`,
@@ -43,6 +49,18 @@ func TestUpdate(t *testing.T) {
 				t.Errorf("status update: %v with %s, want it allowed and unchanged", response, after)
 			}
 		})
+	}
+}
+
+func TestUpdateThatLeavesEventsIsWarnedOf(t *testing.T) {
+	s := newServer(t)
+	document := func(events string) []byte {
+		return toJSON(t, "{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: x, namespace: ns}, spec: {http: {y: {}}, redis: "+events+"}}")
+	}
+	_, response := s.admit(t, document(`{a: {redisHost: "r:6379"}, b: {redisHost: "r:6379", list: b}}`), document(`{}`), "")
+	want := []string{`spec.redis[a]: is removed, and what still waits for the consumer group "openfunction.ns.x.redis.a" in stream a at r:6379 stays there unread, unless another event reads it under that name`}
+	if diff := cmp.Diff(response.Warnings, want); diff != "" || !response.Allowed {
+		t.Errorf("update: allowed %t, warnings (-got +want):\n%s", response.Allowed, diff)
 	}
 }
 

@@ -36,7 +36,20 @@ func (es *EventSource) Validate(ctx context.Context) *apis.FieldError {
 	if updates && old.Spec.Sink != nil && old.Spec.EventBus != "" && es.Spec.EventBus != old.Spec.EventBus {
 		r.field("spec").field("eventBus").errorf("cannot be changed from %q: what waits on that bus for the sink would be lost; delete the EventSource and create it anew if it may be", old.Spec.EventBus)
 	}
+	if updates {
+		es.keepConsumers(r, old)
+	}
 	return r.result()
+}
+
+// keepConsumers refuses what would leave events to nobody that wait for old where they come from, and warns of what may.
+func (es *EventSource) keepConsumers(r report, old *EventSource) {
+	now := es.Consumers()
+	for _, c := range old.Consumers() {
+		if c.Group == "" || es.Spec.MQTT[c.Event] != nil { // a member of a group takes what waits before it goes
+			c.left(r, now)
+		}
+	}
 }
 
 func (s *EventSourceSpec) validate(r report) {
