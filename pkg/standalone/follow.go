@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -17,20 +18,20 @@ import (
 // that they were made from, so nobody else knows them.
 const subscriptionsName = "subscriptions.json"
 
-// subscriptions is that file: those of subscribers, and those that are still to be removed from their buses.
+// subscriptions is that file: those of subscribers, those that are still to be removed from their buses, and those by which events are read
+// where they come from.
 type subscriptions struct {
-	Subscribers []plan.Subscriber `json:"subscribers"`
-	Retired     []plan.Retired    `json:"retired,omitempty"`
+	Subscribers []plan.Subscriber   `json:"subscribers"`
+	Retired     []plan.Retired      `json:"retired,omitempty"`
+	Consumers   []v1alpha1.Consumer `json:"consumers,omitempty"`
 }
 
 // follow returns p as the plan that follows the one that runs, or that ran last with this data directory: subscribers whose targets were
 // edited go on with what waits for them. away is what of the subscriptions that are known is on buses that wait.
-func (r *runner) follow(p *plan.Plan, waits []Problem) (next *plan.Plan, away subscriptions, err error) {
+func (r *runner) follow(p *plan.Plan, waits []Problem) (next *plan.Plan, away subscriptions) {
 	last := r.last
-	if last == nil {
-		if last, err = r.remembered(p); err != nil {
-			return nil, away, err
-		}
+	if last == nil && r.before != nil { // its buses are taken to be those of p
+		last = &plan.Plan{Buses: p.Buses, Subscribers: r.before.Subscribers, Retired: r.before.Retired}
 	}
 	if last != nil && r.DataDir == "" {
 		last = temporary(last, p)
@@ -51,7 +52,7 @@ func (r *runner) follow(p *plan.Plan, waits []Problem) (next *plan.Plan, away su
 	if last != nil {
 		away = awayOf(last, next, waits)
 	}
-	return next, away, nil
+	return next, away
 }
 
 // awayOf returns the subscriptions of last on buses that wait, by the names and keys that next has for them: nobody can go on with them, or
@@ -99,29 +100,62 @@ func temporary(p, next *plan.Plan) *plan.Plan {
 	return t
 }
 
-// remembered returns what of the plan that ran last is in the data directory, nil if nothing is. Its buses are taken to be those of p.
-func (r *runner) remembered(p *plan.Plan) (*plan.Plan, error) {
+// inMemory tells whether what waits for c ends with this process.
+func (r *runner) inMemory(c v1alpha1.Consumer) bool {
+	return c.Kind != plan.KindKafka && slices.ContainsFunc(c.Servers, func(address string) bool {
+		_, ours := r.servers.Address(address)
+		return ours
+	})
+}
+
+// recall reads what of the plan that ran last is in the data directory.
+func (r *runner) recall() error {
 	if r.DataDir == "" {
-		return nil, nil
+		return nil
 	}
 	path := filepath.Join(r.DataDir, subscriptionsName)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil
 	}
 	var s subscriptions
 	if err == nil {
 		err = json.Unmarshal(data, &s)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w: restore it, or remove it; without it, subscribers whose targets were edited begin anew", path, err)
+		return fmt.Errorf("%s: %w: restore it, or remove it; without it, subscribers whose targets were edited begin anew", path, err)
 	}
-	r.saved = data
-	return &plan.Plan{Buses: p.Buses, Subscribers: s.Subscribers, Retired: s.Retired}, nil
+	r.saved, r.before, r.consumers = data, &s, s.Consumers
+	return nil
+}
+
+// goOn refuses to start what would leave events that wait for what ran last, and warns of what may.
+func (r *runner) goOn(config *Config) error {
+	errs, _, warnings := split(r.left(config))
+	for _, w := range warnings {
+		r.printf("%s", w)
+	}
+	if len(errs) == 0 {
+		return nil
+	}
+	return &InvalidError{Problems: errs, Last: "hint: " + filepath.Join(r.DataDir, subscriptionsName) + " has who read the events until now"}
+}
+
+// left says what becomes of events that wait, where they come from, for whoever reads them now, or read them last: admission refuses the same.
+func (r *runner) left(config *Config) (problems []Problem) {
+	next := config.consumers()
+	for _, c := range r.consumers {
+		for _, p := range c.Left(next) {
+			found := config.locate(plan.Problem{Kind: "EventSource", Namespace: c.Namespace, Name: c.EventSource, Path: p.Path, Message: p.Message})
+			found.Warning = p.Warning
+			problems = append(problems, found)
+		}
+	}
+	return problems
 }
 
 // applied is called when p runs. What p has is remembered, and what the plan before had and nobody has any more is told.
-func (r *runner) applied(p *plan.Plan) {
+func (r *runner) applied(p *plan.Plan, consumers []v1alpha1.Consumer) {
 	if r.last != nil {
 		for _, s := range r.last.Subscribers {
 			if !slices.ContainsFunc(p.Subscribers, func(o plan.Subscriber) bool { return o.ID == s.ID }) { // one that has another bus leaves it behind
@@ -129,7 +163,7 @@ func (r *runner) applied(p *plan.Plan) {
 			}
 		}
 	}
-	r.last = p
+	r.last, r.consumers = p, consumers
 	r.remember()
 }
 
@@ -150,6 +184,11 @@ func (r *runner) save(p *plan.Plan) error {
 		s.Subscribers = append(s.Subscribers, plan.Subscriber{
 			ID: o.ID, Key: o.Key, Trigger: o.Trigger, EventSource: o.EventSource, Bus: o.Bus, Inputs: o.Inputs, Condition: o.Condition,
 		})
+	}
+	for _, c := range r.consumers {
+		if c.Keeps && !r.inMemory(c) {
+			s.Consumers = append(s.Consumers, c)
+		}
 	}
 	data, err := json.MarshalIndent(s, "", "  ")
 	if err != nil || bytes.Equal(data, r.saved) {

@@ -357,3 +357,13 @@ func (c *Config) objects() plan.Objects {
 	}
 	return all
 }
+
+// consumers are those of the declared EventSources.
+func (c *Config) consumers() (all []v1alpha1.Consumer) {
+	for _, o := range c.Objects {
+		if es, ok := o.value.(*v1alpha1.EventSource); ok {
+			all = append(all, es.Consumers()...)
+		}
+	}
+	return all
+}

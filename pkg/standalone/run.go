@@ -19,6 +19,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"knative.dev/pkg/logging"
 
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/gateway"
 	jetstream "github.com/openfunction/events/pkg/gateway/bus/jetstream/embedded"
 	"github.com/openfunction/events/pkg/plan"
@@ -82,9 +83,11 @@ type runner struct {
 	real    map[string]bool // brokers that no embedded one stands for, by their first address
 	gateway *gateway.Gateway
 
-	last  *plan.Plan    // that runs
-	saved []byte        // the file of subscriptions, as it is
-	away  subscriptions // of the file, those of buses that wait
+	last      *plan.Plan          // that runs
+	consumers []v1alpha1.Consumer // of what runs, or ran last with this data directory
+	before    *subscriptions      // those that the data directory had at the start, nil if none
+	saved     []byte              // the file of subscriptions, as it is
+	away      subscriptions       // of the file, those of buses that wait
 
 	said map[string]bool          // see sayWaits
 	idle atomic.Pointer[[]string] // see notRunning
@@ -132,6 +135,12 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan, waits []
 	if err != nil {
 		return err
 	}
+	if err := r.recall(); err != nil {
+		return err
+	}
+	if err := r.goOn(config); err != nil {
+		return err
+	}
 	r.warnLeftBehind(p)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -172,7 +181,7 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan, waits []
 	if err != nil {
 		return err
 	}
-	if started, err := r.start(ctx, p, waits); !started {
+	if started, err := r.start(ctx, config, p, waits); !started {
 		return err
 	}
 	running, ctx := errgroup.WithContext(ctx)
@@ -213,8 +222,8 @@ func (r *runner) sayGone(events, letters uint64) {
 }
 
 // start starts the servers and applies the plan. When it has not started, the gateway is over, without an error if that was asked for.
-func (r *runner) start(ctx context.Context, p *plan.Plan, waits []Problem) (started bool, err error) {
-	err = r.apply(ctx, p, waits)
+func (r *runner) start(ctx context.Context, config *Config, p *plan.Plan, waits []Problem) (started bool, err error) {
+	err = r.apply(ctx, config, p, waits)
 	if err == nil {
 		return true, nil
 	}
@@ -226,20 +235,18 @@ func (r *runner) start(ctx context.Context, p *plan.Plan, waits []Problem) (star
 	return false, errors.Join(err, r.gateway.Run(stopped))
 }
 
-// apply starts the servers that p needs and runs it in place of the plan before. What waits of it goes on if it runs already.
-func (r *runner) apply(ctx context.Context, p *plan.Plan, waits []Problem) error {
+// apply starts the servers that p, the plan of config, needs and runs it in place of the plan before. What waits of it goes on if it runs
+// already.
+func (r *runner) apply(ctx context.Context, config *Config, p *plan.Plan, waits []Problem) error {
 	if err := r.stand(ctx, p); err != nil {
 		return err
 	}
-	next, away, err := r.follow(p, waits)
-	if err != nil {
-		return err
-	}
+	next, away := r.follow(p, waits)
 	if err := r.gateway.Apply(next); err != nil {
 		return err
 	}
 	r.away = away
-	r.applied(next)
+	r.applied(next, config.consumers())
 	r.sayWaits(ctx, next, waits)
 	return nil
 }
@@ -280,6 +287,10 @@ func (r *runner) stand(ctx context.Context, p *plan.Plan) error {
 // reload applies the files as they are now. When they cannot work, or their servers do not start, the state before goes on.
 func (r *runner) reload(ctx context.Context) {
 	config, p, problems := r.load(ctx)
+	if mistakes, _, _ := split(problems); len(mistakes) == 0 && len(config.Objects) > 0 {
+		problems = append(problems, r.left(config)...)
+		config.sort(problems)
+	}
 	mistakes, waits, _ := split(problems)
 	for _, problem := range problems {
 		if len(mistakes) > 0 || !problem.Waits {
@@ -296,7 +307,7 @@ func (r *runner) reload(ctx context.Context) {
 		return
 	}
 	r.sayDefaultBus(config)
-	err := r.apply(ctx, p, waits)
+	err := r.apply(ctx, config, p, waits)
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
