@@ -32,8 +32,44 @@ const (
 	includeMark = "# include "
 )
 
+// everySecret names the Secret of golden files that has every key: the value is the key, with a certificate below it if it ends with .crt, and a
+// private key if it ends with .key.
+const everySecret = "every"
+
+// pemText puts a certificate and its key, which are never the same, in the place of " <certificate>" and " <key>" of golden files, and back.
+type pemText struct{ in, out *strings.Replacer }
+
+func newPEM(t *testing.T) pemText {
+	t.Helper()
+	cert, key := pair(t)
+	escaped := strings.NewReplacer("\n", `\n`)
+	cert, key = `\n`+escaped.Replace(strings.TrimSpace(cert)), `\n`+escaped.Replace(strings.TrimSpace(key))
+	return pemText{
+		in:  strings.NewReplacer(" <certificate>", cert, " <key>", key),
+		out: strings.NewReplacer(cert, " <certificate>", key, " <key>"),
+	}
+}
+
+// every is secret with everySecret.
+func (p pemText) every(secret func(namespace, name, key string) (string, error)) func(namespace, name, key string) (string, error) {
+	return func(namespace, name, key string) (string, error) {
+		if name != everySecret {
+			return secret(namespace, name, key)
+		}
+		value := "value of " + key
+		switch filepath.Ext(key) {
+		case ".crt":
+			value += " <certificate>"
+		case ".key":
+			value += " <key>"
+		}
+		return strings.ReplaceAll(p.in.Replace(value), `\n`, "\n"), nil
+	}
+}
+
 // TestCompile reads the objects above the first mark of each file, and wants the plan and the problems below.
 func TestCompile(t *testing.T) {
+	pem := newPEM(t)
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no golden files: %v", err)
@@ -45,9 +81,10 @@ func TestCompile(t *testing.T) {
 				t.Fatal(err)
 			}
 			input, _, _ := strings.Cut(string(want), planMark)
-			o, opts := load(t, input)
+			o, opts := load(t, pem.in.Replace(input))
+			opts.Secret = pem.every(opts.Secret)
 			validate(t, o)
-			got := input + golden(t, o, opts)
+			got := input + pem.out.Replace(golden(t, o, opts))
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
 					t.Fatal(err)
