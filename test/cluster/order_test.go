@@ -29,18 +29,24 @@ func TestE2EOrder(t *testing.T) {
 	if !t.Run("a Secret comes piece by piece", func(t *testing.T) { k.in(t).comes() }) {
 		return
 	}
-	k.rotates() // which takes a minute
+	k.rotates()                // which takes a minute
+	latest := map[int]string{} // the namespaces, by order
 	for n, tt := range orders {
 		t.Run(tt.name, func(t *testing.T) {
-			i.in(t).soon(func(try int) time.Duration {
-				return i.in(t).applies(fmt.Sprintf("order-%d-%d", n, try), tt.sinkKind, tt.steps, s)
+			want := 5 * time.Second
+			if slices.ContainsFunc(tt.steps, func(s step) bool { return s.piece == "embedded bus" }) {
+				want = 10 * time.Second // its server is a pod with a volume of its own
+			}
+			i.in(t).soon(want, func(try int) time.Duration {
+				latest[n] = fmt.Sprintf("order-%d-%d", n, try)
+				return i.in(t).applies(latest[n], tt.sinkKind, tt.steps, s)
 			})
 		})
 	}
-	t.Run("a sink moves", func(t *testing.T) { i.in(t).sinkMoves("order-0-0") })
+	t.Run("a sink moves", func(t *testing.T) { i.in(t).sinkMoves(latest[0]) })
 	t.Run("an EventSource of another namespace allows and forbids", func(t *testing.T) { i.in(t).allows() })
 	t.Run("http events come and go", func(t *testing.T) { i.in(t).routesChange() })
-	t.Run("Knative's controllers find where to send to", func(t *testing.T) { i.in(t).resolves("order-0-0") })
+	t.Run("Knative's controllers find where to send to", func(t *testing.T) { i.in(t).resolves(latest[0]) })
 	t.Run("a Secret has changed while events passed", func(t *testing.T) { k.in(t).rotated() })
 	t.Run("what was written before an upgrade says what to change", func(t *testing.T) { i.in(t).upgrades() })
 
@@ -72,11 +78,14 @@ var orders = []struct {
 		[]step{{"bus", ""}, {"eventsource", ""}, {"trigger", "SinkNotResolved"}, {"sink", ""}}},
 	{"sink, bus, EventSource, Trigger", core,
 		[]step{{"sink", ""}, {"bus", ""}, {"eventsource", ""}, {"trigger", ""}}},
+	{"sink, EventSource, Trigger, embedded bus", core,
+		[]step{{"sink", ""}, {"eventsource", ""}, {"trigger", "BusNotFound"}, {"embedded bus", ""}}},
 }
 
 const (
 	orderBus = `{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: default},
 		spec: {natsStreaming: {natsURL: "nats://nats.default:4222", natsStreamingClusterID: stan}}}`
+	orderEmbedded    = `{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: default}, spec: {embedded: {storage: 64Mi}}}`
 	orderEventSource = `{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: es},
 		spec: {http: {posted: {}}, cron: {tick: {schedule: "@every 1h"}}}}`
 	orderTrigger = `{apiVersion: events.openfunction.io/v1alpha1, kind: Trigger, metadata: {name: t},
@@ -84,19 +93,25 @@ const (
 		subscribers: [{condition: posted || tick, sink: {ref: %s}}]}}`
 )
 
-// soon tries something, and wants what it returns, how long an object took to be ready, to be five seconds at most. A machine that others use
-// may stop for seconds: so it may be tried three times, with objects that are new each time.
-func (i *installation) soon(try func(n int) time.Duration) {
+// soon tries something, and wants the median of three of what it returns, how long an object took to be ready, to be at most what is wanted: two of
+// three have to be. The third is spared where the first two agree. A machine that others use may stop for seconds once. The objects of each try
+// are new.
+func (i *installation) soon(want time.Duration, try func(n int) time.Duration) {
 	i.t.Helper()
-	const want, tries = 5 * time.Second, 3
-	for n := range tries {
-		took := try(n)
-		i.t.Logf("all is ready %s after the last piece", took.Round(10*time.Millisecond))
+	var all []time.Duration
+	for in, out := 0, 0; in < 2 && out < 2; {
+		took := try(len(all))
+		all = append(all, took.Round(10*time.Millisecond))
 		if took <= want {
-			return
+			in++
+		} else {
+			out++
+		}
+		if out == 2 {
+			i.t.Errorf("all was ready %s after the last piece, want the median within %s", all, want)
 		}
 	}
-	i.t.Errorf("in none of %d tries it was ready within %s", tries, want)
+	i.t.Logf("all was ready %s after the last piece", all)
 }
 
 // applies applies the pieces one after the other to a namespace of their own. It returns how long after the last one all was ready.
@@ -107,9 +122,10 @@ func (i *installation) applies(namespace, sinkKind string, steps []step, s *sink
 		i.Kubectl("delete", "crd", "services.serving.knative.dev", "--ignore-not-found")
 	}
 	pieces := map[string]func(){
-		"bus":         func() { i.applyIn(namespace, orderBus) },
-		"eventsource": func() { i.applyIn(namespace, orderEventSource) },
-		"trigger":     func() { i.applyIn(namespace, fmt.Sprintf(orderTrigger, sinkKind)) },
+		"bus":          func() { i.applyIn(namespace, orderBus) },
+		"embedded bus": func() { i.applyIn(namespace, orderEmbedded) },
+		"eventsource":  func() { i.applyIn(namespace, orderEventSource) },
+		"trigger":      func() { i.applyIn(namespace, fmt.Sprintf(orderTrigger, sinkKind)) },
 		"sink": func() {
 			if sinkKind == core {
 				i.forwardService(namespace, "sink", "80", strings.TrimPrefix(s.URL, "http://"))
@@ -125,7 +141,9 @@ func (i *installation) applies(namespace, sinkKind string, steps []step, s *sink
 			i.says(20*time.Second, namespace, "tg/t", "False "+step.reason+" Error")
 		}
 		if n == 0 && step.piece == "trigger" {
-			i.quiet()
+			if strings.HasSuffix(namespace, "-0") {
+				i.quiet()
+			}
 			i.told(namespace, "t", "Warning "+step.reason) // once, in ten seconds of trying
 		}
 	}
