@@ -31,9 +31,12 @@ import (
 // scaleSizes, in the environment, says how many EventSources, and as many Triggers, there are to be one after the other.
 const scaleSizes = "CLUSTER_TEST_SIZES"
 
-// linear bounds how many times more than the first objects the later ones may cost, each, in writes and memory. The time is only logged:
-// it is the machine's.
-const linear = 1.7
+// linear bounds how many times more than the first objects the later ones may cost, each, in writes and memory. Time is the machine's too:
+// slower bounds it, widely.
+const (
+	linear = 1.7
+	slower = 3
+)
 
 const (
 	scaleBus = `{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: default, namespace: scale},
@@ -99,7 +102,11 @@ func TestE2EScale(t *testing.T) {
 				t.Errorf("%s: %.3f for each of %d objects, and %.3f for each of the first %d", what, costs[1], 2*size, costs[0], 2*first.to)
 			}
 		}
-		t.Logf("%d objects took %.2f times as long as the first, each", 2*(size-from), c.each(c.ready.Seconds())/first.each(first.ready.Seconds()))
+		times := c.each(c.ready.Seconds()) / first.each(first.ready.Seconds())
+		t.Logf("%d objects took %.2f times as long as the first, each", 2*(size-from), times)
+		if times > slower {
+			t.Errorf("%d objects took %.2f times as long as the first, each: want %d times at most", 2*(size-from), times, slower)
+		}
 		from = size
 	}
 	body := unique()
