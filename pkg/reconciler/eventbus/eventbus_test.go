@@ -190,13 +190,23 @@ func TestEventBus(t *testing.T) {
 			Trigger("default", "t", OnBus("b"), func(t *v1alpha1.Trigger) {
 				t.Status.Mark(v1alpha1.Full("no room for topic m"), v1alpha1.Good(), v1alpha1.Good())
 			}),
+		},
+		OtherTestData:     after(pollReachable, running(answers)),
+		WantStatusUpdates: update(bus(seen(1), full("no room for topic m"), usedBy([]string{"EventSource default/es"}, []string{"Trigger default/t"}))),
+	}, {
+		Name: "a bus that one of its users sees lose events, and another full",
+		Key:  "default/b",
+		Objects: []runtime.Object{
+			bus(seen(1)),
+			Trigger("default", "t", OnBus("b"), func(t *v1alpha1.Trigger) {
+				t.Status.Mark(v1alpha1.Full("no room for topic m"), v1alpha1.Good(), v1alpha1.Good())
+			}),
 			Trigger("default", "u", OnBus("b"), func(t *v1alpha1.Trigger) {
-				t.Status.Mark(v1alpha1.LosesEvents("a stream does"), v1alpha1.Good(), v1alpha1.Good())
+				t.Status.Mark(v1alpha1.LosesEvents("u: topic m expires"), v1alpha1.Good(), v1alpha1.Good())
 			}),
 		},
-		OtherTestData: after(pollReachable, running(answers)),
-		WantStatusUpdates: update(bus(seen(1), full("no room for topic m"), usedBy(
-			[]string{"EventSource default/es"}, []string{"Trigger default/t", "Trigger default/u"}))),
+		OtherTestData:     after(pollReachable, running(answers)),
+		WantStatusUpdates: update(bus(seen(1), losing("u: topic m expires"), usedBy(nil, []string{"Trigger default/t", "Trigger default/u"}))),
 	}, {
 		Name:              "users beyond ten are only counted",
 		Key:               "default/b",

@@ -104,7 +104,8 @@ func (o *Observer) Observe(ctx context.Context, b Bus, err error) pkgreconciler.
 		p := b.Problems[0]
 		b.Status.MarkUnreachable(p.Reason, "%s: %s", p.Path, p.Message)
 	default:
-		b.mark(o.Shared(ctx, b.Name, hash(b.Plan)), fullFor(eventSources, triggers))
+		says := func(reason string) string { return said(reason, eventSources, triggers) }
+		b.mark(o.Shared(ctx, b.Name, hash(b.Plan)), says(v1alpha1.ReasonLosesEvents), says(v1alpha1.ReasonFull))
 	}
 	b.markServers()
 	now := b.reachable()
@@ -117,10 +118,11 @@ func (o *Observer) Observe(ctx context.Context, b Bus, err error) pkgreconciler.
 	return controller.NewRequeueAfter(poll(now, time.Now()))
 }
 
-// fullFor is what processes of these users say of their bus, if it has no room: most likely the same, and of several things always the same one.
-func fullFor(eventSources []*v1alpha1.EventSource, triggers []*v1alpha1.Trigger) (why string) {
+// said is what processes of these users say of their bus with this reason, if any does: most likely the same, and of several things always the
+// same one.
+func said(reason string, eventSources []*v1alpha1.EventSource, triggers []*v1alpha1.Trigger) (why string) {
 	look := func(c *apis.Condition) {
-		if c != nil && c.Reason == v1alpha1.ReasonFull && (why == "" || c.Message < why) {
+		if c != nil && c.Reason == reason && (why == "" || c.Message < why) {
 			why = c.Message
 		}
 	}
@@ -133,12 +135,12 @@ func fullFor(eventSources []*v1alpha1.EventSource, triggers []*v1alpha1.Trigger)
 	return why
 }
 
-// mark says what the shared gateway sees, and full what others do.
-func (b *Bus) mark(s workload.State, full string) {
-	full = cmp.Or(s.Failing, full)
+// mark says what the shared gateway sees, and losing and full what others do.
+func (b *Bus) mark(s workload.State, losing, full string) {
+	losing, full = cmp.Or(s.Losing, losing), cmp.Or(s.Failing, full)
 	switch {
-	case s.Ready && s.Losing != "":
-		b.Status.MarkLosing(s.Losing)
+	case s.Ready && losing != "":
+		b.Status.MarkLosing(losing)
 	case s.Ready && full != "":
 		b.Status.MarkFull(full)
 	case s.Ready:
