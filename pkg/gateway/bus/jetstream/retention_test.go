@@ -31,6 +31,7 @@ func TestTopicsKeepEventsForAsLongAsTheBusSays(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	lowered := 0
 	for _, step := range []struct {
 		name, bus, topic string
 		retention        time.Duration
@@ -44,18 +45,27 @@ func TestTopicsKeepEventsForAsLongAsTheBusSays(t *testing.T) {
 		{"another bus does not", "b", "metrics", day, 0, 2 * day},
 		{"the bus says nothing any more", "a", "metrics", 0, 0, 2 * day},
 		{"a new topic", "b", "audit", day, 0, day},
+		{"a topic that a bus makes, which says nothing", "a", "logs", 0, 0, 7 * day},
+		{"another bus does not delete its events", "b", "logs", time.Hour, 0, 7 * day},
+		{"but may keep them for longer", "b", "logs", 30 * day, 0, 30 * day},
+		{"which only it takes back", "a", "logs", day, 0, 30 * day},
+		{"as it may", "b", "logs", day, 0, day},
 	} {
 		if step.edit > 0 {
 			edit(step.topic, step.edit)
 		}
 		o := s.options()
 		o.Name, o.Config.TopicRetention = "EventBus default/"+step.bus, step.retention
-		b := open(t, o)
+		b, logs := openLogged(t, o)
 		publish(t, b.Topic(bus.Topic{Name: step.topic}), newEvent(t, step.name, nil))
 		publish(t, b.Topic(bus.Topic{Name: "openfunction.ns.trigger.t.deadletter"}), newEvent(t, step.name, nil))
 		if got := age(step.topic); got != step.want {
 			t.Errorf("%s: topic %s keeps events for %s, want %s", step.name, step.topic, got, step.want)
 		}
+		lowered += logs.FilterMessageSnippet("those that are older are deleted").Len()
+	}
+	if lowered != 2 {
+		t.Errorf("it was said %d times that events are deleted, want 2", lowered)
 	}
 	letters, err := js.Stream(t.Context(), "openfunction-deadletters")
 	if err != nil {

@@ -265,7 +265,10 @@ func (b *Bus) tryEnsure(ctx context.Context, l *link, c jetstream.StreamConfig) 
 		return true, nil
 	}
 	// The server has no compare-and-set for this: read it again to see whether another process overwrote it.
-	_, err = l.js.UpdateStream(ctx, want)
+	if _, err = l.js.UpdateStream(ctx, want); err == nil && shorter(want.MaxAge, has.MaxAge) {
+		logging.FromContext(b.ctx).Warnw("the topic keeps events for less long than before: those that are older are deleted",
+			"bus", b.o.Name, "stream", c.Name, "from", has.MaxAge, "to", want.MaxAge)
+	}
 	return false, wrapStream("update", c.Name, err)
 }
 
@@ -276,8 +279,8 @@ const (
 	maxAgeFrom   = "events.openfunction.io/max-age-from"
 )
 
-// settle gives want, which is what the stream has, the replicas and the bound of c. What another bus is served by stays: more replicas, and any
-// bound. A bus that asks for more than there is has its way, and only it may take that back.
+// settle gives want, which is what the stream has, the replicas, the bound and the age of c. What another bus is served by stays: more replicas, any
+// bound, and how long topics keep events that it made or set. A bus that asks for more than there is has its way, and only it may take that back.
 func (b *Bus) settle(c, has jetstream.StreamConfig, want *jetstream.StreamConfig) {
 	own := func(key string) {
 		if want.Metadata == nil {
@@ -293,8 +296,17 @@ func (b *Bus) settle(c, has jetstream.StreamConfig, want *jetstream.StreamConfig
 	case c.Replicas < has.Replicas:
 		b.tellOther(c.Name, "replicas", int64(c.Replicas), int64(has.Replicas), from)
 	}
+	if c.MaxAge > 0 && b.o.Config.TopicRetention > 0 {
+		maker := owner(replicasFrom)
+		switch from := owner(maxAgeFrom); {
+		case from == b.o.Name, from == "" && (maker == "" || maker == b.o.Name || shorter(has.MaxAge, c.MaxAge)):
+			want.MaxAge = c.MaxAge
+			own(maxAgeFrom)
+		case c.MaxAge != has.MaxAge:
+			b.tellOther(c.Name, "topicRetention", c.MaxAge, has.MaxAge, cmp.Or(from, maker))
+		}
+	}
 	if c.Name != eventsName {
-		b.settleAge(c, has, want)
 		return
 	}
 	switch from := owner(maxBytesFrom); {
@@ -309,22 +321,8 @@ func (b *Bus) settle(c, has jetstream.StreamConfig, want *jetstream.StreamConfig
 	}
 }
 
-// settleAge gives want how long the bus says that topics keep events, if it says so and no other bus has.
-func (b *Bus) settleAge(c, has jetstream.StreamConfig, want *jetstream.StreamConfig) {
-	if c.MaxAge == 0 || b.o.Config.TopicRetention == 0 {
-		return
-	}
-	switch from := has.Metadata[maxAgeFrom]; {
-	case from == "", from == b.o.Name:
-		want.MaxAge = c.MaxAge
-		if want.Metadata == nil {
-			want.Metadata = map[string]string{}
-		}
-		want.Metadata[maxAgeFrom] = b.o.Name
-	case c.MaxAge != has.MaxAge:
-		b.tellOther(c.Name, "topicRetention", c.MaxAge, has.MaxAge, from)
-	}
-}
+// shorter tells whether events that are kept for the age old would go at once when they are kept for the age now; 0 is for ever.
+func shorter(now, old time.Duration) bool { return now > 0 && (old == 0 || now < old) }
 
 // tellOther logs once that another bus has set what this one wants otherwise.
 func (b *Bus) tellOther(stream, field string, wanted, has any, from string) {
