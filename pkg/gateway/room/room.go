@@ -115,6 +115,17 @@ func (s *Share) TryOr(size int64) <-chan struct{} {
 	return r.waiting
 }
 
+// Take takes room for a thing of a size, also where there is none.
+func (s *Share) Take(size int64) {
+	if s == nil || s.room == nil {
+		return
+	}
+	s.room.mu.Lock()
+	defer s.room.mu.Unlock()
+	s.used, s.room.used = s.used+size, s.room.used+size
+	s.count++
+}
+
 // Leave gives back all that was taken for a thing.
 func (s *Share) Leave(size int64) {
 	if s == nil || s.room == nil {

@@ -57,6 +57,24 @@ func TestWhatIsAlwaysGiven(t *testing.T) {
 	}
 }
 
+func TestWhatIsTakenCountsAlsoWithoutRoom(t *testing.T) {
+	r := New(100)
+	taking, other := r.Share(0, 1), r.Share(0, 1)
+	taking.Take(150)
+	taking.Take(50)
+	if !other.Try(10) || other.Try(10) {
+		t.Error("another has room for more than its least")
+	}
+	taking.Leave(150)
+	if other.Try(40) {
+		t.Error("another has room for all 40 that are free")
+	}
+	taking.Leave(50)
+	if !other.Try(40) || r.used != 50 {
+		t.Errorf("%d are used, want 50", r.used)
+	}
+}
+
 func TestAThingGrows(t *testing.T) {
 	r := New(100)
 	s := r.Share(0, 1)

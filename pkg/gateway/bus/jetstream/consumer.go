@@ -33,6 +33,8 @@ type part struct {
 	next  int   // where in acked
 	last  uint64
 
+	gathering bool // see gather; nothing new comes
+
 	// Used by the subscription's goroutine only:
 	known   bool      // the consumer existed once
 	created time.Time // the stream, when the consumer was last seen
@@ -190,6 +192,13 @@ func (s *subscription) consumer(ctx context.Context, l *link, p *part) (jetstrea
 	want := has
 	want.FilterSubject, want.FilterSubjects = "", p.topics
 	want.AckWait, want.MaxAckPending, want.MaxDeliver = s.b.o.Config.AckWait, s.MaxInFlight, -1
+	gathering := s.Ordered && c.CachedInfo().NumAckPending > 0
+	if gathering {
+		want.MaxAckPending = 1 // the server sends nothing new until gather sets it right, or whoever attaches next
+	}
+	s.mu.Lock()
+	p.gathering = gathering
+	s.mu.Unlock()
 	want.InactiveThreshold = limit // it must outlast any absence, if the stream lets it
 	if limit > 0 && p.stream != eventsName {
 		s.b.tellForgetful(p.stream, limit)

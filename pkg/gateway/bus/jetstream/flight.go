@@ -25,7 +25,6 @@ func (s *subscription) done(d *delivery, err error) {
 	s.mu.Lock()
 	m := d.msg
 	d.part.release(d, err == nil)
-	s.moves++
 	if s.handed--; s.handed == 0 {
 		select {
 		case s.idle <- struct{}{}:
@@ -56,8 +55,7 @@ func (s *subscription) take(p *part, m jetstream.Msg, closed <-chan struct{}) {
 		_ = m.Nak()
 		return
 	}
-	known := p.hold(d)
-	s.moves++
+	known, gathering := p.hold(d), p.gathering
 	s.mu.Unlock()
 	switch known {
 	case isHeld:
@@ -69,9 +67,13 @@ func (s *subscription) take(p *part, m jetstream.Msg, closed <-chan struct{}) {
 	if d.event, d.err = decode(m.Headers(), m.Data()); d.err != nil {
 		d.event = bus.Wrap(m.Subject(), d.sequence, d.stored, m.Data())
 	}
-	// Nothing is read from the server while there is no room; what waits in the connection has a bound, see maxPull.
+	// Nothing is read from the server while there is no room; what waits in the connection has a bound, see maxPull. What is gathered must all be
+	// here before any of it is Done and makes room: it takes the room that there is not. Another process had it all, so it has the same bounds.
 	d.size = int64(len(m.Data())) + overhead
-	if s.Room.Wait(d.size, closed) {
+	if gathering {
+		s.Room.Take(d.size)
+	}
+	if gathering || s.Room.Wait(d.size, closed) {
 		select {
 		case s.queue <- d:
 			return

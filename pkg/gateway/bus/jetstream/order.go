@@ -3,6 +3,7 @@ package jetstream
 import (
 	"cmp"
 	"context"
+	"maps"
 	"slices"
 	"time"
 
@@ -10,31 +11,52 @@ import (
 	"knative.dev/pkg/logging"
 )
 
-// gatherPoll is how often the server is asked whether all has come that it waits for.
-const gatherPoll = 50 * time.Millisecond
+// gatherPoll is how soon the server is asked whether all has come that it waits for; each time that nothing came, it doubles up to gatherPollMost.
+const (
+	gatherPoll     = 50 * time.Millisecond
+	gatherPollMost = time.Second
+)
 
-// gather waits until all is here that the server has sent and waits for. What it sent to a process that was killed, or over a connection that
-// broke, it sends again after its ack wait, and so after what is new. All that comes meanwhile waits, and is then handed over in the stream's order.
+// patience is how long gather waits at most.
+func patience(ackWait time.Duration) time.Duration { return 2*ackWait + settle }
+
+// OrderedRedelivery is how long an ordered subscription that is attached may take to hand over what an earlier process held.
+func OrderedRedelivery(ackWait time.Duration) time.Duration {
+	return patience(ackWait) + settle // for what is asked of the server
+}
+
+// gather waits until all is here that the server sent before and waits for. What it sent to a process that was killed, or over a connection that
+// broke, it sends again after its ack wait, in any order, and nothing new before. All is then handed over in the stream's order.
 func (s *subscription) gather(ctx context.Context, l *link, consumers map[*part]jetstream.Consumer, lost <-chan error) error {
-	patience := time.Now().Add(2*s.b.o.Config.AckWait + settle) // there may be no room for all
-	poll := time.NewTicker(gatherPoll)
+	maps.DeleteFunc(consumers, func(p *part, _ jetstream.Consumer) bool { return !s.gathers(p) })
+	if len(consumers) == 0 {
+		return nil
+	}
+	enough := time.NewTimer(patience(s.b.o.Config.AckWait)) // another process may still work on some
+	defer enough.Stop()
+	wait := gatherPoll
+	poll := time.NewTimer(0)
 	defer poll.Stop()
 	for {
-		complete, err := s.isComplete(ctx, consumers)
-		if err != nil {
-			return err
-		}
-		if !complete && time.Now().After(patience) {
-			complete = true
+		select {
+		case d := <-s.queue:
+			s.first = append(s.first, d)
+			wait = gatherPoll
+			poll.Reset(wait)
+		case <-poll.C:
+			complete, err := s.isComplete(ctx, consumers)
+			if err != nil {
+				return err
+			}
+			if complete {
+				return s.proceed(ctx, l, consumers)
+			}
+			poll.Reset(wait)
+			wait = min(2*wait, gatherPollMost)
+		case <-enough.C:
 			logging.FromContext(s.b.ctx).Warnw("not all that was sent before has come again in time, and may come after what is newer",
 				"bus", s.b.o.Name, "subscription", s.Name)
-		}
-		if complete {
-			s.sort()
-			return nil
-		}
-		select {
-		case <-poll.C:
+			return s.proceed(ctx, l, consumers)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-l.ctx.Done():
@@ -45,54 +67,68 @@ func (s *subscription) gather(ctx context.Context, l *link, consumers map[*part]
 	}
 }
 
-// isComplete tells whether the server waits for nothing that is not here. It does not know while something moves.
+func (s *subscription) gathers(p *part) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return p.gathering
+}
+
+// isComplete tells whether the server waits for nothing that is not here.
 func (s *subscription) isComplete(ctx context.Context, consumers map[*part]jetstream.Consumer) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	for p, c := range consumers {
-		before := s.movements()
 		info, err := c.Info(ctx)
 		if err != nil {
 			return false, s.wrapConsumer(p, err)
 		}
-		if s.lacks(p, info) || s.movements() != before {
+		if s.lacks(p, info) {
 			return false, nil
 		}
 	}
 	return true, nil
 }
 
-func (s *subscription) movements() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.moves
-}
-
-// lacks tells whether the server waits for more of p than is here.
+// lacks tells whether the server waits for more of p than is handed over or in first.
 func (s *subscription) lacks(p *part, info *jetstream.ConsumerInfo) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	here := 0
-	for sequence := range p.held {
-		if sequence <= info.Delivered.Stream { // a server that was killed may not know that it sent the rest
+	count := func(d *delivery) {
+		if d.part == p && d.sequence <= info.Delivered.Stream { // a server that was killed may not know that it sent the rest
 			here++
 		}
+	}
+	for _, d := range p.held {
+		if d.handed {
+			count(d)
+		}
+	}
+	for _, d := range s.first {
+		count(d)
 	}
 	return info.NumAckPending > here
 }
 
-// sort makes what is in the queue be handed over first, in order.
-func (s *subscription) sort() {
-	for {
-		select {
-		case d := <-s.queue:
-			s.first = append(s.first, d)
-			continue
-		default:
-		}
-		slices.SortFunc(s.first, func(a, b *delivery) int {
-			return cmp.Or(cmp.Compare(a.part.stream, b.part.stream), cmp.Compare(a.sequence, b.sequence))
-		})
-		return
+// proceed makes what has come be handed over first, in order, and the server send what is new.
+func (s *subscription) proceed(ctx context.Context, l *link, consumers map[*part]jetstream.Consumer) error {
+	for len(s.queue) > 0 { // nobody else receives from it
+		s.first = append(s.first, <-s.queue)
 	}
+	slices.SortFunc(s.first, func(a, b *delivery) int {
+		return cmp.Or(cmp.Compare(a.part.stream, b.part.stream), cmp.Compare(a.sequence, b.sequence))
+	})
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	for p, c := range consumers {
+		s.mu.Lock()
+		p.gathering = false
+		s.mu.Unlock()
+		config := c.CachedInfo().Config
+		config.FilterSubject, config.FilterSubjects, config.MaxAckPending = "", p.topics, s.MaxInFlight
+		if _, err := l.js.UpdateConsumer(ctx, p.stream, config); err != nil {
+			return s.wrapConsumer(p, err)
+		}
+	}
+	return nil
 }

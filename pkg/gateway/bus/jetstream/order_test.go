@@ -5,13 +5,18 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/room"
 )
 
 // wire is a way to the server that can be cut, as it is when a process is killed.
@@ -79,5 +84,92 @@ func TestAnOrderedSubscriptionWaitsForWhatAnotherProcessHad(t *testing.T) {
 	eventually(t, "the last event", func() bool { return again.has(want[len(want)-1]) })
 	if diff := cmp.Diff(want, again.got()); diff != "" {
 		t.Errorf("order differs (-published +received):\n%s", diff)
+	}
+}
+
+// What another process had may be more than there is room for, and more than the subscription may have under way if it is in several streams.
+func TestAnOrderedSubscriptionHasRoomForWhatAnotherProcessHad(t *testing.T) {
+	t.Parallel()
+	const events, limit, size = "openfunction.test.es.large", 16, 10 << 10
+	for _, tt := range []struct {
+		name      string
+		topics    []string
+		old, more int // events of each topic, before the process is killed and after
+		twice     bool
+	}{
+		{"what is new would take the room", []string{events}, 3, 17, false},
+		{"what is old does not fit", []string{events}, limit + 4, limit, false},
+		{"what is old is in two streams", []string{events, "large"}, limit, 3, false},
+		{"the next process is killed meanwhile", []string{events}, 3, 17, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newBroker(t, true)
+			js := manager(t, s)
+			info := func(topic string) *natsjs.ConsumerInfo {
+				t.Helper()
+				stream, err := js.StreamNameBySubject(t.Context(), topic)
+				if err != nil {
+					t.Fatal(err)
+				}
+				c, err := js.Consumer(t.Context(), stream, "s")
+				if err != nil {
+					t.Fatal(err)
+				}
+				return c.CachedInfo()
+			}
+			start := func(w *wire, on func(*bus.Message)) (*received, *observer.ObservedLogs) {
+				o := s.options()
+				o.Dial = w.dial
+				b, logs := openLogged(t, o)
+				return subscribe(t, b, bus.Subscription{
+					Name: "s", Topics: tt.topics, MaxInFlight: limit, Ordered: true, Grace: time.Millisecond, Room: room.New(10*size).Share(2*size, 1),
+				}, on), logs
+			}
+			never := func(*bus.Message) {}
+			var killed, killedNext wire
+			start(&killed, never)
+			b := open(t, s.options())
+			publishAll := func(from, to int) {
+				for i := from; i < to; i++ {
+					for _, topic := range tt.topics {
+						publish(t, b.Topic(bus.Topic{Name: topic}), newEvent(t, fmt.Sprint(topic, i), make([]byte, size)))
+					}
+				}
+			}
+			publishAll(0, tt.old)
+			for _, topic := range tt.topics {
+				eventually(t, "all is sent", func() bool { return info(topic).NumAckPending == min(tt.old, limit) })
+			}
+			killed.set(true)
+			if tt.twice {
+				start(&killedNext, never)
+				if got := info(events).Config.MaxAckPending; got != 1 {
+					t.Errorf("the server may send %d new events before what is old has come, want none", got-1)
+				}
+				killedNext.set(true)
+			}
+			publishAll(tt.old, tt.old+tt.more)
+
+			r, logs := start(&wire{}, nil)
+			n := tt.old + tt.more
+			eventually(t, "all events", func() bool { return len(r.got()) >= n*len(tt.topics) })
+			if logs.FilterMessageSnippet("not all that was sent before").Len() > 0 {
+				t.Error("it waited in vain for what was sent before")
+			}
+			for _, topic := range tt.topics {
+				var want []string
+				for i := range n {
+					want = append(want, fmt.Sprint(topic, i))
+				}
+				got := slices.DeleteFunc(r.got(), func(id string) bool { return !strings.HasPrefix(id, topic) })
+				if diff := cmp.Diff(want, got); diff != "" {
+					t.Errorf("order differs (-published +received):\n%s", diff)
+				}
+				if got := info(topic).Config.MaxAckPending; got != limit {
+					t.Errorf("at most %d events are under way, want %d", got, limit)
+				}
+			}
+		})
 	}
 }

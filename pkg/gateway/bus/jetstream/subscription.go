@@ -44,7 +44,6 @@ type subscription struct {
 	mu     sync.Mutex
 	ending bool
 	handed int
-	moves  int           // counts what came and what was done
 	idle   chan struct{} // has room for one; told when handed becomes 0
 }
 
