@@ -28,6 +28,7 @@ type openBus struct {
 	spec        string
 	maxInFlight int
 	redelivery  time.Duration // see trigger.Options
+	inOrder     time.Duration // the same of an ordered subscription, unless zero
 	gate        *gate
 	server      Server // nil unless it is embedded
 	pruned      bool
@@ -57,6 +58,7 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 		}))
 	case spec.JetStream != nil:
 		b.maxInFlight, b.redelivery = spec.JetStream.MaxInFlight, spec.JetStream.AckWait
+		b.inOrder = jetstream.OrderedRedelivery(spec.JetStream.AckWait)
 		b.Bus = jetstream.New(g.ctx, jetstream.Options{Name: spec.Name, Config: *spec.JetStream, Dial: g.o.Dial})
 	case spec.Kafka != nil:
 		b.maxInFlight, b.redelivery = spec.Kafka.MaxInFlight, kafka.SessionTimeout
@@ -94,7 +96,7 @@ func (g *Gateway) openEmbedded(b *openBus, spec plan.Bus) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", spec.Name, err)
 	}
-	b.server, b.redelivery = server, embeddedAckWait
+	b.server, b.redelivery, b.inOrder = server, embeddedAckWait, jetstream.OrderedRedelivery(embeddedAckWait)
 	b.Bus = jetstream.New(g.ctx, jetstream.Options{
 		Name: spec.Name, InProcess: server, Trouble: server.Trouble,
 		Config: plan.JetStream{

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -49,12 +50,16 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	if err != nil {
 		return nil, err
 	}
+	redelivery := b.redelivery
+	if spec.Delivery.KeyOrder {
+		redelivery = cmp.Or(b.inOrder, redelivery)
+	}
 	box, lost := dead("message"), &refusals{of: "a message that is not an event"}
 	letters := dispatch.Letters(g.observed(g.metrics.Letters(spec.Owner(), noEvent).DeadLetters(box), spec, box.to), g.spare(box, spec))
 	deliveries = append(deliveries, lost)
 	s, err := trigger.New(trigger.Options{
 		Subscriber: spec, Bus: b, Deliver: deliver, DeadLetter: dispatch.Insist(lost.handler(letters, isOmitted)),
-		MaxInFlight: b.maxInFlight, Redelivery: b.redelivery, Workers: &g.workers, Room: g.room,
+		MaxInFlight: b.maxInFlight, Redelivery: redelivery, Workers: &g.workers, Room: g.room,
 	})
 	if err != nil {
 		return nil, err
