@@ -3,10 +3,6 @@ package kafka
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -45,35 +41,5 @@ func TestABrokerWhoseDiskIsFull(t *testing.T) {
 	var away *event.Unavailable
 	if !errors.As(err, &away) || !away.Full {
 		t.Errorf("Handle() = %v, want *event.Unavailable that is full", err)
-	}
-}
-
-// A topic whose broker cannot serve it is refused for that reason also when sarama has given up to ask for a while.
-func TestATopicWithoutALeader(t *testing.T) {
-	b := startBroker(t)
-	k := connect(t, config(b.addr()))
-	publish(t, k, "topic", "before")
-	host, port, _ := net.SplitHostPort(b.addr())
-	number, _ := strconv.Atoi(port)
-	b.cluster.ControlKey(int16(kmsg.Metadata), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		b.cluster.KeepControl()
-		resp := r.ResponseKind().(*kmsg.MetadataResponse)
-		broker := kmsg.NewMetadataResponseBroker()
-		broker.Host, broker.Port = host, int32(number)
-		topic, partition := kmsg.NewMetadataResponseTopic(), kmsg.NewMetadataResponseTopicPartition()
-		partition.ErrorCode, partition.Leader = kerr.LeaderNotAvailable.Code, -1
-		topic.Topic, topic.Partitions = kmsg.StringPtr("topic"), []kmsg.MetadataResponseTopicPartition{partition}
-		resp.Brokers, resp.Topics = append(resp.Brokers, broker), append(resp.Topics, topic)
-		return resp, nil, true
-	})
-	b.cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		b.cluster.KeepControl()
-		return nil, errors.New("it has lost its disk"), true
-	})
-	const want = "there is currently no leader"
-	for i := range 8 {
-		if err := k.Topic(bus.Topic{Name: "topic"}).Handle(t.Context(), newEvent(t, fmt.Sprint("e", i), nil)); i > 0 && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("Handle() = %v, want one that %s", err, want)
-		}
 	}
 }

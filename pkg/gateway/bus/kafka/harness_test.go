@@ -114,6 +114,11 @@ func tryPublish(b bus.Bus, topic string, e *event.Event) error {
 	}
 }
 
+// tryOnce publishes on the topic "topic".
+func tryOnce(t testing.TB, b bus.Bus, e *event.Event) error {
+	return b.Topic(bus.Topic{Name: "topic"}).Handle(t.Context(), e)
+}
+
 // inbox is a running subscription. It acknowledges what it receives, but for what keep is true of.
 type inbox struct {
 	mu    sync.Mutex

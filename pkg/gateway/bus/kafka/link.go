@@ -35,7 +35,6 @@ type link struct {
 	client sarama.Client
 	shared *producer
 	lost   chan struct{} // closed when the link ends
-	failed sync.Map      // by topic, the last error of a publication that was tried
 
 	mu     sync.Mutex
 	single *producer // nil until an event needs it

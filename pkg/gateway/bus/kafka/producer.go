@@ -42,6 +42,8 @@ type producer struct {
 	window chan struct{} // one in it for each publication under way
 	lost   <-chan struct{}
 
+	failures failures
+
 	mu      sync.Mutex
 	closed  bool
 	sending sync.WaitGroup // begun under mu
@@ -56,12 +58,13 @@ func newProducer(client sarama.Client, lost <-chan struct{}) (*producer, error) 
 	p := &producer{client: client, async: async, window: make(chan struct{}, window), lost: lost}
 	p.results.Go(func() {
 		for m := range async.Successes() {
+			p.failures.succeeded(place{m.Topic, m.Partition})
 			p.settle(m, nil)
 		}
 	})
 	p.results.Go(func() {
 		for e := range async.Errors() {
-			p.settle(e.Msg, e.Err)
+			p.settle(e.Msg, p.failures.failed(place{e.Msg.Topic, e.Msg.Partition}, e.Err, time.Now()))
 		}
 	})
 	return p, nil

@@ -7,7 +7,6 @@ import (
 	"sync/atomic"
 
 	"github.com/IBM/sarama"
-	"github.com/eapache/go-resiliency/breaker"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
@@ -67,19 +66,6 @@ func (l *link) send(ctx context.Context, topic string, e *event.Event) error {
 	again := *m
 	if err = l.shared.send(ctx, m); tooLarge(err) {
 		err = l.sendAlone(ctx, &again)
-	}
-	if err != nil && ctx.Err() == nil {
-		err = l.cause(topic, err)
-	}
-	return err
-}
-
-// cause returns err, or why the attempts before it failed if sarama has made none this time: after three that fail it makes none for ten seconds.
-func (l *link) cause(topic string, err error) error {
-	if !errors.Is(err, breaker.ErrBreakerOpen) {
-		l.failed.Store(topic, err)
-	} else if before, ok := l.failed.Load(topic); ok {
-		return before.(error)
 	}
 	return err
 }
