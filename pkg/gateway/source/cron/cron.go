@@ -44,8 +44,8 @@ type Options struct {
 type Source struct {
 	o Options
 	// places holds one token for each tick that is being handed over.
-	places chan struct{}
-	away   flood.Outage
+	places   chan struct{}
+	refusals flood.Refusals
 }
 
 var _ source.Source = (*Source)(nil)

@@ -60,28 +60,29 @@ func (h *handOver) deliver(tick time.Time) {
 		log.Errorw("tick cannot become an event and is dropped", "tick", tick, "error", err)
 		return
 	}
+	refused := false
 	for backoff := minBackoff; ; backoff = min(2*backoff, maxBackoff) {
 		err := h.next.Handle(h.ctx, e)
-		if err == nil {
-			if h.s.away.Ends() {
+		permanent := event.IsPermanent(err)
+		if permanent {
+			log.Errorw("event is refused for good and dropped", "id", event.Short(e.ID()), "error", err)
+		}
+		if err == nil || permanent {
+			if h.s.refusals.Taken(refused) {
 				log.Infow("events are taken again", "id", event.Short(e.ID()))
 			}
 			return
 		}
-		if event.IsPermanent(err) {
-			log.Errorw("event is refused for good and dropped", "id", event.Short(e.ID()), "error", err)
-			return
-		}
-		if h.stopping.Err() != nil {
-			log.Errorw("event was not taken before the end", "id", event.Short(e.ID()), "error", err)
-			return
-		}
-		if h.s.away.Begins() {
+		if h.s.refusals.Refused(refused) && h.stopping.Err() == nil {
 			log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
 		}
+		refused = true
 		select {
 		case <-h.s.o.After(max(backoff, min(wanted(err), maxBackoff))):
 		case <-h.stopping.Done():
+		}
+		if h.stopping.Err() != nil {
+			h.s.refusals.GivenUp()
 			log.Errorw("event was not taken before the end", "id", event.Short(e.ID()), "error", err)
 			return
 		}

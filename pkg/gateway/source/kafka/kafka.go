@@ -126,9 +126,8 @@ type run struct {
 	// problem tells what ready was called with last.
 	problem string
 
-	failing atomic.Int64 // records that a handler did not take
-	outage  flood.Outage
-	denied  atomic.Bool // the topic may not be read any more, see look
+	refusals flood.Refusals
+	denied   atomic.Bool // the topic may not be read any more, see look
 }
 
 // run returns when ctx is done or when only another configuration can help.

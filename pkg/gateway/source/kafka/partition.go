@@ -153,14 +153,18 @@ func (p *partition) handle(ctx, work context.Context, r *record) bool {
 		}
 		if err == nil || permanent {
 			p.done(r)
-			p.taken(refused)
+			if p.refusals.Taken(refused) {
+				p.log.Infow("events are taken again")
+			}
 			return true
 		}
-		p.refused(e, err, refused)
+		if p.refusals.Refused(refused) {
+			p.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
+		}
 		refused = true
 		kafkaclient.Pause(ctx, max(wait, after(err)))
 		if ctx.Err() != nil {
-			p.failing.Add(-1)
+			p.refusals.GivenUp()
 			return false
 		}
 	}
@@ -193,22 +197,5 @@ func (p *partition) done(r *record) {
 	select {
 	case p.freed <- struct{}{}:
 	default:
-	}
-}
-
-// refused and taken log when the first of the records of all partitions is not taken, and when the last of them was, but not each time while a
-// stage takes and refuses by turns.
-func (r *run) refused(e *event.Event, err error, again bool) {
-	if !again {
-		r.failing.Add(1)
-	}
-	if r.outage.Begins() {
-		r.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
-	}
-}
-
-func (r *run) taken(wasRefused bool) {
-	if wasRefused && r.failing.Add(-1) == 0 && r.outage.Ends() {
-		r.log.Infow("events are taken again")
 	}
 }

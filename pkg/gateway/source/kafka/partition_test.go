@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -35,10 +37,14 @@ func read(t *testing.T, next event.Handler) *claim {
 
 func readWith(t *testing.T, log *zap.Logger, next event.Handler) *claim {
 	t.Helper()
+	return readOf(t, &run{Source: New(options("t")), next: next, log: log.Sugar()})
+}
+
+func readOf(t *testing.T, r *run) *claim {
+	t.Helper()
 	c := &claim{messages: make(chan *sarama.ConsumerMessage), done: make(chan struct{})}
 	ctx, stop := context.WithCancel(context.Background())
 	c.stop = stop
-	r := &run{Source: New(options("t")), next: next, log: log.Sugar()}
 	p := newPartition(r, func(offset int64) {
 		c.mu.Lock()
 		defer c.mu.Unlock()
@@ -180,6 +186,49 @@ func TestAFailingRecordIsTriedUntilItIsTaken(t *testing.T) {
 }
 
 // What nobody will ever take holds up neither its key nor the commit. It is still where it was, and the log says where.
+// The records that were not taken go to another member, which says nothing here of what becomes of them.
+func TestAnOutageAfterARebalanceIsSaid(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		core, logs := observer.New(zap.InfoLevel)
+		var away atomic.Bool
+		away.Store(true)
+		s := &sink{refuse: func(string) error {
+			if away.Load() {
+				return errors.New("boom")
+			}
+			return nil
+		}}
+		r := &run{Source: New(options("t")), next: s, log: zap.New(core).Sugar()}
+		wants := func(refused, taken int) {
+			t.Helper()
+			synctest.Wait()
+			got := []int{logs.FilterMessage("event is not taken, trying again").Len(), logs.FilterMessage("events are taken again").Len()}
+			if want := []int{refused, taken}; !slices.Equal(got, want) {
+				t.Errorf("it was said %v times that events are not taken, and are again, want %v", got, want)
+			}
+		}
+		c := readOf(t, r)
+		c.send(1, "a", "first")
+		c.send(2, "b", "second")
+		wants(1, 0)
+		c.stop()
+		<-c.done
+		c = readOf(t, r)
+		away.Store(false)
+		c.send(3, "a", "third")
+		wants(1, 0)
+		time.Sleep(time.Hour)
+		away.Store(true)
+		c.send(4, "a", "fourth")
+		wants(2, 0)
+		away.Store(false)
+		time.Sleep(time.Hour)
+		wants(2, 1)
+		c.stop()
+		<-c.done
+	})
+}
+
 func TestARecordThatIsRefusedForGoodIsLeftBehind(t *testing.T) {
 	core, logs := observer.New(zapcore.ErrorLevel)
 	s := &sink{refuse: func(data string) error {

@@ -6,7 +6,6 @@ import (
 	"hash/maphash"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -51,8 +50,7 @@ type inbox struct {
 	freed    chan struct{}          // wakes the reader; holds one
 	workers  sync.WaitGroup
 
-	failing atomic.Int64 // messages that a handler did not take
-	outage  flood.Outage
+	refusals flood.Refusals
 }
 
 // delivery is one message on its way.
@@ -227,14 +225,18 @@ func (b *inbox) handle(d *delivery) bool {
 					"id", event.Short(e.ID()), "messageTopic", d.topic, "bytes", d.size, "error", err)
 			}
 			b.finish(d)
-			b.taken(refused)
+			if b.refusals.Taken(refused) {
+				b.log.Infow("events are taken again")
+			}
 			return true
 		}
-		b.refused(e, err, refused)
+		if b.refusals.Refused(refused) {
+			b.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
+		}
 		refused = true
 		sleep(b.ctx, max(wait, after(err)))
 		if b.ctx.Err() != nil {
-			b.failing.Add(-1)
+			b.refusals.GivenUp()
 			return false
 		}
 	}
@@ -288,23 +290,6 @@ func (b *inbox) acknowledge() {
 	}
 	if len(due) > 0 {
 		_ = b.conn.send(due...)
-	}
-}
-
-// refused and taken log when the first message is not taken, and when the last of them was, but not each time while a stage takes and refuses
-// by turns.
-func (b *inbox) refused(e *event.Event, err error, again bool) {
-	if !again {
-		b.failing.Add(1)
-	}
-	if b.outage.Begins() {
-		b.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
-	}
-}
-
-func (b *inbox) taken(wasRefused bool) {
-	if wasRefused && b.failing.Add(-1) == 0 && b.outage.Ends() {
-		b.log.Infow("events are taken again")
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,8 +33,8 @@ type hands struct {
 	slots   chan struct{} // holds one for each event that is being handled
 	bytes   *semaphore.Weighted
 	workers sync.WaitGroup
-	failing atomic.Int64 // events that the handler did not take
-	outage  flood.Outage
+
+	refusals flood.Refusals
 }
 
 func (h *hands) free() int { return cap(h.slots) - len(h.slots) }
@@ -84,14 +83,18 @@ func (h *hands) handle(e *event.Event) (done bool, refusal error) {
 	for wait := firstWait; ; wait = min(2*wait, maxEventWait) {
 		err := h.next.Handle(h.work, e)
 		if err == nil || event.IsPermanent(err) {
-			h.taken(refused)
+			if h.refusals.Taken(refused) {
+				h.log.Infow("events are taken again")
+			}
 			return true, err
 		}
-		h.refused(e, err, refused)
+		if h.refusals.Refused(refused) {
+			h.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
+		}
 		refused = true
 		sleep(h.ctx, max(wait, after(err)))
 		if h.ctx.Err() != nil {
-			h.failing.Add(-1)
+			h.refusals.GivenUp()
 			return false, nil
 		}
 	}
@@ -104,21 +107,4 @@ func after(err error) time.Duration {
 		return 0
 	}
 	return min(u.After, maxEventWait)
-}
-
-// refused and taken log when the first of all events is not taken, and when the last of them was, but not each time while a stage takes and refuses
-// by turns.
-func (h *hands) refused(e *event.Event, err error, again bool) {
-	if !again {
-		h.failing.Add(1)
-	}
-	if h.outage.Begins() {
-		h.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
-	}
-}
-
-func (h *hands) taken(wasRefused bool) {
-	if wasRefused && h.failing.Add(-1) == 0 && h.outage.Ends() {
-		h.log.Infow("events are taken again")
-	}
 }
