@@ -33,7 +33,8 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 		return err
 	})
 	m.ctx, m.quit = context.WithCancelCause(session.Context())
-	m.looking.Go(func() { m.look(m.ctx, m.quit) })
+	look := kafkaclient.Look{Admin: m.admin, Topics: m.Topics, IDs: m.ids, Denied: &m.denied}
+	m.looking.Go(func() { m.quit(look.Wait(m.ctx)) })
 	// Also without a partition: whoever has it has done the same.
 	m.report(nil)
 	return nil

@@ -42,9 +42,9 @@ type subscription struct {
 	client sarama.Client
 	admin  sarama.ClusterAdmin        // nil until the first session
 	start  map[string]map[int32]int64 // by topic, see positions
-	ids    map[string]string          // by topic, see identities; changes only between sessions
+	ids    map[string]string          // by topic, see kafkaclient.TopicIDs; changes only between sessions
 
-	denied    atomic.Bool // a topic may not be read any more, see look
+	denied    atomic.Bool // a topic may not be read any more, see kafkaclient.Look
 	committer *kafkaclient.Committer
 	committing
 
@@ -241,7 +241,7 @@ func (s *subscription) report(err error) {
 	}
 }
 
-// debug keeps what the client complains about while it recovers by itself. What it does not recover from is for look.
+// debug keeps what the client complains about while it recovers by itself. What it does not recover from ends the session, see kafkaclient.Look.
 func (s *subscription) debug(errs <-chan error) {
 	for err := range errs {
 		if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {

@@ -127,7 +127,7 @@ type run struct {
 	problem string
 
 	refusals flood.Refusals
-	denied   atomic.Bool // the topic may not be read any more, see look
+	denied   atomic.Bool // the topic may not be read any more, see kafkaclient.Look
 }
 
 // run returns when ctx is done or when only another configuration can help.
@@ -202,7 +202,8 @@ func (r *run) session(ctx context.Context, group sarama.ConsumerGroup) error {
 	}
 	ctx, end := context.WithCancelCause(ctx)
 	var looking sync.WaitGroup
-	looking.Go(func() { r.look(ctx, r.topicID, end) })
+	look := kafkaclient.Look{Admin: r.admin, Topics: []string{r.kafka.Topic}, IDs: map[string]string{r.kafka.Topic: r.topicID}, Denied: &r.denied}
+	looking.Go(func() { end(look.Wait(ctx)) })
 	defer looking.Wait()
 	defer end(nil)
 	err := group.Consume(ctx, []string{r.kafka.Topic}, &member{run: r, marked: map[int32]int64{}})
@@ -267,7 +268,7 @@ func (r *run) receiving() {
 	r.ready(nil)
 }
 
-// debug keeps what the client complains about while it recovers by itself. What it does not recover from is for look.
+// debug keeps what the client complains about while it recovers by itself. What it does not recover from ends the session, see kafkaclient.Look.
 func (r *run) debug(errs <-chan error) {
 	for err := range errs {
 		if errors.Is(err, sarama.ErrTopicAuthorizationFailed) {

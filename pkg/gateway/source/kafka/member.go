@@ -98,7 +98,7 @@ func (m *member) commit(session sarama.ConsumerGroupSession) error {
 // judge tells, once each, that commits fail and that they work again.
 func (m *member) judge(session sarama.ConsumerGroupSession, err error) {
 	if len(session.Claims()[m.kafka.Topic]) > 0 {
-		said := errors.Is(err, sarama.ErrTopicAuthorizationFailed) // by look, which ends the session
+		said := errors.Is(err, sarama.ErrTopicAuthorizationFailed) // by kafkaclient.Look, which ends the session
 		m.committer.Judge(m.log, kafkaclient.Explain(err, m.kafka.KafkaAccess), said)
 	}
 }
