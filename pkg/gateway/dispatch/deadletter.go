@@ -17,8 +17,9 @@ import (
 // a URL or a topic. When the whole event is too large for dead, it goes to spare, unless that is nil, and dead gets a letter without data.
 // When dead or spare fails too, or the delivery was only stopped, the caller still owns the event; the error is permanent only
 // if none of them will ever take it, or dead has taken it without its data and nobody else has that: see event.DataOmitted.
+// Once spare has it, only the letter without data is tried again, until dead takes it or refuses it for good.
 func DeadLetter(next event.Handler, dest string, dead, spare event.Handler) event.Handler {
-	g := grave{dest, dead, spare}
+	g := newGrave(dest, dead, spare)
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		err := next.Handle(ctx, e)
 		if err == nil || errors.Is(err, ErrStopped) {
@@ -33,7 +34,7 @@ func DeadLetter(next event.Handler, dest string, dead, spare event.Handler) even
 
 // Refused is DeadLetter for what next will never take: its error is permanent. Other errors are the caller's to try again.
 func Refused(next event.Handler, dest string, dead event.Handler) event.Handler {
-	g := grave{dest, dead, nil}
+	g := newGrave(dest, dead, nil)
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		err := next.Handle(ctx, e)
 		if !event.IsPermanent(err) {
@@ -47,6 +48,11 @@ func Refused(next event.Handler, dest string, dead event.Handler) event.Handler 
 type grave struct {
 	dest        string
 	dead, spare event.Handler
+	patient     event.Handler // dead, until it takes a letter or refuses it for good
+}
+
+func newGrave(dest string, dead, spare event.Handler) grave {
+	return grave{dest, dead, spare, insistUntilRefused(dead)}
 }
 
 // bury hands dead a letter of e. What is too large goes without its reasons, or else, whole, to spare; then without data, and at last with nothing
@@ -69,7 +75,7 @@ func (g grave) bury(ctx context.Context, e *event.Event, err error) error {
 
 // Letters returns a handler of letters that somebody else has made, of what is no event: see DeadLetter for where each goes.
 func Letters(dead, spare event.Handler) event.Handler {
-	g := grave{dead: dead, spare: spare}
+	g := newGrave("", dead, spare)
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		lost, failed := g.hand(ctx, []letter{func() *event.Event { return e }}, []letter{func() *event.Event {
 			small := e.Clone()
@@ -99,11 +105,25 @@ func (g grave) hand(ctx context.Context, whole, cut []letter) (lost, failed erro
 	}
 	lost = failed
 	if g.spare != nil {
-		if lost = first(ctx, g.spare, whole); lost != nil && !event.IsPermanent(lost) {
+		if lost = first(ctx, g.spare, whole); lost == nil {
+			return nil, g.tell(ctx, cut)
+		}
+		if !event.IsPermanent(lost) {
 			return lost, lost
 		}
 	}
 	return lost, first(ctx, g.dead, cut)
+}
+
+// tell hands dead one of cut, of what spare has whole: to begin anew for its sake would give spare another copy each time.
+func (g grave) tell(ctx context.Context, cut []letter) error {
+	err := first(ctx, g.patient, cut)
+	if !event.IsPermanent(err) {
+		return err
+	}
+	logging.FromContext(ctx).Warnw("event is too large for the place of its dead letter, which refuses one without data too: it is on the dead letter topic only",
+		"id", event.Short(cut[0]().ID()), "error", err)
+	return nil
 }
 
 // first hands h the first of letters that is not too large for it.

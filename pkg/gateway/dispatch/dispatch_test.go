@@ -328,6 +328,7 @@ func TestADeadLetterThatIsTooLargeForItsPlaceGoesWholeToTheSpareOne(t *testing.T
 			return nil
 		}, []string{"spare hello", "dead without 5 bytes"}, false, false},
 		{"it fits nowhere", whole(large), whole(large), []string{"dead without 5 bytes"}, true, false},
+		{"the spare place refuses it for good for another reason", whole(large), whole(event.Permanent(errors.New("no such topic"))), []string{"dead without 5 bytes"}, true, false},
 		{"the spare place is away, so it waits", whole(large), whole(away), nil, false, true},
 		{"what another place is away for waits for that", whole(away), func(*event.Event) error { return nil }, nil, false, true},
 	} {

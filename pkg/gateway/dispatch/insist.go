@@ -22,23 +22,33 @@ const awayPause = 5 * time.Second
 //
 // What the place of its dead letter will never take, see event.DataOmitted, has nowhere to go either: that it is lost is said as an error.
 func Insist(next event.Handler) event.Handler {
-	return &insist{next: sayLost(next), pauses: retry{delivery: plan.Delivery{BackoffDelay: time.Second, RetryAfterMax: maxBackoff}}}
+	return &insist{next: sayLost(next), pauses: insistPauses()}
+}
+
+// insistUntilRefused is Insist that also ends with an error that is permanent.
+func insistUntilRefused(next event.Handler) event.Handler {
+	return &insist{next: next, pauses: insistPauses(), refusable: true}
+}
+
+func insistPauses() retry {
+	return retry{delivery: plan.Delivery{BackoffDelay: time.Second, RetryAfterMax: maxBackoff}}
 }
 
 type insist struct {
-	next   event.Handler
-	pauses retry
-	stuck  atomic.Int32 // events that were not taken and wait
-	outage outage
+	next      event.Handler
+	pauses    retry
+	refusable bool
+	stuck     atomic.Int32 // events that were not taken and wait
+	outage    outage
 }
 
 func (i *insist) Handle(ctx context.Context, e *event.Event) error {
 	err := i.next.Handle(ctx, e)
-	if err == nil || errors.Is(err, ErrStopped) {
+	if i.isOver(err) {
 		return err
 	}
 	i.stuck.Add(1)
-	for attempt := 0; err != nil && !errors.Is(err, ErrStopped); attempt++ {
+	for attempt := 0; !i.isOver(err); attempt++ {
 		i.outage.begins(ctx, e, err)
 		pause := i.pauses.pause(attempt, err)
 		if away := (*event.Unavailable)(nil); errors.As(err, &away) {
@@ -50,10 +60,17 @@ func (i *insist) Handle(ctx context.Context, e *event.Event) error {
 		}
 		err = i.next.Handle(ctx, e)
 	}
-	if i.stuck.Add(-1) == 0 && err == nil {
+	switch last := i.stuck.Add(-1) == 0; {
+	case last && err == nil:
 		i.outage.ends(ctx, e)
+	case last && !errors.Is(err, ErrStopped):
+		i.outage.Ends() // nothing waits any more
 	}
 	return err
+}
+
+func (i *insist) isOver(err error) bool {
+	return err == nil || errors.Is(err, ErrStopped) || i.refusable && event.IsPermanent(err)
 }
 
 func sayLost(next event.Handler) event.Handler {

@@ -126,6 +126,56 @@ func TestAMessageThatIsTooLargeForItsLetter(t *testing.T) {
 	}
 }
 
+// Where the whole event is safe, what its dead letter sink does not take is not a reason to put it there again; but whoever watches that sink is told
+// of it, however long that is away.
+func TestTheSparePlaceOfALetterGetsItOnce(t *testing.T) {
+	large := event.Permanent(fmt.Errorf("%w: 413", event.ErrTooLarge))
+	for _, tt := range []struct {
+		name          string
+		small         error // what the sink says to a letter without data, for an hour
+		told, refused int
+	}{
+		{"the sink refuses any letter of it", event.Permanent(errors.New("400: a body is wanted")), 0, 1},
+		{"nor is the barest small enough", large, 0, 1},
+		{"the sink goes away", &StatusError{Code: http.StatusServiceUnavailable}, 1, 0},
+	} {
+		for _, kind := range []string{"DeadLetter", "Letters"} {
+			t.Run(tt.name+", "+kind, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					core, logs := observer.New(zapcore.InfoLevel)
+					ctx := logging.WithLogger(t.Context(), zap.New(core).Sugar())
+					begin := time.Now()
+					stored, told := 0, 0
+					dead := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
+						switch {
+						case len(e.Data()) > 0:
+							return large
+						case time.Since(begin) < time.Hour:
+							return tt.small
+						}
+						told++
+						return nil
+					})
+					spare := event.HandlerFunc(func(context.Context, *event.Event) error { stored++; return nil })
+					d := plan.Delivery{Retry: 3, BackoffDelay: time.Second}
+					h := Letters(Retry(dead, d), spare)
+					if kind == "DeadLetter" {
+						h = DeadLetter(failing(event.Permanent(errors.New("boom"))), "sink", Retry(dead, d), spare)
+					}
+					if err := Insist(h).Handle(ctx, newEvent(t, "text/plain", []byte("hello"))); err != nil {
+						t.Errorf("Handle() = %v, want nil", err)
+					}
+					refused := logs.FilterMessage("event is too large for the place of its dead letter, which refuses one without data too: it is on the dead letter topic only").Len()
+					if stored != 1 || told != tt.told || refused != tt.refused {
+						t.Errorf("the whole was stored %d times, the sink told %d times, a refusal said %d times; want 1, %d, %d; all: %v",
+							stored, told, refused, tt.told, tt.refused, logs.All())
+					}
+				})
+			})
+		}
+	}
+}
+
 func TestABusThatIsBackIsNotKeptWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
