@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,6 +36,9 @@ type openBus struct {
 	// successor has its name in the plan after, nil while there is none.
 	successor atomic.Pointer[openBus]
 	full      fullness
+
+	once   sync.Once
+	closed chan struct{} // closed once it is
 }
 
 // noBus stands for the bus of a source that has none.
@@ -49,12 +53,16 @@ func (g *Gateway) openBus(spec plan.Bus) (*openBus, error) {
 	if b := g.buses[spec.Name]; b != nil && b.spec == fp {
 		return b, nil
 	}
-	b := &openBus{name: spec.Name, plan: spec, spec: fp, gate: &gate{}}
+	b := &openBus{name: spec.Name, plan: spec, spec: fp, gate: &gate{}, closed: make(chan struct{})}
+	var before chan struct{}
+	if old := g.buses[spec.Name]; old != nil {
+		before = old.closed
+	}
 	switch {
 	case spec.NATSStreaming != nil:
 		b.maxInFlight, b.redelivery = spec.NATSStreaming.MaxInFlight, spec.NATSStreaming.AckWait
 		b.Bus = once.New(natsstreaming.New(g.ctx, natsstreaming.Options{
-			Name: spec.Name, Config: *spec.NATSStreaming, Dial: g.o.Dial, Instance: g.o.Instance + "/" + spec.Name,
+			Name: spec.Name, Config: *spec.NATSStreaming, Dial: g.o.Dial, Instance: g.o.Instance + "/" + spec.Name, Before: before,
 		}))
 	case spec.JetStream != nil:
 		b.maxInFlight, b.redelivery = spec.JetStream.MaxInFlight, spec.JetStream.AckWait
@@ -130,6 +138,7 @@ func (g *Gateway) tellGone(ctx context.Context) {
 }
 
 func (b *openBus) close() error {
+	defer b.once.Do(func() { close(b.closed) })
 	if b.server == nil {
 		return b.Close()
 	}

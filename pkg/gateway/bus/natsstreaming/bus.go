@@ -33,6 +33,9 @@ type Options struct {
 	// Instance tells this process apart from others on the bus, and stays the same when it restarts: the server then hands over
 	// to the new process at once, and durable subscriptions of the type topic go on. Empty means a random one.
 	Instance string
+	// Before is closed once the bus is closed, in this process, that this one takes the place of: until then that has the client id, which is
+	// nothing to tell. Nil means that there is none.
+	Before <-chan struct{}
 }
 
 // Bus is a bus.Bus on a NATS Streaming server. What the server cannot do, it does not promise:
@@ -49,6 +52,9 @@ type Options struct {
 type Bus struct {
 	o   Options
 	log *zap.SugaredLogger
+
+	first     sync.Once
+	attempted chan struct{} // closed when it is known whether the first connection succeeded or failed
 
 	mu      sync.Mutex
 	id      identity
@@ -81,6 +87,7 @@ func New(ctx context.Context, o Options) *Bus {
 		o:            o,
 		log:          logging.FromContext(ctx).With("bus", o.Name),
 		id:           newIdentity(o),
+		attempted:    make(chan struct{}),
 		why:          bus.ErrConnecting,
 		changed:      make(chan struct{}),
 		losses:       map[string]time.Time{},
@@ -129,8 +136,7 @@ const (
 	retryMax = 2 * time.Second
 	// deniedMax is for what a person has to cure: the server logs every try.
 	deniedMax = 10 * time.Second
-	// firstTaken is how often it is no failure, at first, that another live client has our id: it is that of the bus before, with other
-	// credentials, which is just being closed.
+	// firstTaken is how often it is no failure, at first, that another live client has our id: the server may still work on the end of that.
 	firstTaken = 2
 )
 
@@ -139,13 +145,17 @@ func (b *Bus) run(ctx context.Context) {
 	defer close(b.done)
 	logged := false // that the server is away
 	wait := retryMin
-	for first := 0; ctx.Err() == nil; first++ {
-		s, err := b.connect(ctx)
-		if first < firstTaken && errors.Is(err, errTaken) {
+	for free := firstTaken; ctx.Err() == nil; {
+		inherits := b.inherits() // asked first: the bus before may be closed meanwhile
+		s, err := b.connect(ctx, inherits)
+		if errors.Is(err, errTaken) && (inherits || free > 0) {
+			if !inherits {
+				free--
+			}
 			pause(ctx, retryMin)
 			continue
 		}
-		first = firstTaken
+		free = 0
 		if err == nil {
 			b.log.Infow("event bus connected", "url", plan.HideURL(b.o.Config.URL), "client", s.id)
 			logged, wait = false, retryMin
@@ -177,12 +187,23 @@ func (b *Bus) run(ctx context.Context) {
 	b.become(nil, errClosed)
 }
 
+// inherits tells whether the bus before, with other credentials, is still there.
+func (b *Bus) inherits() bool {
+	select {
+	case <-b.o.Before:
+		return false
+	default:
+		return b.o.Before != nil
+	}
+}
+
 var errClosed = errors.New("the bus is closed")
 
 func (b *Bus) become(s *session, why error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.current, b.why = s, why
+	b.first.Do(func() { close(b.attempted) })
 	close(b.changed)
 	b.changed = make(chan struct{})
 }
@@ -207,19 +228,23 @@ func (b *Bus) session(ctx context.Context) *session {
 // firstWait is how long the first publications wait for the first connection.
 const firstWait = 2 * time.Second
 
-// awaitFirst returns when there is a connection, or it is known why there is none, or after firstWait. The lock is held, but not while it waits.
-func (b *Bus) awaitFirst(ctx context.Context) {
+// awaitFirst returns when there is a connection, or it is known why there is none, or after firstWait.
+func (b *Bus) awaitFirst(ctx context.Context) error {
+	select {
+	case <-b.attempted:
+		return nil
+	default:
+	}
 	timer := time.NewTimer(firstWait)
 	defer timer.Stop()
-	changed := b.changed
-	b.mu.Unlock()
-	defer b.mu.Lock()
 	select {
-	case <-changed:
+	case <-b.attempted:
 	case <-timer.C:
 	case <-b.closing.Done():
 	case <-ctx.Done():
+		return ctx.Err()
 	}
+	return nil
 }
 
 // retryAfter is what publishers are told to wait while the server is away.

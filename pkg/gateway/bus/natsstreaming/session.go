@@ -56,8 +56,8 @@ type session struct {
 	err  error // why, once lost is closed
 }
 
-// connect returns a session, or why there is none.
-func (b *Bus) connect(ctx context.Context) (*session, error) {
+// connect returns a session, or why there is none. That another client has the id is told unless inherits says that it is the bus before.
+func (b *Bus) connect(ctx context.Context, inherits bool) (*session, error) {
 	b.mu.Lock()
 	id := b.id.id
 	b.mu.Unlock()
@@ -79,7 +79,7 @@ func (b *Bus) connect(ctx context.Context) (*session, error) {
 	interrupt()
 	if err != nil {
 		if err.Error() == saysClientIDTaken {
-			b.refused(id)
+			b.refused(id, inherits)
 			err = fmt.Errorf("client id %s: %w", id, errTaken)
 		}
 		return nil, b.connectError(err)
@@ -94,11 +94,11 @@ func (b *Bus) connectError(err error) error {
 	return fmt.Errorf("connect to %s: %w", plan.HideURL(b.o.Config.URL), err)
 }
 
-func (b *Bus) refused(id string) {
+func (b *Bus) refused(id string, inherits bool) {
 	b.mu.Lock()
 	changed, now := b.id.refuse(), b.id.id
 	b.mu.Unlock()
-	if changed {
+	if changed && !inherits {
 		b.log.Warnw("another live client of the event bus has the client id, using another one", "client", id, "instead", now)
 	}
 }

@@ -65,11 +65,11 @@ func (b *Bus) publish(ctx context.Context, topic string, e *event.Event) error {
 
 // begin returns the session to publish in; the caller ends it with publications.Done.
 func (b *Bus) begin(ctx context.Context) (*session, error) {
+	if err := b.awaitFirst(ctx); err != nil {
+		return nil, err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.current == nil && errors.Is(b.why, bus.ErrConnecting) {
-		b.awaitFirst(ctx)
-	}
 	if b.ended {
 		return nil, b.unavailable(errClosed)
 	}
