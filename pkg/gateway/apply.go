@@ -169,6 +169,13 @@ func (s *state) bus(name string) (*openBus, error) {
 
 // replace goes from the running state to next: stop what is gone, start what is new.
 func (g *Gateway) replace(next *state) {
+	// What a bus before cannot publish any more, since the broker has cut it off already, need not wait until what ends has ended.
+	for name, old := range g.buses {
+		if b := next.buses[name]; b != nil && b != old {
+			b.gate.expect(b, next.subscribers)
+			old.successor.Store(b)
+		}
+	}
 	g.end(g.sources, next.sources)
 	gone := g.end(g.subscribers, next.subscribers)
 	g.endRetirements(next.retired)
@@ -185,7 +192,6 @@ func (g *Gateway) replace(next *state) {
 	g.beginRetirements(next.retired)
 	for name, b := range g.buses {
 		if next.buses[name] != b {
-			b.successor.Store(next.buses[name])
 			if err := b.close(); err != nil {
 				g.log.Warnw("bus closed", "bus", name, "error", err)
 			}
