@@ -54,8 +54,8 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 	if spec.Delivery.KeyOrder {
 		redelivery = cmp.Or(b.inOrder, redelivery)
 	}
-	box, lost := dead("message"), &refusals{of: "a message that is not an event"}
-	letters := dispatch.Letters(g.observed(g.metrics.Letters(spec.Owner(), noEvent).DeadLetters(box), spec, box.to), g.spare(box, spec))
+	box, spare := dead("message")
+	letters, lost := dispatch.Letters(g.metrics.Letters(spec.Owner(), noEvent).DeadLetters(box), spare), &refusals{of: "a message that is not an event"}
 	deliveries = append(deliveries, lost)
 	s, err := trigger.New(trigger.Options{
 		Subscriber: spec, Bus: b, Deliver: deliver, DeadLetter: dispatch.Insist(lost.handler(letters, isOmitted)),
@@ -91,52 +91,38 @@ func (d delivery) failing() string {
 	return ""
 }
 
-// letterbox is where dead letters go.
-type letterbox struct {
-	event.Handler
-	to string
-	// spare is where those go that are too large for it; nil if there is no such place.
-	spare *letterbox
-}
+// letterbox returns where the dead letters of one of a subscriber's targets go, and those that are too large for that: spare is nil if there is no
+// such place. Each target has an origin of its own, or the bus would take the letters of two failed targets of one event for duplicates.
+type letterbox func(target string) (dead, spare event.Handler)
 
-// deadLetter returns the handler of the dead letters of one of a subscriber's targets. Each target has an origin of its own, or the bus
-// would take the letters of two failed targets of one event for duplicates.
-func (g *Gateway) deadLetter(spec plan.Subscriber, b *openBus) (func(target string) letterbox, error) {
-	onBus := func(target string) letterbox {
+func (g *Gateway) deadLetter(spec plan.Subscriber, b *openBus) (letterbox, error) {
+	onBus := func(target string) event.Handler {
 		topic := b.target(bus.Topic{Name: spec.DeadLetterTopic, Origin: spec.ID + "/" + target})
-		return letterbox{dispatch.Retry(topic, spec.Delivery), "deadletter topic " + spec.DeadLetterTopic, nil}
+		return g.observed(dispatch.Retry(topic, spec.Delivery), spec, "deadletter topic "+spec.DeadLetterTopic)
 	}
 	if spec.DeadLetter == nil {
-		return onBus, nil
+		return func(target string) (dead, spare event.Handler) { return onBus(target), nil }, nil
 	}
 	sink, err := g.sink(*spec.DeadLetter)
 	if err != nil {
 		return nil, err
 	}
-	box := dispatch.Retry(sink, spec.Delivery)
-	return func(target string) letterbox {
-		spare := onBus(target) // what has come from the bus most likely fits into a topic of it
-		return letterbox{box, "deadletter " + spec.DeadLetter.Name, &spare}
+	box := g.observed(dispatch.Retry(sink, spec.Delivery), spec, "deadletter "+spec.DeadLetter.Name)
+	return func(target string) (dead, spare event.Handler) {
+		return box, onBus(target) // what has come from the bus most likely fits into a topic of it
 	}, nil
 }
 
-// spare returns the handler of what is too large for box, nil if there is none.
-func (g *Gateway) spare(box letterbox, spec plan.Subscriber) event.Handler {
-	if box.spare == nil {
-		return nil
-	}
-	return g.observed(box.spare, spec, box.spare.to)
-}
-
 // deliver returns the handler of the events that fire: to the sink and the topic at once, each with its own retries and dead letter.
-func (g *Gateway) deliver(spec plan.Subscriber, b *openBus, dead func(string) letterbox) (event.Handler, []deliverer, error) {
+func (g *Gateway) deliver(spec plan.Subscriber, b *openBus, dead letterbox) (event.Handler, []deliverer, error) {
 	var targets []event.Handler
 	var deliveries []deliverer
 	add := func(h event.Handler, kind, name, dest string) {
-		box, count := dead(kind), g.metrics.Target(spec.Owner(), name)
+		count := g.metrics.Target(spec.Owner(), name)
 		h = dispatch.Retry(count.Attempts(h), spec.Delivery)
 		deliveries = append(deliveries, delivery{name, h})
-		h = dispatch.DeadLetter(h, dest, g.observed(count.DeadLetters(box), spec, box.to), g.spare(box, spec))
+		box, spare := dead(kind)
+		h = dispatch.DeadLetter(h, dest, count.DeadLetters(box), spare)
 		lost := &refusals{of: name}
 		deliveries = append(deliveries, lost)
 		targets = append(targets, dispatch.Insist(lost.handler(h, isOmitted))) // each for itself: a target that has the event does not get it again
