@@ -42,7 +42,10 @@ type refusals struct {
 
 // fullness remembers which topics of a bus did not take an event, whoever published it, since there was no room. Its methods may be called from
 // many goroutines at once.
-type fullness struct{ topics sync.Map } // by name, of those that ever were full: a mishap's *atomic.Pointer
+type fullness struct {
+	mu     sync.Mutex
+	topics map[string]*atomic.Pointer[mishap] // by name; a pointer is nil until the topic was full
+}
 
 // mishap is told by its first error: a status that holds it is not to change with each event.
 type mishap struct {
@@ -75,41 +78,54 @@ func (r *refusals) failing() string {
 
 // handler returns a handler that remembers what next does, which publishes on topic.
 func (f *fullness) handler(topic string, next event.Handler) event.Handler {
-	key := any(topic) // made once
+	last := f.topic(topic)
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		err := next.Handle(ctx, e)
 		switch {
 		case err == nil:
-			if at, ok := f.topics.Load(key); ok {
-				at.(*atomic.Pointer[mishap]).Load().over.Store(true)
+			if m := last.Load(); m != nil {
+				m.over.Store(true)
 			}
 		case isFull(err):
-			m := &atomic.Pointer[mishap]{}
-			m.Store(&mishap{})
-			at, _ := f.topics.LoadOrStore(key, m)
-			remember(at.(*atomic.Pointer[mishap]), err)
+			remember(last, err)
 		}
 		return err
 	})
 }
 
+func (f *fullness) topic(name string) *atomic.Pointer[mishap] {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last := f.topics[name]
+	if last == nil {
+		if f.topics == nil {
+			f.topics = map[string]*atomic.Pointer[mishap]{}
+		}
+		last = &atomic.Pointer[mishap]{}
+		f.topics[name] = last
+	}
+	return last
+}
+
 // of is why a topic is full, for as long as it is told.
 func (f *fullness) of(topic string) string {
-	at, ok := f.topics.Load(topic)
-	if !ok {
-		return ""
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if last := f.topics[topic]; last != nil {
+		return last.Load().told()
 	}
-	return at.(*atomic.Pointer[mishap]).Load().told()
+	return ""
 }
 
 // failing is why topics are full, for as long as it is told.
 func (f *fullness) failing() (all []string) {
-	f.topics.Range(func(_, at any) bool {
-		if why := at.(*atomic.Pointer[mishap]).Load().told(); why != "" {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, last := range f.topics {
+		if why := last.Load().told(); why != "" {
 			all = append(all, why)
 		}
-		return true
-	})
+	}
 	slices.Sort(all)
 	return slices.Compact(all)
 }
