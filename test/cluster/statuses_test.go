@@ -344,7 +344,7 @@ func (s *statuses) losing() {
 	}
 	const why = "stream openfunction-events loses events: with max_age 1h0m0s it drops what is older, delivered or not: nats stream edit openfunction-events --max-age 0s"
 	edit(time.Hour)
-	s.say("losing", map[string][]string{"eb/default": {good, "Reachable LosesEvents: " + why}, "tg/t": {good, "BusReady LosesEvents: trigger-t: " + why}})
+	s.say("losing", map[string][]string{"eb/default": {good, "Reachable LosesEvents: " + why}, "tg/t": {good, "BusReady LosesEvents: " + why}})
 	edit(0)
 	s.say("losing", map[string][]string{"eb/default": {good}, "tg/t": {good}})
 	s.went(3, "losing", "eb/default", "tg/t")

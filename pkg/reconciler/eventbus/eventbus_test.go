@@ -202,11 +202,11 @@ func TestEventBus(t *testing.T) {
 				t.Status.Mark(v1alpha1.Full("no room for topic m"), v1alpha1.Good(), v1alpha1.Good())
 			}),
 			Trigger("default", "u", OnBus("b"), func(t *v1alpha1.Trigger) {
-				t.Status.Mark(v1alpha1.LosesEvents("u: topic m expires"), v1alpha1.Good(), v1alpha1.Good())
+				t.Status.Mark(v1alpha1.LosesEvents("topic m expires"), v1alpha1.Good(), v1alpha1.Good())
 			}),
 		},
 		OtherTestData:     after(pollReachable, running(answers)),
-		WantStatusUpdates: update(bus(seen(1), losing("u: topic m expires"), usedBy(nil, []string{"Trigger default/t", "Trigger default/u"}))),
+		WantStatusUpdates: update(bus(seen(1), losing("topic m expires"), usedBy(nil, []string{"Trigger default/t", "Trigger default/u"}))),
 	}, {
 		Name:              "users beyond ten are only counted",
 		Key:               "default/b",

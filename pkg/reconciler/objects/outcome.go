@@ -63,10 +63,7 @@ func (o *Outcome) Bus() v1alpha1.Verdict {
 			return v1alpha1.Bad(workload.ReasonUnreachable, name+": "+bus.Problem)
 		}
 		seen = seen || bus.Seen
-		if bus.Losing != "" {
-			losing = cmp.Or(losing, name+": "+bus.Losing)
-		}
-		full = cmp.Or(full, bus.Full) // by itself, since it is the same for all
+		losing, full = cmp.Or(losing, bus.Losing), cmp.Or(full, bus.Full) // by themselves, since they are the same for all
 	}
 	switch {
 	case losing != "":
