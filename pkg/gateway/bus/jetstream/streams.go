@@ -282,15 +282,19 @@ const (
 // settle gives want, which is what the stream has, the replicas, the bound and the age of c. What another bus is served by stays: more replicas, any
 // bound, and how long topics keep events that it made or set. A bus that asks for more than there is has its way, and only it may take that back.
 func (b *Bus) settle(c, has jetstream.StreamConfig, want *jetstream.StreamConfig) {
-	own := func(key string) {
+	set := func(key, name string) {
 		if want.Metadata == nil {
 			want.Metadata = map[string]string{}
 		}
-		want.Metadata[key] = b.o.Name
+		want.Metadata[key] = name
 	}
+	own := func(key string) { set(key, b.o.Name) }
 	owner := func(key string) string { return has.Metadata[key] }
 	switch from := owner(replicasFrom); {
 	case c.Replicas > has.Replicas, from == b.o.Name, from == "" && c.Replicas == has.Replicas:
+		if from != "" && from != b.o.Name && owner(maxAgeFrom) == "" && has.MaxAge > 0 {
+			set(maxAgeFrom, from) // who made it goes on saying for how long it keeps events
+		}
 		want.Replicas = c.Replicas
 		own(replicasFrom)
 	case c.Replicas < has.Replicas:
