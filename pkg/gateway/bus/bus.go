@@ -14,6 +14,28 @@ import (
 // ErrConnecting is why a bus is not ready that is connecting for the first time.
 var ErrConnecting = errors.New("not connected yet")
 
+// firstWait is how long the first publications wait for the first connection of a bus.
+const firstWait = 2 * time.Second
+
+// AwaitFirst returns when the first connection of a bus has succeeded or failed, the bus is closed, or two seconds are over. Its error is that of ctx.
+func AwaitFirst(ctx context.Context, attempted, closed <-chan struct{}) error {
+	select {
+	case <-attempted:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(firstWait)
+	defer timer.Stop()
+	select {
+	case <-attempted:
+	case <-closed:
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}
+
 // Bus carries events by topic. All its methods may be called from many goroutines at once.
 // It connects by itself and keeps trying: a broker that is away makes publishing fail with *event.Unavailable, never the process.
 type Bus interface {

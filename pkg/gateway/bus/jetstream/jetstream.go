@@ -19,8 +19,6 @@ import (
 )
 
 const (
-	// firstWait is how long the first publications wait for the first connection.
-	firstWait = 2 * time.Second
 	// requestTimeout bounds one exchange with the server.
 	requestTimeout = 5 * time.Second
 	// retryAfter is what publishers are told when the server is away.
@@ -149,14 +147,8 @@ func (b *Bus) up(ctx context.Context) (*link, error) {
 	if l := b.current.Load(); l != nil {
 		return l, nil
 	}
-	timer := time.NewTimer(firstWait)
-	defer timer.Stop()
-	select {
-	case <-b.attempted:
-	case <-timer.C:
-	case <-b.ctx.Done():
-	case <-ctx.Done():
-		return nil, ctx.Err()
+	if err := bus.AwaitFirst(ctx, b.attempted, b.ctx.Done()); err != nil {
+		return nil, err
 	}
 	if l := b.current.Load(); l != nil {
 		return l, nil

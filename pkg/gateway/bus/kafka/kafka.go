@@ -18,8 +18,6 @@ const (
 	// SessionTimeout is after how long the brokers give what a process held to another one, when that process gives no sign of life.
 	SessionTimeout = 10 * time.Second
 
-	// firstWait is how long the first publications wait for the first connection.
-	firstWait = 2 * time.Second
 	// retryAfter is what publishers are told when the brokers are away.
 	retryAfter = time.Second
 	// closeTimeout bounds the goodbyes when a subscription or the bus ends.
@@ -123,7 +121,7 @@ func (b *Bus) explain(err error) error { return kafkaclient.Explain(err, b.o.Con
 
 // up returns the connection. It waits only for the first one, and not for long.
 func (b *Bus) up(ctx context.Context) (*link, error) {
-	if err := b.awaitFirst(ctx); err != nil {
+	if err := bus.AwaitFirst(ctx, b.attempted, b.ctx.Done()); err != nil {
 		return nil, err
 	}
 	b.mu.Lock()
@@ -132,24 +130,6 @@ func (b *Bus) up(ctx context.Context) (*link, error) {
 		return b.current, nil
 	}
 	return nil, b.unavailable(b.why())
-}
-
-func (b *Bus) awaitFirst(ctx context.Context) error {
-	select {
-	case <-b.attempted:
-		return nil
-	default:
-	}
-	timer := time.NewTimer(firstWait)
-	defer timer.Stop()
-	select {
-	case <-b.attempted:
-	case <-timer.C:
-	case <-b.ctx.Done():
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
 }
 
 // await returns the connection once there is one, or nil when ctx is done.

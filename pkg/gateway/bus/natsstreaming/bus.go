@@ -225,28 +225,6 @@ func (b *Bus) session(ctx context.Context) *session {
 	}
 }
 
-// firstWait is how long the first publications wait for the first connection.
-const firstWait = 2 * time.Second
-
-// awaitFirst returns when there is a connection, or it is known why there is none, or after firstWait.
-func (b *Bus) awaitFirst(ctx context.Context) error {
-	select {
-	case <-b.attempted:
-		return nil
-	default:
-	}
-	timer := time.NewTimer(firstWait)
-	defer timer.Stop()
-	select {
-	case <-b.attempted:
-	case <-timer.C:
-	case <-b.closing.Done():
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	return nil
-}
-
 // retryAfter is what publishers are told to wait while the server is away.
 const retryAfter = time.Second
 

@@ -65,7 +65,7 @@ func (b *Bus) publish(ctx context.Context, topic string, e *event.Event) error {
 
 // begin returns the session to publish in; the caller ends it with publications.Done.
 func (b *Bus) begin(ctx context.Context) (*session, error) {
-	if err := b.awaitFirst(ctx); err != nil {
+	if err := bus.AwaitFirst(ctx, b.attempted, b.closing.Done()); err != nil {
 		return nil, err
 	}
 	b.mu.Lock()
