@@ -11,6 +11,7 @@ import (
 
 	"github.com/IBM/sarama"
 
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/gateway/source/sourcetest"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
@@ -109,15 +110,15 @@ func TestE2EAccess(t *testing.T) {
 			k.CreateTopic(topic, 1)
 			o := options(topic, "")
 			o.Source.Kafka.KafkaAccess = tt.access
-			s := &sink{}
+			s := &runtest.Sink{}
 			r := start(t, o, s)
 			if tt.want == "" {
-				r.awaitReady(true)
+				r.AwaitReady(true)
 				k.Produce(servers.KafkaRecord(topic, "", "let in"))
-				s.await(t, "let in")
+				s.Await(t, "let in")
 				return
 			}
-			err := r.awaitReady(false)
+			err := r.AwaitReady(false)
 			if want := "kafka " + tt.access.Brokers[0] + ": " + tt.want; !strings.HasPrefix(err.Error(), want) {
 				t.Errorf("ready(%v)\nwant  %s", err, want)
 			}
@@ -138,9 +139,9 @@ func TestE2EKafkaRotation(t *testing.T) {
 		Brokers: []string{k.SASLSSL}, TLS: &plan.TLS{CACerts: k.Authority.Cert},
 		SASLMechanism: "SCRAM-SHA-512", Username: "reader", Password: "secret-0",
 	}
-	s := &sink{}
+	s := &runtest.Sink{}
 	r := start(t, o, s)
-	r.awaitReady(true)
+	r.AwaitReady(true)
 
 	stopped := make(chan struct{})
 	var produced int
@@ -149,27 +150,21 @@ func TestE2EKafkaRotation(t *testing.T) {
 		produced = produceSteadily(t, k, "rotation", perSecond, seconds)
 	}()
 	for i := 1; i <= 3; i++ {
-		eventually(t, "records are read", func() bool { return s.distinct() > i*perSecond })
-		r.end()
+		runtest.Eventually(t, "records are read", func() bool { return s.Distinct() > i*perSecond })
+		r.End()
 		changed := *o.Source.Kafka
 		changed.Password = fmt.Sprint("secret-", i)
 		o.Source.Kafka = &changed
 		r = start(t, o, s)
-		if err := r.awaitReady(false); !strings.Contains(err.Error(), "saslPasswordFrom") {
+		if err := r.AwaitReady(false); !strings.Contains(err.Error(), "saslPasswordFrom") {
 			t.Errorf("ready(%v), want that the password is refused", err)
 		}
 		k.SetPassword("reader", changed.Password)
-		r.awaitReady(true)
+		r.AwaitReady(true)
 	}
 	<-stopped
-	eventually(t, fmt.Sprintf("all of %d records", produced), func() bool { return s.distinct() == produced })
-	repeated := 0
-	s.mu.Lock()
-	for _, n := range s.got {
-		repeated += n - 1
-	}
-	s.mu.Unlock()
-	t.Logf("%d records, 0 lost, %d repeated, 3 changes of the password", produced, repeated)
+	runtest.Eventually(t, fmt.Sprintf("all of %d records", produced), func() bool { return s.Distinct() == produced })
+	t.Logf("%d records, 0 lost, %d repeated, 3 changes of the password", produced, len(s.Data())-produced)
 }
 
 // produceSteadily writes so many records each second, and returns how many those were.

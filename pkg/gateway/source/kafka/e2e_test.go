@@ -16,6 +16,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/test/servers"
 )
 
@@ -58,54 +59,41 @@ func records(topic string, values []string) []*sarama.ProducerMessage {
 	return all
 }
 
-// total counts the distinct events that any of the sinks took.
-func total(sinks ...*sink) int {
-	all := map[string]bool{}
-	for _, s := range sinks {
-		s.mu.Lock()
-		for data := range s.got {
-			all[data] = true
-		}
-		s.mu.Unlock()
-	}
-	return len(all)
-}
-
 func rebalance(t *testing.T, k *servers.KafkaServer) {
 	const n = 2000
 	k.CreateTopic("rebalance", 6)
-	a, b, c := &sink{}, &sink{}, &sink{}
+	a, b, c := &runtest.Sink{}, &runtest.Sink{}, &runtest.Sink{}
 	first := start(t, options("rebalance", k.Addr()), a)
-	first.awaitReady(true)
+	first.AwaitReady(true)
 	k.Produce(records("rebalance", numbers(n)[:n/2])...)
-	start(t, options("rebalance", k.Addr()), b).awaitReady(true) // while the first reads
+	start(t, options("rebalance", k.Addr()), b).AwaitReady(true) // while the first reads
 	k.Produce(records("rebalance", numbers(n)[n/2:3*n/4])...)
 	third := start(t, options("rebalance", k.Addr()), c)
-	third.awaitReady(true)
+	third.AwaitReady(true)
 	k.Produce(records("rebalance", numbers(n)[3*n/4:])...)
-	eventually(t, "a record for the third", func() bool { return total(c) > 0 })
-	third.end()
-	eventually(t, "every record", func() bool { return total(a, b, c) == n })
-	if len(a.list) == 0 || len(b.list) == 0 {
-		t.Errorf("the members took %d, %d and %d records: want some each", len(a.list), len(b.list), len(c.list))
+	runtest.Eventually(t, "a record for the third", func() bool { return c.Distinct() > 0 })
+	third.End()
+	runtest.Eventually(t, "every record", func() bool { return runtest.Distinct(a.Data(), b.Data(), c.Data()) == n })
+	if len(a.Data()) == 0 || len(b.Data()) == 0 {
+		t.Errorf("the members took %d, %d and %d records: want some each", len(a.Data()), len(b.Data()), len(c.Data()))
 	}
-	t.Logf("the members took %d, %d and %d of %d records", len(a.list), len(b.list), len(c.list), n)
+	t.Logf("the members took %d, %d and %d of %d records", len(a.Data()), len(b.Data()), len(c.Data()), n)
 }
 
 func brokerKilled(t *testing.T, k *servers.KafkaServer) {
 	k.CreateTopic("killed", 3)
-	s := &sink{}
+	s := &runtest.Sink{}
 	r := start(t, options("killed", k.Addr()), s)
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	k.Produce(records("killed", numbers(500))...)
-	eventually(t, "some records", func() bool { return s.distinct() > 0 })
+	runtest.Eventually(t, "some records", func() bool { return s.Distinct() > 0 })
 	k.Kill()
-	r.awaitReady(false)
+	r.AwaitReady(false)
 	k.Start()
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	k.Produce(servers.KafkaRecord("killed", "", "after"))
-	s.await(t, "after")
-	eventually(t, "every record", func() bool { return s.distinct() == 501 })
+	s.Await(t, "after")
+	runtest.Eventually(t, "every record", func() bool { return s.Distinct() == 501 })
 }
 
 func processKilled(t *testing.T, k *servers.KafkaServer) {
@@ -116,25 +104,14 @@ func processKilled(t *testing.T, k *servers.KafkaServer) {
 	startSource(t, k, "crash", taken).Kill() // without one event
 	k.Produce(records("crash", numbers(1000))...)
 	p := startSource(t, k, "crash", taken)
-	eventually(t, "some records", func() bool { return len(lines(taken)) > 100 })
+	runtest.Eventually(t, "some records", func() bool { return len(lines(taken)) > 100 })
 	p.Kill()
 	before := lines(taken)
 
-	s := &sink{}
+	s := &runtest.Sink{}
 	start(t, options("crash", k.Addr()), s)
-	eventually(t, "every record", func() bool {
-		all := map[string]bool{}
-		for _, data := range before {
-			all[data] = true
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		for data := range s.got {
-			all[data] = true
-		}
-		return len(all) == 1000
-	})
-	if s.count("before the group was") != 0 {
+	runtest.Eventually(t, "every record", func() bool { return runtest.Distinct(before, s.Data()) == 1000 })
+	if s.Count("before the group was") != 0 {
 		t.Error("read what was there before the group was")
 	}
 }
@@ -148,14 +125,14 @@ func leave(t *testing.T, k *servers.KafkaServer) func(*testing.T) {
 	}
 	taken := t.TempDir() + "/taken"
 	p := startSource(t, k, "cut-off", taken)
-	s := &sink{}
+	s := &runtest.Sink{}
 	r := start(t, options("ended", k.Addr()), s)
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	k.Produce(records("cut-off", numbers(100))...)
 	k.Produce(records("ended", numbers(100))...)
-	eventually(t, "every record", func() bool { return s.distinct() == 100 })
-	r.end()
-	eventually(t, "every record is committed", func() bool {
+	runtest.Eventually(t, "every record", func() bool { return s.Distinct() == 100 })
+	r.End()
+	runtest.Eventually(t, "every record is committed", func() bool {
 		offsets := k.Committed("group-cut-off", "cut-off")
 		return offsets[0]+offsets[1] == 100
 	})
@@ -167,10 +144,10 @@ func leave(t *testing.T, k *servers.KafkaServer) func(*testing.T) {
 	return func(t *testing.T) {
 		outlast()
 		for _, topic := range topics {
-			s := &sink{}
+			s := &runtest.Sink{}
 			start(t, options(topic, k.Addr()), s)
-			eventually(t, "every record of "+topic+" since", func() bool { return s.distinct() == 100 })
-			s.await(t, numbers(200)[100:]...)
+			runtest.Eventually(t, "every record of "+topic+" since", func() bool { return s.Distinct() == 100 })
+			s.Await(t, numbers(200)[100:]...)
 		}
 	}
 }
@@ -222,7 +199,7 @@ func largeBinary(t *testing.T, k *servers.KafkaServer) {
 	start(t, options("large", k.Addr()), event.HandlerFunc(func(_ context.Context, e *event.Event) error {
 		got <- e
 		return nil
-	})).awaitReady(true)
+	})).AwaitReady(true)
 	random := rand.NewChaCha8([32]byte{})
 	for name, v := range values {
 		_, _ = random.Read(v)
@@ -248,7 +225,7 @@ func cloudEvents(t *testing.T, k *servers.KafkaServer) {
 	start(t, options("ce", k.Addr()), event.HandlerFunc(func(_ context.Context, e *event.Event) error {
 		got <- e
 		return nil
-	})).awaitReady(true)
+	})).AwaitReady(true)
 	k.Produce(
 		servers.KafkaRecord("ce", "k", "hello", "ce_specversion", "1.0", "ce_id", "1", "ce_source", "/s", "ce_type", "t", "content-type", "text/plain"),
 		servers.KafkaRecord("ce", "k", `{"specversion":"1.0","id":"2","source":"/s","type":"t","data":{"a": 1}}`, "content-type", "application/cloudevents+json"),
@@ -266,8 +243,8 @@ func cloudEvents(t *testing.T, k *servers.KafkaServer) {
 
 func aborted(t *testing.T, k *servers.KafkaServer) {
 	k.CreateTopic("transactions", 1)
-	s := &sink{}
-	start(t, options("transactions", k.Addr()), s).awaitReady(true)
+	s := &runtest.Sink{}
+	start(t, options("transactions", k.Addr()), s).AwaitReady(true)
 	c := sarama.NewConfig()
 	c.Producer.Idempotent, c.Producer.RequiredAcks, c.Producer.Return.Successes = true, sarama.WaitForAll, true
 	c.Producer.Transaction.ID, c.Net.MaxOpenRequests = "tx", 1
@@ -291,22 +268,22 @@ func aborted(t *testing.T, k *servers.KafkaServer) {
 			t.Fatal(err)
 		}
 	}
-	s.await(t, "committed")
-	if s.count("aborted") != 0 {
+	s.Await(t, "committed")
+	if s.Count("aborted") != 0 {
 		t.Error("the aborted record became an event")
 	}
 }
 
 func later(t *testing.T, k *servers.KafkaServer) {
-	s := &sink{}
+	s := &runtest.Sink{}
 	r := start(t, options("later", k.Addr()), s)
-	r.awaitReady(false)
+	r.AwaitReady(false)
 	k.Produce(servers.KafkaRecord("later", "", "created with the topic"))
-	s.await(t, "created with the topic")
-	r.awaitReady(true)
+	s.Await(t, "created with the topic")
+	r.AwaitReady(true)
 	k.AddPartitions("later", 4)
 	k.Produce(records("later", numbers(50))...)
-	eventually(t, "every record", func() bool { return s.distinct() == 51 })
+	runtest.Eventually(t, "every record", func() bool { return s.Distinct() == 51 })
 }
 
 // remade wants a record to keep its id however often it is read, and one at the same place in a topic that was made again to have another.
@@ -319,7 +296,7 @@ func remade(t *testing.T, k *servers.KafkaServer) {
 		start(t, o, event.HandlerFunc(func(_ context.Context, e *event.Event) error {
 			got <- e.ID()
 			return nil
-		})).awaitReady(true)
+		})).AwaitReady(true)
 		return got
 	}
 	next := func(ids <-chan string) string {

@@ -1,22 +1,16 @@
 package kafka
 
 import (
-	"context"
-	"fmt"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/IBM/sarama"
 	"go.uber.org/zap"
-	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/kafkaclient"
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/plan"
 )
-
-const deadline = 20 * time.Second
 
 func options(topic string, brokers ...string) Options {
 	return Options{Instance: "test-0", Source: plan.Source{
@@ -25,121 +19,14 @@ func options(topic string, brokers ...string) Options {
 	}}
 }
 
-// running is a Source that runs.
-type running struct {
-	t     *testing.T
-	ready chan error
-	err   error
-	stop  context.CancelFunc
-	done  chan struct{}
-}
-
-func start(t *testing.T, o Options, next event.Handler) *running {
+func start(t *testing.T, o Options, next event.Handler) *runtest.Running {
 	t.Helper()
 	return startLogged(t, o, next, zap.NewNop().Sugar())
 }
 
-func startLogged(t *testing.T, o Options, next event.Handler, log *zap.SugaredLogger) *running {
+func startLogged(t *testing.T, o Options, next event.Handler, log *zap.SugaredLogger) *runtest.Running {
 	t.Helper()
-	ctx, stop := context.WithCancel(logging.WithLogger(context.Background(), log))
-	r := &running{t: t, ready: make(chan error, 100), stop: stop, done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		r.err = New(o).Run(ctx, next, func(err error) { r.ready <- err })
-	}()
-	t.Cleanup(r.end)
-	return r
-}
-
-// end stops the source and waits until it has.
-func (r *running) end() {
-	r.stop()
-	select {
-	case <-r.done:
-	case <-time.After(deadline):
-		r.t.Errorf("Run() has not returned %s after its context was done", deadline)
-		return
-	}
-	if r.err != nil {
-		r.t.Errorf("Run() = %v", r.err)
-	}
-}
-
-// awaitReady waits until ready was called with nil, or with an error if not ok, and returns that.
-func (r *running) awaitReady(ok bool) error {
-	r.t.Helper()
-	timeout := time.After(deadline)
-	var last error
-	for {
-		select {
-		case err := <-r.ready:
-			if (err == nil) == ok {
-				return err
-			}
-			last = err
-		case <-r.done:
-			r.t.Fatalf("Run() = %v", r.err)
-		case <-timeout:
-			r.t.Fatalf("ready was not called, ok %t; last it was called with %v", ok, last)
-		}
-	}
-}
-
-// sink is a handler that records the data of what it takes.
-type sink struct {
-	mu   sync.Mutex
-	got  map[string]int
-	list []string
-	// refuse, when set, is asked for every event first.
-	refuse func(data string) error
-}
-
-func (s *sink) Handle(_ context.Context, e *event.Event) error {
-	s.mu.Lock()
-	refuse := s.refuse
-	s.mu.Unlock()
-	data := string(e.Data())
-	if refuse != nil {
-		if err := refuse(data); err != nil {
-			return err
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.got == nil {
-		s.got = map[string]int{}
-	}
-	s.got[data]++
-	s.list = append(s.list, data)
-	return nil
-}
-
-func (s *sink) count(data string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.got[data]
-}
-
-func (s *sink) distinct() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.got)
-}
-
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(deadline); !cond(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not in %s: %s", deadline, what)
-		}
-	}
-}
-
-func (s *sink) await(t *testing.T, data ...string) {
-	t.Helper()
-	for _, d := range data {
-		eventually(t, fmt.Sprintf("event %q", d), func() bool { return s.count(d) > 0 })
-	}
+	return runtest.Start(t, New(o), next, log)
 }
 
 func client(t *testing.T, brokers ...string) sarama.Client {

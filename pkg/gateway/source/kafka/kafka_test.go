@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/gateway/kafkaclient"
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/test/servers"
 )
 
@@ -42,22 +43,22 @@ func TestNewGroupBeginsAtItsFirstReady(t *testing.T) {
 	cl := client(t, c.ListenAddrs()...)
 	produce(t, cl, "t", 0, "before")
 
-	first := start(t, options("t", c.ListenAddrs()...), &sink{})
-	first.awaitReady(true)
+	first := start(t, options("t", c.ListenAddrs()...), &runtest.Sink{})
+	first.AwaitReady(true)
 	if got := committed(t, cl, "group-t", "t", 0); got != 1 {
 		t.Errorf("committed %d before ready, want 1", got)
 	}
 	if got := committed(t, cl, "group-t", "t", 1); got != 0 {
 		t.Errorf("committed %d for the empty partition, want 0", got)
 	}
-	first.end()
+	first.End()
 	produce(t, cl, "t", 0, "while it was away")
 	produce(t, cl, "t", 1, "on the empty partition")
 
-	s := &sink{}
+	s := &runtest.Sink{}
 	start(t, options("t", c.ListenAddrs()...), s)
-	s.await(t, "while it was away", "on the empty partition")
-	if s.count("before") != 0 {
+	s.Await(t, "while it was away", "on the empty partition")
+	if s.Count("before") != 0 {
 		t.Error("read what was there before the group was")
 	}
 }
@@ -68,17 +69,17 @@ func TestFromOldestBeginsAtTheOldest(t *testing.T) {
 	produce(t, client(t, c.ListenAddrs()...), "t", 0, "before")
 	o := options("t", c.ListenAddrs()...)
 	o.Source.Kafka.FromOldest = true
-	s := &sink{}
+	s := &runtest.Sink{}
 	start(t, o, s)
-	s.await(t, "before")
+	s.Await(t, "before")
 }
 
 func TestTopicThatComesLaterIsReadFromItsBeginning(t *testing.T) {
 	t.Parallel()
 	c := cluster(t)
-	s := &sink{}
+	s := &runtest.Sink{}
 	r := start(t, options("late", c.ListenAddrs()...), s)
-	if err := r.awaitReady(false); !strings.HasPrefix(err.Error(), "topic late does not exist on ") || !strings.HasSuffix(err.Error(), ": create it, or correct topic") {
+	if err := r.AwaitReady(false); !strings.HasPrefix(err.Error(), "topic late does not exist on ") || !strings.HasSuffix(err.Error(), ": create it, or correct topic") {
 		t.Errorf("ready(%v), want that the topic does not exist", err)
 	}
 	cl := client(t, c.ListenAddrs()...)
@@ -93,8 +94,8 @@ func TestTopicThatComesLaterIsReadFromItsBeginning(t *testing.T) {
 		t.Fatal(err)
 	}
 	produce(t, cl, "late", 0, "first")
-	s.await(t, "first")
-	r.awaitReady(true)
+	s.Await(t, "first")
+	r.AwaitReady(true)
 }
 
 func TestPartitionThatComesLaterIsReadFromItsBeginning(t *testing.T) {
@@ -102,9 +103,9 @@ func TestPartitionThatComesLaterIsReadFromItsBeginning(t *testing.T) {
 	c := cluster(t, kfake.SeedTopics(1, "t"))
 	cl := client(t, c.ListenAddrs()...)
 	produce(t, cl, "t", 0, "before")
-	r := start(t, options("t", c.ListenAddrs()...), &sink{})
-	r.awaitReady(true)
-	r.end()
+	r := start(t, options("t", c.ListenAddrs()...), &runtest.Sink{})
+	r.AwaitReady(true)
+	r.End()
 	admin, err := sarama.NewClusterAdminFromClient(cl)
 	if err != nil {
 		t.Fatal(err)
@@ -116,10 +117,10 @@ func TestPartitionThatComesLaterIsReadFromItsBeginning(t *testing.T) {
 		t.Fatal(err)
 	}
 	produce(t, cl, "t", 1, "on the new partition")
-	s := &sink{}
+	s := &runtest.Sink{}
 	start(t, options("t", c.ListenAddrs()...), s)
-	s.await(t, "on the new partition")
-	if s.count("before") != 0 {
+	s.Await(t, "on the new partition")
+	if s.Count("before") != 0 {
 		t.Error("read what was there before the group was")
 	}
 }
@@ -131,14 +132,14 @@ func TestNewTopicOfAGroupThatHasMembersBegins(t *testing.T) {
 	produce(t, cl, "two", 0, "before")
 	one, two := options("one", c.ListenAddrs()...), options("two", c.ListenAddrs()...)
 	one.Source.Kafka.ConsumerGroup, two.Source.Kafka.ConsumerGroup = "shared", "shared"
-	s1, s2 := &sink{}, &sink{}
-	start(t, one, s1).awaitReady(true)
-	start(t, two, s2).awaitReady(true)
+	s1, s2 := &runtest.Sink{}, &runtest.Sink{}
+	start(t, one, s1).AwaitReady(true)
+	start(t, two, s2).AwaitReady(true)
 	produce(t, cl, "one", 0, "1")
 	produce(t, cl, "two", 0, "2")
-	s1.await(t, "1")
-	s2.await(t, "2")
-	if s2.count("before") != 0 {
+	s1.Await(t, "1")
+	s2.Await(t, "2")
+	if s2.Count("before") != 0 {
 		t.Error("read what was there before the group was")
 	}
 }
@@ -147,25 +148,25 @@ func TestRestartRepeatsOnlyWhatWasNotTaken(t *testing.T) {
 	t.Parallel()
 	c := cluster(t, kfake.SeedTopics(1, "t"))
 	cl := client(t, c.ListenAddrs()...)
-	first := &sink{refuse: func(data string) error {
+	first := &runtest.Sink{Refuse: func(data string) error {
 		if data == "bad" {
 			return errors.New("boom")
 		}
 		return nil
 	}}
 	r := start(t, options("t", c.ListenAddrs()...), first)
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	produce(t, cl, "t", 0, "a", "b", "bad", "c")
-	first.await(t, "a", "b", "c")
-	r.end()
+	first.Await(t, "a", "b", "c")
+	r.End()
 	if got := committed(t, cl, "group-t", "t", 0); got != 2 {
 		t.Errorf("committed %d, want 2: what is before the record that was not taken", got)
 	}
-	second := &sink{}
+	second := &runtest.Sink{}
 	start(t, options("t", c.ListenAddrs()...), second)
-	second.await(t, "bad", "c")
-	if second.count("a")+second.count("b") != 0 {
-		t.Errorf("repeated %v", second.list)
+	second.Await(t, "bad", "c")
+	if second.Count("a")+second.Count("b") != 0 {
+		t.Errorf("repeated %v", second.Data())
 	}
 }
 
@@ -174,18 +175,18 @@ func TestRunWaitsForWhatIsInFlight(t *testing.T) {
 	c := cluster(t, kfake.SeedTopics(1, "t"))
 	cl := client(t, c.ListenAddrs()...)
 	running, release := make(chan struct{}), make(chan struct{})
-	s := &sink{refuse: func(string) error {
+	s := &runtest.Sink{Refuse: func(string) error {
 		close(running)
 		<-release
 		return nil
 	}}
 	r := start(t, options("t", c.ListenAddrs()...), s)
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	produce(t, cl, "t", 0, "x")
 	<-running
-	r.stop()
+	r.Stop()
 	close(release)
-	r.end()
+	r.End()
 	if got := committed(t, cl, "group-t", "t", 0); got != 1 {
 		t.Errorf("committed %d, want 1", got)
 	}
@@ -209,14 +210,14 @@ func TestEveryConnectionIsDialed(t *testing.T) {
 		}
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}
-	s := &sink{}
-	start(t, o, s).awaitReady(true)
+	s := &runtest.Sink{}
+	start(t, o, s).AwaitReady(true)
 	var values []string
 	for p := range int32(partitions) {
 		values = append(values, strconv.Itoa(int(p)))
 		produce(t, cl, "t", p, values[p])
 	}
-	s.await(t, values...)
+	s.Await(t, values...)
 	mu.Lock()
 	defer mu.Unlock()
 	for _, address := range append(c.ListenAddrs(), "kafka.example:9092") {
@@ -233,9 +234,9 @@ func TestSASL(t *testing.T) {
 			c := cluster(t, kfake.SeedTopics(1, "t"), kfake.EnableSASL(), kfake.Superuser(mechanism, "user", "secret"))
 			o := options("t", c.ListenAddrs()...)
 			o.Source.Kafka.SASLMechanism, o.Source.Kafka.Username, o.Source.Kafka.Password = mechanism, "user", "secret"
-			start(t, o, &sink{}).awaitReady(true)
+			start(t, o, &runtest.Sink{}).AwaitReady(true)
 			o.Source.Kafka.Password = "wrong"
-			start(t, o, &sink{}).awaitReady(false)
+			start(t, o, &runtest.Sink{}).AwaitReady(false)
 		})
 	}
 }
@@ -254,7 +255,7 @@ func TestRunReturnsWhatOnlyConfigurationCures(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o := options("t", "127.0.0.1:1")
 			tt.spec(&o)
-			err := New(o).Run(t.Context(), &sink{}, func(err error) { t.Errorf("ready(%v)", err) })
+			err := New(o).Run(t.Context(), &runtest.Sink{}, func(err error) { t.Errorf("ready(%v)", err) })
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("Run() = %v, want %q", err, tt.want)
 			}
@@ -267,22 +268,22 @@ func TestBrokerThatIsAwayIsSaidOnce(t *testing.T) {
 	core, logs := observer.New(zapcore.InfoLevel)
 	port := servers.FreePort(t)
 	address := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	s := &sink{}
+	s := &runtest.Sink{}
 	r := startLogged(t, options("t", address), s, zap.New(core).Sugar())
-	if err := r.awaitReady(false); !strings.Contains(err.Error(), address) {
+	if err := r.AwaitReady(false); !strings.Contains(err.Error(), address) {
 		t.Errorf("ready(%v), want the broker's address", err)
 	}
 	c := cluster(t, kfake.Ports(port), kfake.SeedTopics(1, "t"))
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	c.Close()
-	r.awaitReady(false)
+	r.AwaitReady(false)
 	c = cluster(t, kfake.Ports(port), kfake.SeedTopics(1, "t"))
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	produce(t, client(t, c.ListenAddrs()...), "t", 0, "x")
-	s.await(t, "x")
-	r.end()
-	if n := len(r.ready); n != 0 {
-		t.Errorf("ready was called %d times more, the first with %v", n, <-r.ready)
+	s.Await(t, "x")
+	r.End()
+	if n := len(r.Ready); n != 0 {
+		t.Errorf("ready was called %d times more, the first with %v", n, <-r.Ready)
 	}
 	var got []string
 	for _, entry := range logs.All() {
@@ -311,11 +312,11 @@ func TestOffsetsThatAreGoneDoNotStopThePartition(t *testing.T) {
 	if _, err := admin.AlterConsumerGroupOffsets("group-t", lost, nil); err != nil {
 		t.Fatal(err)
 	}
-	s := &sink{}
+	s := &runtest.Sink{}
 	logs, seen := observer.New(zap.WarnLevel)
 	r := startLogged(t, options("t", c.ListenAddrs()...), s, zap.New(logs).Sugar())
-	s.await(t, "a", "b")
-	r.end()
+	s.Await(t, "a", "b")
+	r.End()
 	if got := committed(t, cl, "group-t", "t", 0); got != 2 {
 		t.Errorf("committed %d, want 2", got)
 	}
@@ -329,9 +330,9 @@ func TestCommitsThatAreRefusedAreTold(t *testing.T) {
 	c := cluster(t, kfake.SeedTopics(1, "t"))
 	cl := client(t, c.ListenAddrs()...)
 	logs, seen := observer.New(zap.InfoLevel)
-	s := &sink{}
+	s := &runtest.Sink{}
 	r := startLogged(t, options("t", c.ListenAddrs()...), s, zap.New(logs).Sugar())
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	var refusing atomic.Bool
 	var refused atomic.Int32
 	c.ControlKey(int16(kmsg.OffsetCommit), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -356,11 +357,11 @@ func TestCommitsThatAreRefusedAreTold(t *testing.T) {
 	})
 	refusing.Store(true)
 	produce(t, cl, "t", 0, "x")
-	s.await(t, "x")
-	eventually(t, "several commits are refused", func() bool { return refused.Load() > 3 })
+	s.Await(t, "x")
+	runtest.Eventually(t, "several commits are refused", func() bool { return refused.Load() > 3 })
 	refusing.Store(false)
-	eventually(t, "it is committed", func() bool { return committed(t, cl, "group-t", "t", 0) == 1 })
-	eventually(t, "it is told", func() bool { return seen.Len() > 1 })
+	runtest.Eventually(t, "it is committed", func() bool { return committed(t, cl, "group-t", "t", 0) == 1 })
+	runtest.Eventually(t, "it is told", func() bool { return seen.Len() > 1 })
 	all := seen.All()
 	if len(all) != 2 || all[0].Message != "offsets cannot be committed, so a restart repeats all since" || all[1].Message != "offsets are committed again" {
 		t.Fatalf("logged %v, want once each that commits fail and that they work", all)
@@ -392,11 +393,11 @@ func TestATopicThatMayNotBeReadAnyMore(t *testing.T) {
 	o := options("t", c.ListenAddrs()...)
 	o.Source.Kafka.SASLMechanism, o.Source.Kafka.Username, o.Source.Kafka.Password = "PLAIN", "user", "secret"
 	logs, seen := observer.New(zap.WarnLevel)
-	s := &sink{}
+	s := &runtest.Sink{}
 	r := startLogged(t, o, s, zap.New(logs).Sugar())
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	produce(t, admins, "t", 0, "a")
-	s.await(t, "a")
+	s.Await(t, "a")
 
 	topic := "t"
 	resource := sarama.Resource{ResourceType: sarama.AclResourceTopic, ResourceName: topic, ResourcePatternType: sarama.AclPatternLiteral}
@@ -404,13 +405,13 @@ func TestATopicThatMayNotBeReadAnyMore(t *testing.T) {
 	if err := admin.CreateACLs([]*sarama.ResourceAcls{{Resource: resource, Acls: []*sarama.Acl{&deny}}}); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.awaitReady(false); !strings.Contains(err.Error(), "allow it") {
+	if err := r.AwaitReady(false); !strings.Contains(err.Error(), "allow it") {
 		t.Errorf("ready(%v), want the cure", err)
 	}
 	produce(t, admins, "t", 0, "b")
 	time.Sleep(2 * kafkaclient.LookInterval) // So long it must not say that it is ready.
-	if n := len(r.ready); n != 0 {
-		t.Errorf("while it may not read, ready was called %d times more, the first with %v", n, <-r.ready)
+	if n := len(r.Ready); n != 0 {
+		t.Errorf("while it may not read, ready was called %d times more, the first with %v", n, <-r.Ready)
 	}
 	if _, err := admin.DeleteACL(sarama.AclFilter{
 		ResourceType: sarama.AclResourceTopic, ResourceName: &topic, ResourcePatternTypeFilter: sarama.AclPatternLiteral,
@@ -418,8 +419,8 @@ func TestATopicThatMayNotBeReadAnyMore(t *testing.T) {
 	}, false); err != nil {
 		t.Fatal(err)
 	}
-	r.awaitReady(true)
-	s.await(t, "b")
+	r.AwaitReady(true)
+	s.Await(t, "b")
 	if all := seen.All(); len(all) != 1 || all[0].Message != "kafka refuses the client, trying again" {
 		t.Errorf("logged %v, want once that the client is refused", all)
 	}

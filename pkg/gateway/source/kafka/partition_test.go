@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 )
 
 // claim is a partition that a test feeds.
@@ -79,7 +80,7 @@ func TestRecordsOfAKeyAreHandledInOrderAndKeysAtOnce(t *testing.T) {
 	const keys, each = 20, 50
 	var mu sync.Mutex
 	busy, most := map[string]bool{}, 0
-	s := &sink{refuse: func(data string) error {
+	s := &runtest.Sink{Refuse: func(data string) error {
 		key, _, _ := strings.Cut(data, "-")
 		mu.Lock()
 		if busy[key] {
@@ -100,9 +101,9 @@ func TestRecordsOfAKeyAreHandledInOrderAndKeysAtOnce(t *testing.T) {
 		key := fmt.Sprint(i % keys)
 		c.send(i, key, fmt.Sprintf("%s-%03d", key, i/keys))
 	}
-	eventually(t, "all are marked", func() bool { return c.mark() == keys*each })
+	runtest.Eventually(t, "all are marked", func() bool { return c.mark() == keys*each })
 	byKey := map[string][]string{}
-	for _, data := range s.list {
+	for _, data := range s.Data() {
 		key, _, _ := strings.Cut(data, "-")
 		byKey[key] = append(byKey[key], data)
 	}
@@ -124,12 +125,12 @@ func TestRecordsWithoutAKeyAreHandledAtOnce(t *testing.T) {
 	for i := range int64(maxInFlight) {
 		c.send(i, "", "x")
 	}
-	eventually(t, "all are marked", func() bool { return c.mark() == maxInFlight })
+	runtest.Eventually(t, "all are marked", func() bool { return c.mark() == maxInFlight })
 }
 
 func TestMarkStaysBeforeWhatIsNotDone(t *testing.T) {
 	release := make(chan struct{})
-	s := &sink{refuse: func(data string) error {
+	s := &runtest.Sink{Refuse: func(data string) error {
 		if data == "slow" {
 			<-release
 		}
@@ -140,13 +141,13 @@ func TestMarkStaysBeforeWhatIsNotDone(t *testing.T) {
 	c.send(11, "b", "slow")
 	c.send(12, "b", "behind")
 	c.send(15, "c", "last") // a compacted topic has gaps
-	s.await(t, "first", "last")
-	eventually(t, "the first is marked", func() bool { return c.mark() == 11 })
-	if s.count("behind") != 0 {
+	s.Await(t, "first", "last")
+	runtest.Eventually(t, "the first is marked", func() bool { return c.mark() == 11 })
+	if s.Count("behind") != 0 {
 		t.Error("the record behind the slow one of its key was handled before it")
 	}
 	close(release)
-	eventually(t, "all are marked", func() bool { return c.mark() == 16 })
+	runtest.Eventually(t, "all are marked", func() bool { return c.mark() == 16 })
 }
 
 func TestAFailingRecordIsTriedUntilItIsTaken(t *testing.T) {
@@ -158,7 +159,7 @@ func TestAFailingRecordIsTriedUntilItIsTaken(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var mu sync.Mutex
 			tries := 0
-			s := &sink{refuse: func(data string) error {
+			s := &runtest.Sink{Refuse: func(data string) error {
 				mu.Lock()
 				defer mu.Unlock()
 				if data != "bad" {
@@ -173,12 +174,12 @@ func TestAFailingRecordIsTriedUntilItIsTaken(t *testing.T) {
 			c.send(0, "k", "bad")
 			c.send(1, "k", "same key")
 			c.send(2, "other", "other key")
-			s.await(t, "other key")
+			s.Await(t, "other key")
 			if c.mark() != 0 {
 				t.Errorf("marked %d while the first record is not done", c.mark())
 			}
-			eventually(t, "all are marked", func() bool { return c.mark() == 3 })
-			if got, want := s.list[len(s.list)-2:], []string{"bad", "same key"}; !slices.Equal(got, want) {
+			runtest.Eventually(t, "all are marked", func() bool { return c.mark() == 3 })
+			if got, want := s.Data()[len(s.Data())-2:], []string{"bad", "same key"}; !slices.Equal(got, want) {
 				t.Errorf("order of the key = %v, want %v", got, want)
 			}
 		})
@@ -192,7 +193,7 @@ func TestAnOutageAfterARebalanceIsSaid(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
 		var away atomic.Bool
 		away.Store(true)
-		s := &sink{refuse: func(string) error {
+		s := &runtest.Sink{Refuse: func(string) error {
 			if away.Load() {
 				return errors.New("boom")
 			}
@@ -231,7 +232,7 @@ func TestAnOutageAfterARebalanceIsSaid(t *testing.T) {
 
 func TestARecordThatIsRefusedForGoodIsLeftBehind(t *testing.T) {
 	core, logs := observer.New(zapcore.ErrorLevel)
-	s := &sink{refuse: func(data string) error {
+	s := &runtest.Sink{Refuse: func(data string) error {
 		if data == "bad" {
 			return event.Permanent(errors.New("boom"))
 		}
@@ -241,9 +242,9 @@ func TestARecordThatIsRefusedForGoodIsLeftBehind(t *testing.T) {
 	c.send(0, "k", "bad")
 	c.send(1, "k", "same key")
 	c.send(2, "other", "other key")
-	s.await(t, "same key", "other key")
-	eventually(t, "all are marked", func() bool { return c.mark() == 3 })
-	if s.count("bad") != 0 {
+	s.Await(t, "same key", "other key")
+	runtest.Eventually(t, "all are marked", func() bool { return c.mark() == 3 })
+	if s.Count("bad") != 0 {
 		t.Error("the record was taken")
 	}
 	all := logs.All()
@@ -264,7 +265,7 @@ func TestReadingStopsAtItsBounds(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			release := make(chan struct{})
-			s := &sink{refuse: func(data string) error {
+			s := &runtest.Sink{Refuse: func(data string) error {
 				if data == "0" {
 					<-release
 				}
@@ -282,14 +283,14 @@ func TestReadingStopsAtItsBounds(t *testing.T) {
 			}
 			close(release)
 			c.messages <- more
-			eventually(t, "all are marked", func() bool { return c.mark() == int64(tt.want)+1 })
+			runtest.Eventually(t, "all are marked", func() bool { return c.mark() == int64(tt.want)+1 })
 		})
 	}
 }
 
 func TestStopBeginsNothingAndMarksWhatEnds(t *testing.T) {
 	running, release := make(chan struct{}), make(chan struct{})
-	s := &sink{refuse: func(data string) error {
+	s := &runtest.Sink{Refuse: func(data string) error {
 		switch data {
 		case "running":
 			close(running)
@@ -307,7 +308,7 @@ func TestStopBeginsNothingAndMarksWhatEnds(t *testing.T) {
 	c.stop()
 	close(release)
 	<-c.done
-	if got, want := s.list, []string{"running"}; !slices.Equal(got, want) {
+	if got, want := s.Data(), []string{"running"}; !slices.Equal(got, want) {
 		t.Errorf("handled %v, want %v", got, want)
 	}
 	if got := c.mark(); got != 1 {

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/test/servers"
 )
 
@@ -31,22 +32,22 @@ func TestStrangers(t *testing.T) {
 			attempts := make(chan bool, 1000)
 			stranger := servers.NewStranger(t, address, func(c net.Conn) { attempts <- true; tt.talk(c) })
 			core, logs := observer.New(zapcore.InfoLevel)
-			s := &sink{}
+			s := &runtest.Sink{}
 			r := startLogged(t, options("t", address), s, zap.New(core).Sugar())
-			if got, want := r.awaitReady(false).Error(), "kafka "+address+": "+tt.want; got != want {
+			if got, want := r.AwaitReady(false).Error(), "kafka "+address+": "+tt.want; got != want {
 				t.Errorf("ready(%s)\nwant  %s", got, want)
 			}
 			for range 9 { // it is asked four times each time
 				<-attempts
 			}
-			if len(r.ready) != 0 || logs.Len() != 1 {
-				t.Errorf("ready was called %d times more and %d lines were logged, want 0 and 1: %v", len(r.ready), logs.Len(), logs.All())
+			if len(r.Ready) != 0 || logs.Len() != 1 {
+				t.Errorf("ready was called %d times more and %d lines were logged, want 0 and 1: %v", len(r.Ready), logs.Len(), logs.All())
 			}
 			stranger.Close()
 			cluster(t, kfake.Ports(port), kfake.SeedTopics(1, "t"))
-			r.awaitReady(true)
+			r.AwaitReady(true)
 			produce(t, client(t, address), "t", 0, "hello")
-			s.await(t, "hello")
+			s.Await(t, "hello")
 			if got := logs.All()[logs.Len()-1].Message; got != "kafka topic is read again" {
 				t.Errorf("logged %s at last", got)
 			}

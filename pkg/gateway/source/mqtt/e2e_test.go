@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/gateway/source/sourcetest"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
@@ -73,13 +74,13 @@ func TestE2EKilled(t *testing.T) {
 			}()
 			for range kills {
 				before := len(lines(file))
-				eventually(t, "some messages", func() bool { return len(lines(file)) > before+50 || len(lines(file)) >= n })
+				runtest.Eventually(t, "some messages", func() bool { return len(lines(file)) > before+50 || len(lines(file)) >= n })
 				p.Kill()
 				p = startSource(t, o, file)
 			}
 			<-produced
 			distinct := map[string]bool{}
-			eventually(t, "every message", func() bool {
+			runtest.Eventually(t, "every message", func() bool {
 				for _, data := range lines(file) {
 					distinct[data] = true
 				}
@@ -182,19 +183,19 @@ func TestE2EAccess(t *testing.T) {
 				spec.Topic, spec.ClientID, spec.Version, spec.QOS = topic, topic, version, 1
 				o.Source.MQTT = &spec
 				core, logs := observer.New(zapcore.InfoLevel)
-				s := &sink{}
+				s := &runtest.Sink{}
 				r := startLogged(t, o, s, zap.New(core).Sugar())
 				if tt.want == "" {
-					r.awaitReady(true)
+					r.AwaitReady(true)
 					m.Publisher().Publish(t, &paho.Publish{Topic: topic, QoS: 1, Payload: []byte("let in")})
-					s.await(t, "let in")
+					s.Await(t, "let in")
 					return
 				}
 				_, address, _ := strings.Cut(spec.URL, "://")
-				if got, want := r.awaitReady(false).Error(), "mqtt "+address+": "+tt.want; !strings.HasPrefix(got, want) {
+				if got, want := r.AwaitReady(false).Error(), "mqtt "+address+": "+tt.want; !strings.HasPrefix(got, want) {
 					t.Errorf("ready(%v)\nwant  %s", got, want)
 				}
-				r.end()
+				r.End()
 				if logs.Len() != 1 || strings.Contains(fmt.Sprint(logs.All()), sourcetest.WrongSecret) {
 					t.Errorf("logged %v, want one line without the secret", logs.All())
 				}
@@ -259,43 +260,43 @@ func rotate(t *testing.T, m *servers.MosquittoServer, w way, c credential) {
 	o := options("", w.version, w.qos)
 	o.Source.MQTT.Topic, o.Source.MQTT.ClientID = "rotation/#", "rotation"
 	c.show(o.Source.MQTT, 0)
-	s := &sink{}
+	s := &runtest.Sink{}
 	r := start(t, o, s)
-	r.awaitReady(true)
+	r.AwaitReady(true)
 
 	defer func() {
 		if t.Failed() {
-			t.Logf("%d of %d messages; the server says:\n%s", s.distinct(), perSecond*seconds, m.Output())
+			t.Logf("%d of %d messages; the server says:\n%s", s.Distinct(), perSecond*seconds, m.Output())
 		}
 	}()
 	produced := make(chan time.Duration, 1)
 	go func() { produced <- publishSteadily(t, m, w.qos, perSecond*seconds) }()
-	refused := func(r *running) {
+	refused := func(r *runtest.Running) {
 		t.Helper()
-		for !strings.Contains(r.awaitReady(false).Error(), c.refused) { // first it is only away
+		for !strings.Contains(r.AwaitReady(false).Error(), c.refused) { // first it is only away
 		}
 	}
 	for i := 1; i <= rotations; i++ {
-		eventually(t, "messages are received", func() bool { return s.distinct() > i*perSecond })
+		runtest.Eventually(t, "messages are received", func() bool { return s.Distinct() > i*perSecond })
 		changed := *o.Source.MQTT
 		c.show(&changed, i)
 		o.Source.MQTT = &changed
 		if i%2 == 0 {
 			c.change(i)
 			refused(r)
-			r.end()
+			r.End()
 			r = start(t, o, s)
 		} else {
-			r.end()
+			r.End()
 			r = start(t, o, s)
 			refused(r)
 			c.change(i)
 		}
-		r.awaitReady(true)
+		r.AwaitReady(true)
 	}
 	took := <-produced
-	eventually(t, "every message", func() bool { return s.distinct() == perSecond*seconds })
-	t.Logf("%d messages in %s, 0 lost, %d repeated, %d changes", perSecond*seconds, took, len(s.list())-perSecond*seconds, rotations)
+	runtest.Eventually(t, "every message", func() bool { return s.Distinct() == perSecond*seconds })
+	t.Logf("%d messages in %s, 0 lost, %d repeated, %d changes", perSecond*seconds, took, len(s.Events())-perSecond*seconds, rotations)
 }
 
 // publishSteadily publishes n messages, 1,000 each second, and returns how long that took.
@@ -328,17 +329,17 @@ func TestE2EGroupShares(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			const n = 600
 			topic := fmt.Sprint("shared/", topics.Add(1))
-			member := func(instance string, s *sink, network *network) *running {
+			member := func(instance string, s *runtest.Sink, network *network) *runtest.Running {
 				o := options("tcp://"+m.Open, version, 1)
 				o.Source.MQTT.Topic, o.Source.MQTT.ClientID, o.Source.MQTT.Group = topic, topic, "group"
 				o.Instance, o.Dial = instance, network.dial
 				r := start(t, o, s)
-				r.awaitReady(true)
+				r.AwaitReady(true)
 				return r
 			}
 			var mu sync.Mutex
 			dead := false
-			sinks := []*sink{{}, {refuse: func(string) error {
+			sinks := []*runtest.Sink{{}, {Refuse: func(string) error {
 				mu.Lock()
 				defer mu.Unlock()
 				if dead {
@@ -356,30 +357,28 @@ func TestE2EGroupShares(t *testing.T) {
 				}
 			}
 			publish(0, n/3)
-			eventually(t, "the messages of two members", func() bool { return total(sinks) == n/3 })
-			if len(sinks[0].list()) == 0 || len(sinks[1].list()) == 0 {
-				t.Errorf("the two took %d and %d messages, want some each", len(sinks[0].list()), len(sinks[1].list()))
+			runtest.Eventually(t, "the messages of two members", func() bool { return total(sinks) == n/3 })
+			if len(sinks[0].Events()) == 0 || len(sinks[1].Events()) == 0 {
+				t.Errorf("the two took %d and %d messages, want some each", len(sinks[0].Events()), len(sinks[1].Events()))
 			}
 			mu.Lock()
 			dead = true
 			mu.Unlock()
 			publish(n/3, 2*n/3)
 			wire.cut()
-			second.end()
+			second.End()
 			publish(2*n/3, n)
 			member("b", sinks[2], new(network))
-			eventually(t, "every message", func() bool { return total(sinks) == n })
+			runtest.Eventually(t, "every message", func() bool { return total(sinks) == n })
 		})
 	}
 }
 
 // total counts the distinct messages that the sinks took.
-func total(sinks []*sink) int {
-	all := map[string]bool{}
+func total(sinks []*runtest.Sink) int {
+	var all []string
 	for _, s := range sinks {
-		for _, e := range s.list() {
-			all[string(e.Data())] = true
-		}
+		all = append(all, s.Data()...)
 	}
-	return len(all)
+	return runtest.Distinct(all)
 }

@@ -3,7 +3,6 @@ package mqtt
 import (
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -15,14 +14,12 @@ import (
 	"github.com/mochi-mqtt/server/v2/listeners"
 	"github.com/mochi-mqtt/server/v2/packets"
 	"go.uber.org/zap"
-	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
 )
-
-const deadline = 30 * time.Second
 
 // versions are the protocols that every test of behaviour runs with.
 var versions = map[string]int{"version 5": 5, "version 3.1.1": 3}
@@ -132,128 +129,14 @@ func options(url string, version int, qos byte) Options {
 	}}
 }
 
-// running is a Source that runs.
-type running struct {
-	t     *testing.T
-	ready chan error
-	err   error
-	stop  context.CancelFunc
-	ctx   context.Context
-	done  chan struct{}
-}
-
-func start(t *testing.T, o Options, next event.Handler) *running {
+func start(t *testing.T, o Options, next event.Handler) *runtest.Running {
 	t.Helper()
 	return startLogged(t, o, next, zap.NewNop().Sugar())
 }
 
-func startLogged(t *testing.T, o Options, next event.Handler, log *zap.SugaredLogger) *running {
+func startLogged(t *testing.T, o Options, next event.Handler, log *zap.SugaredLogger) *runtest.Running {
 	t.Helper()
-	ctx, stop := context.WithCancel(logging.WithLogger(context.Background(), log))
-	r := &running{t: t, ready: make(chan error, 1000), stop: stop, ctx: ctx, done: make(chan struct{})}
-	go func() {
-		defer close(r.done)
-		r.err = New(o).Run(ctx, next, func(err error) { r.ready <- err })
-	}()
-	t.Cleanup(r.end)
-	return r
-}
-
-// end stops the source and waits until it has.
-func (r *running) end() {
-	r.stop()
-	select {
-	case <-r.done:
-	case <-time.After(deadline):
-		r.t.Errorf("Run() has not returned %s after its context was done", deadline)
-		return
-	}
-	if r.err != nil {
-		r.t.Errorf("Run() = %v", r.err)
-	}
-}
-
-// stopped is closed when the source was told to stop.
-func (r *running) stopped() <-chan struct{} { return r.ctx.Done() }
-
-// awaitReady waits until ready was called with nil, or with an error if not ok, and returns that.
-func (r *running) awaitReady(ok bool) error {
-	r.t.Helper()
-	timeout := time.After(deadline)
-	var last error
-	for {
-		select {
-		case err := <-r.ready:
-			if (err == nil) == ok {
-				return err
-			}
-			last = err
-		case <-r.done:
-			r.t.Fatalf("Run() = %v", r.err)
-		case <-timeout:
-			r.t.Fatalf("ready was not called, ok %t; last it was called with %v", ok, last)
-		}
-	}
-}
-
-// sink is a handler that records the data of what it takes.
-type sink struct {
-	mu     sync.Mutex
-	events []*event.Event
-	got    map[string]int
-	// refuse, when set, is asked for every event first. It may block.
-	refuse func(data string) error
-}
-
-func (s *sink) Handle(_ context.Context, e *event.Event) error {
-	data := string(e.Data())
-	if s.refuse != nil {
-		if err := s.refuse(data); err != nil {
-			return err
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.got == nil {
-		s.got = map[string]int{}
-	}
-	s.got[data]++
-	s.events = append(s.events, e)
-	return nil
-}
-
-func (s *sink) count(data string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.got[data]
-}
-
-func (s *sink) distinct() int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.got)
-}
-
-func (s *sink) list() []*event.Event {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]*event.Event(nil), s.events...)
-}
-
-func (s *sink) await(t *testing.T, data ...string) {
-	t.Helper()
-	for _, d := range data {
-		eventually(t, fmt.Sprintf("event %q", d), func() bool { return s.count(d) > 0 })
-	}
-}
-
-func eventually(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(deadline); !cond(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not in %s: %s", deadline, what)
-		}
-	}
+	return runtest.Start(t, New(o), next, log)
 }
 
 // network makes connections that can be cut.

@@ -15,6 +15,8 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/gorilla/websocket"
+
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 )
 
 // A session may have kept more than there is room for. No more than that is read, also before the subscription is answered, however long
@@ -25,7 +27,7 @@ func TestWhatComesBeforeTheSubscriptionIsBounded(t *testing.T) {
 		o := options("tcp://mqtt.example", 5, 0)
 		o.Dial = func(context.Context, string, string) (net.Conn, error) { return ours, nil }
 		free := make(chan struct{})
-		s := &sink{refuse: func(string) error { <-free; return nil }}
+		s := &runtest.Sink{Refuse: func(string) error { <-free; return nil }}
 		r := start(t, o, s)
 		p := &served{t: t, conn: theirs}
 		expect[*packets.Connect](p)
@@ -47,12 +49,12 @@ func TestWhatComesBeforeTheSubscriptionIsBounded(t *testing.T) {
 			t.Errorf("%d MiB were read while nothing was taken, want %d", sent, maxBytes>>20)
 		}
 		close(free)
-		if err := r.awaitReady(true); err != nil {
+		if err := r.AwaitReady(true); err != nil {
 			t.Error(err)
 		}
-		eventually(t, "every message", func() bool { return len(s.list()) == 2*most })
+		runtest.Eventually(t, "every message", func() bool { return len(s.Events()) == 2*most })
 		theirs.Close()
-		r.end()
+		r.End()
 	})
 }
 
@@ -66,8 +68,8 @@ func webserver(t *testing.T, handle func(http.ResponseWriter, *http.Request)) Op
 }
 
 func TestAWebsocketThatIsRefusedShowsNoToken(t *testing.T) {
-	r := start(t, webserver(t, http.NotFound), &sink{})
-	err := r.awaitReady(false).Error()
+	r := start(t, webserver(t, http.NotFound), &runtest.Sink{})
+	err := r.AwaitReady(false).Error()
 	if strings.Contains(err, "hunter2") || !strings.Contains(err, "/mqtt?***: HTTP 404 Not Found") {
 		t.Errorf("ready(%s), want where there is no websocket, without the token", err)
 	}
@@ -83,8 +85,8 @@ func TestAnAnswerWithoutEndIsNotRead(t *testing.T) {
 		for _, err = io.WriteString(conn, "HTTP/1.1 101 Switching Protocols\r\nX: "); err == nil; {
 			_, err = conn.Write(bytes.Repeat([]byte("x"), 1<<16))
 		}
-	}), &sink{})
-	if err := r.awaitReady(false).Error(); !strings.HasSuffix(err, "the answer of the HTTP server is longer than 131072 bytes") {
+	}), &runtest.Sink{})
+	if err := r.AwaitReady(false).Error(); !strings.HasSuffix(err, "the answer of the HTTP server is longer than 131072 bytes") {
 		t.Errorf("ready(%s), want that the answer is too long", err)
 	}
 }
@@ -102,7 +104,7 @@ func TestAMessageOfAWebsocketNeedNoEnd(t *testing.T) {
 		return err
 	}
 	upgrader := websocket.Upgrader{Subprotocols: []string{"mqtt"}}
-	s := &sink{}
+	s := &runtest.Sink{}
 	start(t, webserver(t, func(w http.ResponseWriter, r *http.Request) {
 		c, err := upgrader.Upgrade(w, r, nil)
 		if err != nil {
@@ -116,5 +118,5 @@ func TestAMessageOfAWebsocketNeedNoEnd(t *testing.T) {
 			_, _, err = c.ReadMessage()
 		}
 	}), s)
-	s.await(t, "of a part")
+	s.Await(t, "of a part")
 }

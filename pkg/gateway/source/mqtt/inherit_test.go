@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 	"knative.dev/pkg/logging"
 
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -28,12 +29,12 @@ func asMember(o Options, n, of int) Options {
 const last = "client-e42e2fc8-9"
 
 // heir starts the first member of a group that has had one more, and returns when it receives.
-func heir(t *testing.T, server *scripted, s *sink) (*running, *observer.ObservedLogs) {
+func heir(t *testing.T, server *scripted, s *runtest.Sink) (*runtest.Running, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zapcore.InfoLevel)
 	r := startLogged(t, asMember(server.options(1), 0, plan.MaxMembers-1), s, zap.New(core).Sugar())
 	p := server.welcome(true, 1)
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	go func() {
 		defer p.conn.Close()
 		for {
@@ -81,7 +82,7 @@ func (p *served) expectUnsubscribed() {
 // pong answers pings until it has answered n, or until something else comes, which it returns.
 func (p *served) pong(n int) packets.Packet {
 	p.t.Helper()
-	_ = p.conn.SetReadDeadline(time.Now().Add(deadline))
+	_ = p.conn.SetReadDeadline(time.Now().Add(runtest.Deadline))
 	for range n {
 		c, err := packets.ReadPacket(p.conn)
 		if err != nil {
@@ -98,7 +99,7 @@ func (p *served) pong(n int) packets.Packet {
 // pongs answers a ping. It is false when the client has gone without a word.
 func (p *served) pongs() bool {
 	p.t.Helper()
-	_ = p.conn.SetReadDeadline(time.Now().Add(deadline))
+	_ = p.conn.SetReadDeadline(time.Now().Add(runtest.Deadline))
 	c, err := packets.ReadPacket(p.conn)
 	if err == nil && c.Type != packets.PINGREQ || errors.Is(err, os.ErrDeadlineExceeded) {
 		p.t.Fatalf("the client sent %s, %v; want pings and then nothing", c, err)
@@ -112,7 +113,7 @@ func (p *served) pongs() bool {
 func TestWhatAFormerMemberLeavesIsTakenBeforeItsSessionEnds(t *testing.T) {
 	t.Parallel()
 	server, free := newScripted(t), make(chan struct{})
-	s := &sink{refuse: func(data string) error {
+	s := &runtest.Sink{Refuse: func(data string) error {
 		if data == "slow" {
 			<-free
 		}
@@ -144,8 +145,8 @@ func TestWhatAFormerMemberLeavesIsTakenBeforeItsSessionEnds(t *testing.T) {
 	}
 	_ = p.conn.Close()
 	server.expectEnd()
-	s.await(t, "first", "slow", "late")
-	eventually(t, "a line in the log", func() bool { return logs.Len() > 0 })
+	s.Await(t, "first", "slow", "late")
+	runtest.Eventually(t, "a line in the log", func() bool { return logs.Len() > 0 })
 	if l := logs.All(); len(l) != 1 || l[0].Message != "the session of a member that is no more is ended" || l[0].ContextMap()["member"] != last {
 		t.Errorf("logged %v, want that the session of %s is ended", l, last)
 	}
@@ -154,12 +155,12 @@ func TestWhatAFormerMemberLeavesIsTakenBeforeItsSessionEnds(t *testing.T) {
 func TestAMemberThatNeverWasHasNoSessionAfterwards(t *testing.T) {
 	t.Parallel()
 	server := newScripted(t)
-	r, logs := heir(t, server, &sink{})
+	r, logs := heir(t, server, &runtest.Sink{})
 	p := server.resume(false)
 	expect[*packets.Disconnect](p)
 	_ = p.conn.Close()
 	server.expectEnd()
-	r.end()
+	r.End()
 	if logs.Len() > 0 {
 		t.Errorf("logged %v, want nothing", logs.All())
 	}
@@ -168,7 +169,7 @@ func TestAMemberThatNeverWasHasNoSessionAfterwards(t *testing.T) {
 // TestEndingASessionIsTriedAgain goes wrong in every way, after which the session has what it had.
 func TestEndingASessionIsTriedAgain(t *testing.T) {
 	t.Parallel()
-	server, s := newScripted(t), &sink{}
+	server, s := newScripted(t), &runtest.Sink{}
 	r, logs := heir(t, server, s)
 
 	p := server.accept()
@@ -198,15 +199,15 @@ func TestEndingASessionIsTriedAgain(t *testing.T) {
 	_ = p.conn.Close()
 	server.expectEnd()
 
-	r.end()
-	if s.distinct() != 1 || len(s.list()) != 1 {
-		t.Errorf("events %v, want one", s.got)
+	r.End()
+	if s.Distinct() != 1 || len(s.Events()) != 1 {
+		t.Errorf("events %v, want one", s.Data())
 	}
 	if l := logs.All(); len(l) != 2 || l[0].Level != zapcore.WarnLevel || l[1].Level != zapcore.InfoLevel {
 		t.Errorf("logged %v, want one line about what goes wrong, and one about the end", l)
 	}
-	for len(r.ready) > 0 {
-		if err := <-r.ready; err != nil {
+	for len(r.Ready) > 0 {
+		if err := <-r.Ready; err != nil {
 			t.Errorf("ready(%v): the member itself is not concerned", err)
 		}
 	}
@@ -215,14 +216,14 @@ func TestEndingASessionIsTriedAgain(t *testing.T) {
 func TestASessionThatIsNotEmptyYetOutlivesTheHeir(t *testing.T) {
 	t.Parallel()
 	server := newScripted(t)
-	r, _ := heir(t, server, &sink{refuse: func(string) error { return errors.New("away") }})
+	r, _ := heir(t, server, &runtest.Sink{Refuse: func(string) error { return errors.New("away") }})
 	p := server.resume(true)
 	p.expectUnsubscribed()
 	p.publish(1, 1, false, "t/a", "kept")
 	p.pong(1)
 	stopped := make(chan struct{})
-	go func() { r.end(); close(stopped) }()
-	<-r.stopped()
+	r.Stop()
+	go func() { r.End(); close(stopped) }()
 	for {
 		packet := p.pong(1)
 		if packet == nil {
@@ -247,17 +248,17 @@ func TestInherit(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			b := newBroker(t, brokerOptions{})
-			s, away := &sink{}, &sink{refuse: func(string) error { return errors.New("away") }}
+			s, away := &runtest.Sink{}, &runtest.Sink{Refuse: func(string) error { return errors.New("away") }}
 			formerly := start(t, asMember(b.options(version, 1), 9, plan.MaxMembers), away)
-			formerly.awaitReady(true)
+			formerly.AwaitReady(true)
 			const n = 300
 			for i := range n {
 				b.send("t/a", fmt.Sprint(i), 1)
 			}
-			formerly.end()
-			start(t, asMember(b.options(version, 1), 0, 1), s).awaitReady(true)
-			eventually(t, "every message", func() bool { return s.distinct() == n })
-			eventually(t, "the end of the session", func() bool {
+			formerly.End()
+			start(t, asMember(b.options(version, 1), 0, 1), s).AwaitReady(true)
+			runtest.Eventually(t, "every message", func() bool { return s.Distinct() == n })
+			runtest.Eventually(t, "the end of the session", func() bool {
 				_, exists := b.server.Clients.Get(last)
 				return !exists
 			})
@@ -271,22 +272,22 @@ func TestLeave(t *testing.T) {
 			t.Parallel()
 			b := newBroker(t, brokerOptions{})
 			o := asMember(b.options(version, 1), 9, plan.MaxMembers)
-			s := &sink{refuse: func(string) error { return errors.New("away") }}
+			s := &runtest.Sink{Refuse: func(string) error { return errors.New("away") }}
 			r := start(t, o, s)
-			r.awaitReady(true)
+			r.AwaitReady(true)
 			b.send("t/a", "waits", 1)
-			r.end()
+			r.End()
 			quiet := logging.WithLogger(t.Context(), zap.NewNop().Sugar())
 			ctx, cancel := context.WithTimeout(quiet, time.Second)
 			defer cancel()
 			if err := New(o).Leave(ctx, s); err == nil || b.unacknowledged(last) != 1 {
 				t.Errorf("Leave() = %v with %d messages left, want an error, and the message where it was", err, b.unacknowledged(last))
 			}
-			s.refuse = nil
-			if err := New(o).Leave(quiet, s); err != nil || s.count("waits") != 1 {
-				t.Errorf("Leave() = %v, and the message was taken %d times, want it once", err, s.count("waits"))
+			s.Refuse = nil
+			if err := New(o).Leave(quiet, s); err != nil || s.Count("waits") != 1 {
+				t.Errorf("Leave() = %v, and the message was taken %d times, want it once", err, s.Count("waits"))
 			}
-			eventually(t, "the end of the session", func() bool {
+			runtest.Eventually(t, "the end of the session", func() bool {
 				_, exists := b.server.Clients.Get(last)
 				return !exists
 			})
@@ -296,10 +297,10 @@ func TestLeave(t *testing.T) {
 
 func TestASessionThatWaitsForSomebodyIsNotLeft(t *testing.T) {
 	b := newBroker(t, brokerOptions{})
-	r := start(t, b.options(5, 1), &sink{})
-	r.awaitReady(true)
-	r.end()
-	if err := New(b.options(5, 1)).Leave(t.Context(), &sink{}); err != nil {
+	r := start(t, b.options(5, 1), &runtest.Sink{})
+	r.AwaitReady(true)
+	r.End()
+	if err := New(b.options(5, 1)).Leave(t.Context(), &runtest.Sink{}); err != nil {
 		t.Errorf("Leave() = %v", err)
 	}
 	if _, exists := b.server.Clients.Get("client"); !exists {

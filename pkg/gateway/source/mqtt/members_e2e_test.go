@@ -14,13 +14,14 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/test/servers"
 )
 
 // member is one of a group, whose process can die.
 type member struct {
-	*running
-	sink *sink
+	*runtest.Running
+	sink *runtest.Sink
 	wire *network
 	logs *observer.ObservedLogs
 	dead atomic.Bool
@@ -29,7 +30,7 @@ type member struct {
 func startMember(t *testing.T, o Options) *member {
 	t.Helper()
 	m := &member{wire: &network{}}
-	m.sink = &sink{refuse: func(string) error {
+	m.sink = &runtest.Sink{Refuse: func(string) error {
 		if m.dead.Load() {
 			return errors.New("dead")
 		}
@@ -38,17 +39,17 @@ func startMember(t *testing.T, o Options) *member {
 	o.Dial = m.wire.dial
 	var core zapcore.Core
 	core, m.logs = observer.New(zapcore.InfoLevel)
-	m.running = startLogged(t, o, m.sink, zap.New(core).Sugar())
-	m.awaitReady(true)
+	m.Running = startLogged(t, o, m.sink, zap.New(core).Sugar())
+	m.AwaitReady(true)
 	return m
 }
 
 // die ends the member as kill -9 does: it takes nothing more, and the broker hears nothing.
 func (m *member) die() {
 	m.dead.Store(true)
-	m.stop()
+	m.Stop()
 	m.wire.cut()
-	m.end()
+	m.End()
 }
 
 // TestE2EMembers has three members of a group. While messages are published one dies and comes back, and one goes for good, dying too: the
@@ -65,7 +66,7 @@ func TestE2EMembers(t *testing.T) {
 				o.Source.MQTT.Topic, o.Source.MQTT.ClientID, o.pause = topic, topic, 0
 				return o
 			}
-			var sinks []*sink
+			var sinks []*runtest.Sink
 			run := func(n, members int) *member {
 				t.Helper()
 				m := startMember(t, of(n, members))
@@ -88,11 +89,11 @@ func TestE2EMembers(t *testing.T) {
 			}()
 			until := func(count int64) {
 				t.Helper()
-				eventually(t, fmt.Sprint(count, " messages"), func() bool { return published.Load() >= count })
+				runtest.Eventually(t, fmt.Sprint(count, " messages"), func() bool { return published.Load() >= count })
 			}
 			until(n / 4)
-			eventually(t, "messages for each", func() bool {
-				return first.sink.distinct() > 0 && second.sink.distinct() > 0 && third.sink.distinct() > 0
+			runtest.Eventually(t, "messages for each", func() bool {
+				return first.sink.Distinct() > 0 && second.sink.Distinct() > 0 && third.sink.Distinct() > 0
 			})
 			second.die()
 			until(n / 2)
@@ -103,10 +104,10 @@ func TestE2EMembers(t *testing.T) {
 				t.Error("the broker has no session of the member that is gone: there is nothing to see here")
 			}
 			waiting := total(sinks)
-			first.end()
+			first.End()
 			first = run(0, 2)
-			eventually(t, "every message", func() bool { return total(sinks) == n })
-			eventually(t, "the end of the session", func() bool {
+			runtest.Eventually(t, "every message", func() bool { return total(sinks) == n })
+			runtest.Eventually(t, "the end of the session", func() bool {
 				return first.logs.FilterMessage("the session of a member that is no more is ended").Len() > 0
 			})
 			if hasSession(t, of(2, 3)) {
@@ -117,7 +118,7 @@ func TestE2EMembers(t *testing.T) {
 			}
 			taken := 0
 			for _, s := range sinks {
-				taken += len(s.list())
+				taken += len(s.Events())
 			}
 			t.Logf("%d messages, 0 lost, %d repeated; %d were taken while nobody took those of the member that is gone", n, taken-n, waiting)
 		})

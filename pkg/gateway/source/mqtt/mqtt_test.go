@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
 )
@@ -31,15 +32,15 @@ func each(t *testing.T, test func(t *testing.T, version int)) {
 func TestMessagesBecomeEvents(t *testing.T) {
 	each(t, func(t *testing.T, version int) {
 		for qos := range byte(3) {
-			b, s := newBroker(t, brokerOptions{}), &sink{}
-			start(t, b.options(version, qos), s).awaitReady(true)
+			b, s := newBroker(t, brokerOptions{}), &runtest.Sink{}
+			start(t, b.options(version, qos), s).AwaitReady(true)
 			const n = 300
 			for i := range n {
 				b.send(fmt.Sprint("t/", i%3), fmt.Sprint(i), qos)
 			}
-			eventually(t, fmt.Sprintf("every message of QoS %d", qos), func() bool { return s.distinct() == n })
+			runtest.Eventually(t, fmt.Sprintf("every message of QoS %d", qos), func() bool { return s.Distinct() == n })
 			last, ids := map[string]int{}, map[string]bool{}
-			for _, e := range s.list() {
+			for _, e := range s.Events() {
 				var i int
 				_, _ = fmt.Sscan(string(e.Data()), &i)
 				if i < last[e.Subject()] {
@@ -48,10 +49,10 @@ func TestMessagesBecomeEvents(t *testing.T) {
 				last[e.Subject()] = i
 				ids[e.ID()] = true
 			}
-			if len(s.list()) != n || len(ids) != n {
-				t.Errorf("QoS %d: %d events with %d ids, want %d", qos, len(s.list()), len(ids), n)
+			if len(s.Events()) != n || len(ids) != n {
+				t.Errorf("QoS %d: %d events with %d ids, want %d", qos, len(s.Events()), len(ids), n)
 			}
-			eventually(t, "every acknowledgement", func() bool { return b.unacknowledged("client") == 0 })
+			runtest.Eventually(t, "every acknowledgement", func() bool { return b.unacknowledged("client") == 0 })
 		}
 	})
 }
@@ -59,23 +60,23 @@ func TestMessagesBecomeEvents(t *testing.T) {
 func TestWhatComesWhileTheSourceIsAwayIsDelivered(t *testing.T) {
 	each(t, func(t *testing.T, version int) {
 		for _, clean := range []bool{false, true} {
-			b, s := newBroker(t, brokerOptions{}), &sink{}
+			b, s := newBroker(t, brokerOptions{}), &runtest.Sink{}
 			o := b.options(version, 1)
 			o.Source.MQTT.CleanSession = clean
 			first := start(t, o, s)
-			first.awaitReady(true)
+			first.AwaitReady(true)
 			b.send("t/a", "before", 1)
-			s.await(t, "before")
-			first.end()
+			s.Await(t, "before")
+			first.End()
 			b.send("t/a", "away", 1)
-			start(t, o, s).awaitReady(true)
+			start(t, o, s).AwaitReady(true)
 			b.send("t/a", "after", 1)
-			s.await(t, "after")
-			if clean && s.count("away") > 0 {
+			s.Await(t, "after")
+			if clean && s.Count("away") > 0 {
 				t.Error("a clean session has kept a message")
 			}
 			if !clean {
-				s.await(t, "away")
+				s.Await(t, "away")
 			}
 		}
 	})
@@ -86,23 +87,23 @@ func TestALostConnectionRepeatsNothingThatIsBeingHandled(t *testing.T) {
 		for qos := byte(1); qos <= 2; qos++ {
 			b, n := newBroker(t, brokerOptions{}), &network{}
 			free := make(chan struct{})
-			s := &sink{refuse: func(string) error { <-free; return nil }}
+			s := &runtest.Sink{Refuse: func(string) error { <-free; return nil }}
 			o := b.options(version, qos)
 			o.Dial = n.dial
 			r := start(t, o, s)
-			r.awaitReady(true)
+			r.AwaitReady(true)
 			for i := range 10 {
 				b.send(fmt.Sprint("t/", i), fmt.Sprint(i), qos)
 			}
-			eventually(t, "all messages under way", func() bool { return b.unacknowledged("client") == 10 })
+			runtest.Eventually(t, "all messages under way", func() bool { return b.unacknowledged("client") == 10 })
 			for range 2 {
 				n.cut()
-				r.awaitReady(false)
-				r.awaitReady(true)
+				r.AwaitReady(false)
+				r.AwaitReady(true)
 			}
 			close(free)
-			eventually(t, "every acknowledgement", func() bool { return b.unacknowledged("client") == 0 })
-			if got := len(s.list()); got != 10 {
+			runtest.Eventually(t, "every acknowledgement", func() bool { return b.unacknowledged("client") == 0 })
+			if got := len(s.Events()); got != 10 {
 				t.Errorf("QoS %d: %d events, want 10", qos, got)
 			}
 		}
@@ -113,19 +114,19 @@ func TestASourceThatStopsFinishesWhatItHas(t *testing.T) {
 	each(t, func(t *testing.T, version int) {
 		b := newBroker(t, brokerOptions{})
 		begun, free := make(chan struct{}, 100), make(chan struct{})
-		s := &sink{refuse: func(string) error { begun <- struct{}{}; <-free; return nil }}
+		s := &runtest.Sink{Refuse: func(string) error { begun <- struct{}{}; <-free; return nil }}
 		r := start(t, b.options(version, 1), s)
-		r.awaitReady(true)
+		r.AwaitReady(true)
 		for i := range 20 {
 			b.send(fmt.Sprint("t/", i), fmt.Sprint(i), 1)
 		}
 		for range 20 {
 			<-begun
 		}
-		r.stop()
+		r.Stop()
 		close(free)
-		r.end()
-		if got := len(s.list()); got != 20 {
+		r.End()
+		if got := len(s.Events()); got != 20 {
 			t.Errorf("%d events, want 20", got)
 		}
 		if got := b.unacknowledged("client"); got != 0 {
@@ -139,7 +140,7 @@ func TestAMessageThatIsNotTakenIsTriedAgainAndHoldsUpOnlyItsTopic(t *testing.T) 
 		b := newBroker(t, brokerOptions{})
 		broken := make(chan struct{})
 		core, logs := observer.New(zapcore.WarnLevel)
-		s := &sink{refuse: func(data string) error {
+		s := &runtest.Sink{Refuse: func(data string) error {
 			select {
 			case <-broken:
 			default:
@@ -149,16 +150,16 @@ func TestAMessageThatIsNotTakenIsTriedAgainAndHoldsUpOnlyItsTopic(t *testing.T) 
 			}
 			return nil
 		}}
-		startLogged(t, b.options(version, 1), s, zap.New(core).Sugar()).awaitReady(true)
+		startLogged(t, b.options(version, 1), s, zap.New(core).Sugar()).AwaitReady(true)
 		b.send("t/a", "bad", 1)
 		b.send("t/a", "behind", 1)
 		b.send("t/b", "other", 1)
-		s.await(t, "other")
-		if s.count("behind") > 0 {
+		s.Await(t, "other")
+		if s.Count("behind") > 0 {
 			t.Error("a message overtook one of its topic")
 		}
 		close(broken)
-		s.await(t, "bad", "behind")
+		s.Await(t, "bad", "behind")
 		if got := logs.FilterMessage("event is not taken, trying again").Len(); got != 1 {
 			t.Errorf("it was said %d times, want 1", got)
 		}
@@ -169,17 +170,17 @@ func TestAMessageThatIsRefusedForGoodIsDropped(t *testing.T) {
 	each(t, func(t *testing.T, version int) {
 		b := newBroker(t, brokerOptions{})
 		core, logs := observer.New(zapcore.ErrorLevel)
-		s := &sink{refuse: func(data string) error {
+		s := &runtest.Sink{Refuse: func(data string) error {
 			if data == "large" {
 				return event.Permanent(event.ErrTooLarge)
 			}
 			return nil
 		}}
-		startLogged(t, b.options(version, 1), s, zap.New(core).Sugar()).awaitReady(true)
+		startLogged(t, b.options(version, 1), s, zap.New(core).Sugar()).AwaitReady(true)
 		b.send("t/a", "large", 1)
 		b.send("t/a", "next", 1)
-		s.await(t, "next")
-		eventually(t, "every acknowledgement", func() bool { return b.unacknowledged("client") == 0 })
+		s.Await(t, "next")
+		runtest.Eventually(t, "every acknowledgement", func() bool { return b.unacknowledged("client") == 0 })
 		if logs.Len() != 1 {
 			t.Errorf("%d lines, want 1", logs.Len())
 		}
@@ -188,21 +189,21 @@ func TestAMessageThatIsRefusedForGoodIsDropped(t *testing.T) {
 
 func TestAGroupSharesMessages(t *testing.T) {
 	each(t, func(t *testing.T, version int) {
-		b, s := newBroker(t, brokerOptions{}), [2]*sink{{}, {}}
+		b, s := newBroker(t, brokerOptions{}), [2]*runtest.Sink{{}, {}}
 		for i := range s {
 			o := b.options(version, 1)
 			o.Source.MQTT.Group, o.Instance = "g", fmt.Sprint("replica-", i)
-			start(t, o, s[i]).awaitReady(true)
+			start(t, o, s[i]).AwaitReady(true)
 		}
 		const n = 200
 		for i := range n {
 			b.send("t/a", fmt.Sprint(i), 1)
 		}
-		eventually(t, "every message", func() bool { return s[0].distinct()+s[1].distinct() == n })
-		if len(s[0].list()) == 0 || len(s[1].list()) == 0 {
-			t.Errorf("the two took %d and %d messages, want some each", len(s[0].list()), len(s[1].list()))
+		runtest.Eventually(t, "every message", func() bool { return s[0].Distinct()+s[1].Distinct() == n })
+		if len(s[0].Events()) == 0 || len(s[1].Events()) == 0 {
+			t.Errorf("the two took %d and %d messages, want some each", len(s[0].Events()), len(s[1].Events()))
 		}
-		if got := len(s[0].list()) + len(s[1].list()); got != n {
+		if got := len(s[0].Events()) + len(s[1].Events()); got != n {
 			t.Errorf("%d events, want %d", got, n)
 		}
 	})
@@ -210,13 +211,13 @@ func TestAGroupSharesMessages(t *testing.T) {
 
 func TestRetainedMessagesAreMarked(t *testing.T) {
 	each(t, func(t *testing.T, version int) {
-		b, s := newBroker(t, brokerOptions{}), &sink{}
+		b, s := newBroker(t, brokerOptions{}), &runtest.Sink{}
 		b.publish(packets.Packet{FixedHeader: packets.FixedHeader{Qos: 1, Retain: true}, TopicName: "t/a", Payload: []byte("old")})
-		start(t, b.options(version, 1), s).awaitReady(true)
-		s.await(t, "old")
+		start(t, b.options(version, 1), s).AwaitReady(true)
+		s.Await(t, "old")
 		b.send("t/a", "new", 1)
-		s.await(t, "new")
-		for _, e := range s.list() {
+		s.Await(t, "new")
+		for _, e := range s.Events() {
 			want := any(nil)
 			if string(e.Data()) == "old" {
 				want = "true"
@@ -279,7 +280,7 @@ func TestConnections(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			b, s := newBroker(t, tt.broker), &sink{}
+			b, s := newBroker(t, tt.broker), &runtest.Sink{}
 			url := tt.scheme + "://" + b.addr
 			if strings.Contains(tt.scheme, "@") {
 				url = tt.scheme + b.addr
@@ -290,12 +291,12 @@ func TestConnections(t *testing.T) {
 			}
 			r := start(t, o, s)
 			if tt.want == "" {
-				r.awaitReady(true)
+				r.AwaitReady(true)
 				b.send("t/a", "hello", 1)
-				s.await(t, "hello")
+				s.Await(t, "hello")
 				return
 			}
-			if got, want := r.awaitReady(false).Error(), strings.ReplaceAll(tt.want, "BROKER", b.addr); got != want {
+			if got, want := r.AwaitReady(false).Error(), strings.ReplaceAll(tt.want, "BROKER", b.addr); got != want {
 				t.Errorf("ready(%s)\nwant  %s", got, want)
 			}
 		})
@@ -305,12 +306,12 @@ func TestConnections(t *testing.T) {
 func TestAnAbsentBrokerIsSaidOnce(t *testing.T) {
 	addr := servers.FreeAddress(t)
 	core, logs := observer.New(zapcore.InfoLevel)
-	r := startLogged(t, options("tcp://"+addr, 5, 1), &sink{}, zap.New(core).Sugar())
-	if err := r.awaitReady(false); !strings.HasPrefix(err.Error(), "mqtt "+addr+": dial tcp") {
+	r := startLogged(t, options("tcp://"+addr, 5, 1), &runtest.Sink{}, zap.New(core).Sugar())
+	if err := r.AwaitReady(false); !strings.HasPrefix(err.Error(), "mqtt "+addr+": dial tcp") {
 		t.Errorf("ready(%v)", err)
 	}
-	eventually(t, "a line", func() bool { return logs.Len() > 0 })
-	r.end()
+	runtest.Eventually(t, "a line", func() bool { return logs.Len() > 0 })
+	r.End()
 	if logs.Len() != 1 {
 		t.Errorf("%d lines, want 1: %v", logs.Len(), logs.All())
 	}
@@ -323,7 +324,7 @@ func TestAURLThatCannotBeIsAnError(t *testing.T) {
 		"tcp://u:secret@h:x":   "subscribe to t/#: its url cannot be read: want for example tcp://host:1883",
 		"gopher://u:secret@h/": "subscribe to t/#: url gopher://***@h/: want tcp, mqtt, ssl, tls, mqtts, ws or wss and a host, for example tcp://host:1883",
 	} {
-		if err := New(options(url, 5, 1)).Run(t.Context(), &sink{}, func(error) {}); err == nil || err.Error() != want {
+		if err := New(options(url, 5, 1)).Run(t.Context(), &runtest.Sink{}, func(error) {}); err == nil || err.Error() != want {
 			t.Errorf("Run() = %v\nwant    %s", err, want)
 		}
 	}

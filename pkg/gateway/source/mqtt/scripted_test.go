@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -48,7 +49,7 @@ type served struct {
 // accept waits for a client to connect and say so.
 func (s *scripted) accept() *served {
 	s.t.Helper()
-	_ = s.listener.(*net.TCPListener).SetDeadline(time.Now().Add(deadline))
+	_ = s.listener.(*net.TCPListener).SetDeadline(time.Now().Add(runtest.Deadline))
 	conn, err := s.listener.Accept()
 	if err != nil {
 		s.t.Fatalf("no client connects: %v", err)
@@ -84,7 +85,7 @@ func (p *served) publish(id uint16, qos byte, duplicate bool, topic, payload str
 // expect returns the next packet but pings, which is a T.
 func expect[T packets.Packet](p *served) T {
 	p.t.Helper()
-	_ = p.conn.SetReadDeadline(time.Now().Add(deadline))
+	_ = p.conn.SetReadDeadline(time.Now().Add(runtest.Deadline))
 	for {
 		c, err := packets.ReadPacket(p.conn)
 		if err != nil {
@@ -118,19 +119,19 @@ func (p *served) expectReceived(id uint16) {
 func TestAcknowledgementsKeepTheOrderOfTheirMessages(t *testing.T) {
 	server := newScripted(t)
 	free := map[string]chan struct{}{"1": make(chan struct{}), "2": make(chan struct{}), "3": make(chan struct{})}
-	s := &sink{refuse: func(data string) error { <-free[data]; return nil }}
+	s := &runtest.Sink{Refuse: func(data string) error { <-free[data]; return nil }}
 	start(t, server.options(1), s)
 	p := server.welcome(false, 1)
 	for i := range uint16(3) {
 		p.publish(i+1, 1, false, fmt.Sprint("t/", i+1), fmt.Sprint(i+1))
 	}
 	close(free["3"])
-	s.await(t, "3")
+	s.Await(t, "3")
 	close(free["2"])
-	s.await(t, "2")
+	s.Await(t, "2")
 	close(free["1"])
 	p.expectAck(1)
-	if s.count("1") == 0 {
+	if s.Count("1") == 0 {
 		t.Error("a message was acknowledged before it was taken")
 	}
 	p.expectAck(2)
@@ -138,7 +139,7 @@ func TestAcknowledgementsKeepTheOrderOfTheirMessages(t *testing.T) {
 }
 
 func TestAMessageOfQoS2IsHandedOnOnce(t *testing.T) {
-	server, s := newScripted(t), &sink{}
+	server, s := newScripted(t), &runtest.Sink{}
 	start(t, server.options(2), s)
 	p := server.welcome(false, 2)
 	p.publish(7, 2, false, "t/a", "same")
@@ -152,12 +153,12 @@ func TestAMessageOfQoS2IsHandedOnOnce(t *testing.T) {
 	if got := expect[*packets.Pubcomp](p).PacketID; got != 7 {
 		t.Errorf("PUBCOMP of %d, want of 7", got)
 	}
-	if got := s.count("same"); got != 1 {
+	if got := s.Count("same"); got != 1 {
 		t.Errorf("handed on %d times, want once", got)
 	}
 	p.publish(7, 2, false, "t/a", "same") // another message
 	p.expectReceived(7)
-	if got := s.count("same"); got != 2 {
+	if got := s.Count("same"); got != 2 {
 		t.Errorf("%d events of two messages, want 2", got)
 	}
 }
@@ -175,7 +176,7 @@ func TestWhatOnlyLooksLikeARepetitionIsHandedOn(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, free := newScripted(t), make(chan struct{})
-			s := &sink{refuse: func(string) error { <-free; return nil }}
+			s := &runtest.Sink{Refuse: func(string) error { <-free; return nil }}
 			o := server.options(1)
 			o.Source.MQTT.Topic = "#"
 			start(t, o, s)
@@ -194,8 +195,8 @@ func TestWhatOnlyLooksLikeARepetitionIsHandedOn(t *testing.T) {
 			if !test.sessionPresent {
 				want++
 			}
-			eventually(t, fmt.Sprintf("%d events", want), func() bool { return len(s.list()) >= want })
-			if got := len(s.list()); got != want {
+			runtest.Eventually(t, fmt.Sprintf("%d events", want), func() bool { return len(s.Events()) >= want })
+			if got := len(s.Events()); got != want {
 				t.Errorf("%d events, want %d", got, want)
 			}
 		})
@@ -221,7 +222,7 @@ func TestConnectAndSubscribe(t *testing.T) {
 			server := newScripted(t)
 			o := server.options(1)
 			test.change(o.Source.MQTT)
-			start(t, o, &sink{})
+			start(t, o, &runtest.Sink{})
 			p := server.accept()
 			c := p.connect
 			if c.ClientID != test.clientID || c.CleanStart != test.clean || *c.Properties.SessionExpiryInterval != test.expiry ||
@@ -270,13 +271,13 @@ func TestRefusals(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := newScripted(t)
-			r := start(t, server.options(2), &sink{})
+			r := start(t, server.options(2), &runtest.Sink{})
 			test.answer(server.accept())
 			if test.want == "" {
-				r.awaitReady(true)
+				r.AwaitReady(true)
 				return
 			}
-			if got, want := r.awaitReady(false).Error(), "mqtt "+server.listener.Addr().String()+": "+test.want; got != want {
+			if got, want := r.AwaitReady(false).Error(), "mqtt "+server.listener.Addr().String()+": "+test.want; got != want {
 				t.Errorf("ready(%s)\nwant  %s", got, want)
 			}
 		})
@@ -306,11 +307,11 @@ func TestAPacketThatIsTooLargeIsNotRead(t *testing.T) {
 
 func TestASessionThatIsTakenOverIsNotFoughtFor(t *testing.T) {
 	server := newScripted(t)
-	r := start(t, server.options(1), &sink{})
+	r := start(t, server.options(1), &runtest.Sink{})
 	p := server.welcome(false, 1)
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	p.send(&packets.Disconnect{ReasonCode: sessionTakenOver, Properties: &packets.Properties{}})
-	err := r.awaitReady(false)
+	err := r.AwaitReady(false)
 	want := fmt.Sprintf("mqtt %s: another client connected with the client id \"client\": give each its own consumerID, or set group to share the messages",
 		server.listener.Addr())
 	if err.Error() != want {
@@ -324,12 +325,12 @@ func TestASessionThatIsTakenOverIsNotFoughtFor(t *testing.T) {
 func TestAQuarrelIsSaidOnce(t *testing.T) {
 	server := newScripted(t)
 	core, logs := observer.New(zapcore.InfoLevel)
-	r := startLogged(t, server.options(1), &sink{}, zap.New(core).Sugar())
+	r := startLogged(t, server.options(1), &runtest.Sink{}, zap.New(core).Sugar())
 	for range quarrelsome + 2 {
 		p := server.welcome(true, 1)
-		r.awaitReady(true)
+		r.AwaitReady(true)
 		_ = p.conn.Close()
-		r.awaitReady(false)
+		r.AwaitReady(false)
 	}
 	hints := 0
 	for _, l := range logs.All() {
@@ -343,7 +344,7 @@ func TestAQuarrelIsSaidOnce(t *testing.T) {
 }
 
 func TestASubscriptionThatTheSessionHadBeforeEndsInNothing(t *testing.T) {
-	server, s := newScripted(t), &sink{}
+	server, s := newScripted(t), &runtest.Sink{}
 	start(t, server.options(1), s)
 	p := server.welcome(true, 1)
 	foreign := 3
@@ -358,22 +359,22 @@ func TestASubscriptionThatTheSessionHadBeforeEndsInNothing(t *testing.T) {
 	for id := range uint16(4) {
 		p.expectAck(id + 1)
 	}
-	if s.count("dropped") > 0 || s.distinct() != 3 {
-		t.Errorf("events %v, want all but the dropped one", s.got)
+	if s.Count("dropped") > 0 || s.Distinct() != 3 {
+		t.Errorf("events %v, want all but the dropped one", s.Data())
 	}
 }
 
 func TestASourceThatStopsTakesNothingMoreAndKeepsItsSession(t *testing.T) {
 	server := newScripted(t)
 	began, free := make(chan struct{}), make(chan struct{})
-	s := &sink{refuse: func(string) error { began <- struct{}{}; <-free; return nil }}
+	s := &runtest.Sink{Refuse: func(string) error { began <- struct{}{}; <-free; return nil }}
 	r := start(t, server.options(1), s)
 	p := server.welcome(false, 1)
 	p.publish(1, 1, false, "t/a", "in flight")
 	<-began
 	stopping := make(chan struct{})
-	go func() { r.end(); close(stopping) }()
-	<-r.stopped()
+	r.Stop()
+	go func() { r.End(); close(stopping) }()
 	p.publish(2, 1, false, "t/a", "too late")
 	close(free)
 	p.expectAck(1)
@@ -383,7 +384,7 @@ func TestASourceThatStopsTakesNothingMoreAndKeepsItsSession(t *testing.T) {
 	}
 	_ = p.conn.Close()
 	<-stopping
-	if s.count("too late") > 0 {
+	if s.Count("too late") > 0 {
 		t.Error("took a message after the end")
 	}
 }
@@ -391,12 +392,12 @@ func TestASourceThatStopsTakesNothingMoreAndKeepsItsSession(t *testing.T) {
 func TestAHandlerThatNeverReturnsIsCutOff(t *testing.T) {
 	t.Parallel()
 	b := newBroker(t, brokerOptions{})
-	s := &sink{refuse: func(string) error { return errors.New("away") }}
+	s := &runtest.Sink{Refuse: func(string) error { return errors.New("away") }}
 	r := start(t, b.options(5, 1), s)
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	b.send("t/a", "kept", 1)
-	eventually(t, "a message under way", func() bool { return b.unacknowledged("client") == 1 })
-	r.end()
+	runtest.Eventually(t, "a message under way", func() bool { return b.unacknowledged("client") == 1 })
+	r.End()
 	if got := b.unacknowledged("client"); got != 1 {
 		t.Errorf("the broker has %d messages left, want 1", got)
 	}

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/test/servers"
 )
 
@@ -41,21 +42,21 @@ func TestStrangers(t *testing.T) {
 			attempts := make(chan bool, 1000)
 			s := servers.NewStranger(t, "127.0.0.1:0", func(c net.Conn) { attempts <- true; tt.talk(c) })
 			core, logs := observer.New(zapcore.InfoLevel)
-			r := startLogged(t, options(tt.scheme+"://"+s.Addr(), tt.version, 1), &sink{}, zap.New(core).Sugar())
-			if got, want := r.awaitReady(false).Error(), "mqtt "+s.Addr()+": "+strings.Replace(tt.want, "ADDRESS", s.Addr(), 1); got != want {
+			r := startLogged(t, options(tt.scheme+"://"+s.Addr(), tt.version, 1), &runtest.Sink{}, zap.New(core).Sugar())
+			if got, want := r.AwaitReady(false).Error(), "mqtt "+s.Addr()+": "+strings.Replace(tt.want, "ADDRESS", s.Addr(), 1); got != want {
 				t.Errorf("ready(%s)\nwant  %s", got, want)
 			}
 			for range 3 {
 				<-attempts
 			}
-			if len(r.ready) != 0 || logs.Len() != 1 {
-				t.Errorf("ready was called %d times more and %d lines were logged, want 0 and 1: %v", len(r.ready), logs.Len(), logs.All())
+			if len(r.Ready) != 0 || logs.Len() != 1 {
+				t.Errorf("ready was called %d times more and %d lines were logged, want 0 and 1: %v", len(r.Ready), logs.Len(), logs.All())
 			}
 			s.Close()
 			b := &broker{t: t, addr: s.Addr()}
 			b.serve(brokerOptions{websocket: tt.scheme == "ws"})
 			t.Cleanup(func() { _ = b.server.Close() })
-			r.awaitReady(true)
+			r.AwaitReady(true)
 		})
 	}
 }
@@ -74,11 +75,11 @@ func TestASilentServer(t *testing.T) {
 				go servers.Silence(theirs)
 				return ours, nil
 			}
-			r := start(t, o, &sink{})
-			if got := r.awaitReady(false).Error(); got != want {
+			r := start(t, o, &runtest.Sink{})
+			if got := r.AwaitReady(false).Error(); got != want {
 				t.Errorf("ready(%s)\nwant  %s", got, want)
 			}
-			r.end()
+			r.End()
 		})
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 )
 
 func TestAnAnswerIsBounded(t *testing.T) {
@@ -46,9 +48,9 @@ func TestAnEntryThatIsTooLargeIsNotRead(t *testing.T) {
 	for way, cure := range map[string][]any{"stream": {"xdel", "orders", "1-1"}, "list": {"del", "{orders}:processing:" + New(options("list", "orders")).consumer()}, "channel": nil} {
 		t.Run(way, func(t *testing.T) {
 			m, c := server(t)
-			s := &sink{}
+			s := &runtest.Sink{}
 			r := start(t, options(way, "orders", m.Addr()), s)
-			r.awaitReady(true)
+			r.AwaitReady(true)
 			large := strings.Repeat("x", maxString+1)
 			if way == "stream" {
 				if _, err := m.XAdd("orders", "1-1", []string{"data", large}); err != nil {
@@ -57,7 +59,7 @@ func TestAnEntryThatIsTooLargeIsNotRead(t *testing.T) {
 			} else if err := push(c, way, "orders", large); err != nil {
 				t.Fatal(err)
 			}
-			if err := r.awaitReady(false).Error(); !strings.Contains(err, "the server sends 33554433 bytes at once, of which 33554432 are read at most: ") {
+			if err := r.AwaitReady(false).Error(); !strings.Contains(err, "the server sends 33554433 bytes at once, of which 33554432 are read at most: ") {
 				t.Errorf("ready(%s), want how large it is", err)
 			}
 			if cure != nil {
@@ -65,12 +67,12 @@ func TestAnEntryThatIsTooLargeIsNotRead(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			r.awaitReady(true)
+			r.AwaitReady(true)
 			if err := push(c, way, "orders", "small"); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "another event", func() bool { return s.count("small") == 1 })
-			if n := s.count(large); n != 0 {
+			runtest.Eventually(t, "another event", func() bool { return s.Count("small") == 1 })
+			if n := s.Count(large); n != 0 {
 				t.Errorf("what is too large was taken %d times", n)
 			}
 		})

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 )
 
 // scripted is a server that does what a test says, in a synctest bubble: its connections are pipes.
@@ -101,21 +103,21 @@ func TestAMessageWhoseMiddleIsLateIsTakenWhole(t *testing.T) {
 	for _, cut := range []int{1, 4, 30, len(whole) - 1} {
 		t.Run(fmt.Sprint(cut), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				server, s := &scripted{t, make(chan *served, 10)}, &sink{}
+				server, s := &scripted{t, make(chan *served, 10)}, &runtest.Sink{}
 				r := start(t, server.options("channel", "news"), s)
 				p := server.subscribed()
-				r.awaitReady(true)
+				r.AwaitReady(true)
 				p.send(published("first") + whole[:cut])
 				time.Sleep(silence + silence/2)
 				p.expectPing()
 				p.send(whole[cut:] + pong + published("third"))
-				eventually(t, "every message", func() bool {
-					return s.count("first") == 1 && s.count("second, and it is long") == 1 && s.count("third") == 1
+				runtest.Eventually(t, "every message", func() bool {
+					return s.Count("first") == 1 && s.Count("second, and it is long") == 1 && s.Count("third") == 1
 				})
-				if all := r.all(); len(all) != 1 || len(server.peers) > 0 {
-					t.Errorf("ready was called with %v and %d connections were made anew, want none of it", all, len(server.peers))
+				if len(r.Ready) != 0 || len(server.peers) > 0 {
+					t.Errorf("ready was called %d times more and %d connections were made anew, want none of it", len(r.Ready), len(server.peers))
 				}
-				r.end()
+				r.End()
 			})
 		})
 	}
@@ -123,26 +125,26 @@ func TestAMessageWhoseMiddleIsLateIsTakenWhole(t *testing.T) {
 
 func TestAServerThatDoesNotAnswerIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		server, s := &scripted{t, make(chan *served, 10)}, &sink{}
+		server, s := &scripted{t, make(chan *served, 10)}, &runtest.Sink{}
 		r := start(t, server.options("channel", "news"), s)
 		p := server.subscribed()
-		r.awaitReady(true)
+		r.AwaitReady(true)
 		for range 10 {
 			p.expectPing()
 			p.send(pong)
 		}
-		if all := r.all(); len(all) != 1 {
-			t.Errorf("ready was called with %v while the server answered", all)
+		if n := len(r.Ready); n != 0 {
+			t.Errorf("ready was called %d times more while the server answered, first with %v", n, <-r.Ready)
 		}
 		p.send(published("half")[:20])
 		p.expectPing()
-		if err := r.awaitReady(false).Error(); !strings.HasPrefix(err, "redis redis.example:6379: ") || !strings.Contains(err, "timeout") {
+		if err := r.AwaitReady(false).Error(); !strings.HasPrefix(err, "redis redis.example:6379: ") || !strings.Contains(err, "timeout") {
 			t.Errorf("ready(%s), want that redis.example:6379 does not answer", err)
 		}
 		p = server.subscribed()
-		r.awaitReady(true)
+		r.AwaitReady(true)
 		p.send(published("after"))
-		eventually(t, "a message of the next connection", func() bool { return s.count("after") == 1 })
-		r.end()
+		runtest.Eventually(t, "a message of the next connection", func() bool { return s.Count("after") == 1 })
+		r.End()
 	})
 }

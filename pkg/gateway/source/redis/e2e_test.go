@@ -20,6 +20,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/gateway/source/sourcetest"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
@@ -86,30 +87,17 @@ func processKilled(t *testing.T, s *servers.RedisServer) {
 			p := startSource(t, s, way, key, taken)
 			var producer sync.WaitGroup
 			producer.Go(func() { produce(t, c, way, key, n) })
-			eventually(t, "some events", func() bool { return len(lines(taken)) > 100 })
+			runtest.Eventually(t, "some events", func() bool { return len(lines(taken)) > 100 })
 			p.Kill()
 			producer.Wait()
 			before := lines(taken)
 
-			after := &sink{}
+			after := &runtest.Sink{}
 			o := options(way, key, s.Addr())
 			o.Instance = "another"
 			start(t, o, after)
-			both := func() int {
-				all := map[string]bool{}
-				for _, data := range before {
-					all[data] = true
-				}
-				after.mu.Lock()
-				defer after.mu.Unlock()
-				for data := range after.got {
-					all[data] = true
-				}
-				return len(all)
-			}
-			eventually(t, "every event", func() bool { return both() == n })
-			distinct, _ := total(after)
-			t.Logf("lost 0 of %d; %d of them came twice", n, len(before)+distinct-n)
+			runtest.Eventually(t, "every event", func() bool { return runtest.Distinct(before, after.Data()) == n })
+			t.Logf("lost 0 of %d; %d of them came twice", n, len(before)+after.Distinct()-n)
 		})
 	}
 }
@@ -209,27 +197,24 @@ func rotates(t *testing.T, s *servers.RedisServer, way string, c credential) {
 	key := "rotated-" + way
 	o := options(way, key, s.Addr())
 	c.show(o.Source.Redis, false)
-	a, b := &sink{}, &sink{}
+	a, b := &runtest.Sink{}, &runtest.Sink{}
 	old := start(t, o, a)
-	old.awaitReady(true)
+	old.AwaitReady(true)
 	var producer sync.WaitGroup
 	producer.Go(func() { produce(t, s.Client(), way, key, n) })
-	eventually(t, "some events", func() bool { distinct, _ := total(a); return distinct > 1000 })
+	runtest.Eventually(t, "some events", func() bool { return a.Distinct() > 1000 })
 
 	c.change()
-	eventually(t, "the source says that it is refused", func() bool { // first, perhaps, that its connection ended
-		all := old.all()
-		err := all[len(all)-1]
-		return err != nil && strings.Contains(err.Error(), c.refused)
-	})
-	old.end()
+	for !strings.Contains(old.AwaitReady(false).Error(), c.refused) { // first, perhaps, that its connection ended
+	}
+	old.End()
 	p := *o.Source.Redis
 	c.show(&p, true)
 	o.Source.Redis = &p
-	start(t, o, b).awaitReady(true)
+	start(t, o, b).AwaitReady(true)
 	producer.Wait()
-	eventually(t, "every event", func() bool { distinct, _ := total(a, b); return distinct == n })
-	_, repeated := total(a, b)
+	runtest.Eventually(t, "every event", func() bool { return runtest.Distinct(a.Data(), b.Data()) == n })
+	repeated := len(a.Data()) + len(b.Data()) - n
 	t.Logf("lost 0 of %d, repeated %d", n, repeated)
 }
 
@@ -242,31 +227,31 @@ func rights(t *testing.T, s *servers.RedisServer) {
 				key := "rights-" + command
 				o := options(way, key, s.Addr())
 				o.Source.Redis.Username, o.Source.Redis.Password = user+command, "pw"
-				taken := &sink{}
+				taken := &runtest.Sink{}
 				r := start(t, o, taken)
 				c := s.Client()
 				if way != "channel" {
-					eventually(t, "the group", func() bool { return len(r.all()) > 0 })
+					runtest.Eventually(t, "the group", func() bool { return len(r.Ready) > 0 })
 					if err := push(c, way, key, "x"); err != nil {
 						t.Fatal(err)
 					}
 				}
-				err := r.awaitReady(false).Error()
+				err := r.AwaitReady(false).Error()
 				for _, want := range []string{s.Addr(), command, "(NOPERM): grant it with ACL SETUSER"} {
 					if !strings.Contains(err, want) {
 						t.Errorf("ready(%q), want %q in it", err, want)
 					}
 				}
 				time.Sleep(time.Second) // a few attempts more, which are not said
+				if n := len(r.Ready); n != 0 {
+					t.Errorf("ready was called %d times more, the first with %v", n, <-r.Ready)
+				}
 				s.Do("ACL", "SETUSER", user+command, "+"+command)
-				r.awaitReady(true)
+				r.AwaitReady(true)
 				if err := push(c, way, key, "y"); err != nil {
 					t.Fatal(err)
 				}
-				eventually(t, "an event", func() bool { return taken.count("y") == 1 })
-				if n := len(r.all()); n > 3 {
-					t.Errorf("ready was called %d times, with %v", n, r.all())
-				}
+				runtest.Eventually(t, "an event", func() bool { return taken.Count("y") == 1 })
 			})
 		}
 	}
@@ -296,15 +281,15 @@ func documentedRights(t *testing.T, s *servers.RedisServer) {
 			o := options(way, key, s.Addr())
 			o.Source.Redis.Username, o.Source.Redis.Password = user, "pw"
 			core, logs := observer.New(zap.DebugLevel)
-			taken := &sink{}
+			taken := &runtest.Sink{}
 			r := startLogged(t, o, taken, zap.New(core).Sugar())
-			r.awaitReady(true)
+			r.AwaitReady(true)
 			if err := push(s.Client(), way, key, "x"); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "an event", func() bool { return taken.count("x") == 1 })
+			runtest.Eventually(t, "an event", func() bool { return taken.Count("x") == 1 })
 			time.Sleep(4 * o.Source.Redis.RedeliverInterval) // for what is done from time to time
-			r.end()
+			r.End()
 			for _, e := range logs.All() {
 				t.Errorf("%s %v", e.Message, e.ContextMap())
 			}
@@ -319,8 +304,8 @@ func slow(t *testing.T, way string, s *servers.RedisServer) {
 	o := options(way, key, s.Addr())
 	o.Source.Redis.ProcessingTimeout = timeout
 	began, release := make(chan struct{}, 100), make(chan struct{})
-	a, b := &sink{refuse: func(string) error { began <- struct{}{}; <-release; return nil }}, &sink{}
-	start(t, o, a).awaitReady(true)
+	a, b := &runtest.Sink{Refuse: func(string) error { began <- struct{}{}; <-release; return nil }}, &runtest.Sink{}
+	start(t, o, a).AwaitReady(true)
 	c := s.Client()
 	for i := range 10 {
 		if err := push(c, way, key, fmt.Sprint(i)); err != nil {
@@ -331,11 +316,11 @@ func slow(t *testing.T, way string, s *servers.RedisServer) {
 		<-began
 	}
 	o.Instance = "another"
-	start(t, o, b).awaitReady(true)
+	start(t, o, b).AwaitReady(true)
 	time.Sleep(3 * timeout)
 	close(release)
-	eventually(t, "every event", func() bool { distinct, _ := total(a); return distinct == 10 })
-	if stolen, _ := total(b); stolen > 0 {
+	runtest.Eventually(t, "every event", func() bool { return a.Distinct() == 10 })
+	if stolen := b.Distinct(); stolen > 0 {
 		t.Errorf("%d events came to another process while they were handled", stolen)
 	}
 }
@@ -351,16 +336,16 @@ func namesGo(t *testing.T, s *servers.RedisServer) {
 	}
 	o := options("stream", key, s.Addr())
 	o.Source.Redis.ProcessingTimeout = time.Second
-	taken := &sink{}
-	start(t, o, taken).awaitReady(true)
-	eventually(t, "the consumer that is gone is forgotten", func() bool {
+	taken := &runtest.Sink{}
+	start(t, o, taken).AwaitReady(true)
+	runtest.Eventually(t, "the consumer that is gone is forgotten", func() bool {
 		consumers, err := c.XInfoConsumers(t.Context(), key, "group").Result()
 		return err == nil && !slices.ContainsFunc(consumers, func(c redis.XInfoConsumer) bool { return c.Name == "a pod of long ago" })
 	})
 	if err := push(c, "stream", key, "x"); err != nil { // the one that lives may have been forgotten too, which means nothing
 		t.Fatal(err)
 	}
-	eventually(t, "an event", func() bool { return taken.count("x") == 1 })
+	runtest.Eventually(t, "an event", func() bool { return taken.Count("x") == 1 })
 }
 
 func deletedEarly(t *testing.T, s *servers.RedisServer) {
@@ -381,10 +366,10 @@ func deletedEarly(t *testing.T, s *servers.RedisServer) {
 	if err := c.XDel(ctx, key, read[0].Messages[0].ID).Err(); err != nil {
 		t.Fatal(err)
 	}
-	taken := &sink{}
+	taken := &runtest.Sink{}
 	start(t, options("stream", key, s.Addr()), taken)
-	eventually(t, "the entry that stays", func() bool { return taken.count("stays") == 1 })
-	eventually(t, "nothing is pending", func() bool { return c.XPending(ctx, key, "group").Val().Count == 0 })
+	runtest.Eventually(t, "the entry that stays", func() bool { return taken.Count("stays") == 1 })
+	runtest.Eventually(t, "nothing is pending", func() bool { return c.XPending(ctx, key, "group").Val().Count == 0 })
 }
 
 // leaves has a source end that holds entries, with a processing timeout that the test does not wait for.
@@ -399,16 +384,16 @@ func leaves(t *testing.T, s *servers.RedisServer) {
 				began <- struct{}{}
 				return errors.New("not now")
 			}))
-			first.awaitReady(true)
+			first.AwaitReady(true)
 			produce(t, s.Client(), way, key, 10)
 			for range 10 {
 				<-began
 			}
-			first.end()
+			first.End()
 			o.Instance = "another"
-			taken := &sink{}
+			taken := &runtest.Sink{}
 			start(t, o, taken)
-			eventually(t, "every event", func() bool { distinct, _ := total(taken); return distinct == 10 })
+			runtest.Eventually(t, "every event", func() bool { return taken.Distinct() == 10 })
 		})
 	}
 }
@@ -430,7 +415,7 @@ func TestE2ETLS(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o := options("stream", "secured", s.Addr())
 			o.Source.Redis.TLS = tt.tls
-			err := start(t, o, &sink{}).awaitReady(false).Error()
+			err := start(t, o, &runtest.Sink{}).AwaitReady(false).Error()
 			if !strings.HasPrefix(err, "redis "+s.Addr()+": ") || !strings.Contains(err, tt.want) {
 				t.Errorf("ready(%q), want %q in it", err, tt.want)
 			}
@@ -438,12 +423,12 @@ func TestE2ETLS(t *testing.T) {
 	}
 	o := options("stream", "secured", s.Addr())
 	o.Source.Redis.TLS = &plan.TLS{CACerts: ours.Cert, Cert: client.Cert, Key: client.Key}
-	start(t, o, &sink{}).awaitReady(true)
+	start(t, o, &runtest.Sink{}).AwaitReady(true)
 
 	o = options("stream", "plain", servers.Redis(t).Addr())
 	o.Source.Redis.TLS, o.Source.Redis.DialTimeout = &plan.TLS{}, time.Second
 	want := "the server does not answer the TLS handshake: if it speaks no TLS, leave out enableTLS and tls, or name its port for TLS in redisHost"
-	if err := start(t, o, &sink{}).awaitReady(false); !strings.Contains(err.Error(), want) {
+	if err := start(t, o, &runtest.Sink{}).AwaitReady(false); !strings.Contains(err.Error(), want) {
 		t.Errorf("ready(%v), want %q in it", err, want)
 	}
 }
@@ -452,22 +437,22 @@ func TestE2ESentinel(t *testing.T) {
 	first := servers.Redis(t)
 	second := servers.Redis(t, "replicaof "+strings.ReplaceAll(first.Addr(), ":", " "))
 	sentinel := servers.RedisSentinel(t, first, "requirepass watch", "sentinel sentinel-pass watch")
-	eventually(t, "the replica follows", func() bool {
+	runtest.Eventually(t, "the replica follows", func() bool {
 		return strings.Contains(fmt.Sprint(second.Do("INFO", "replication")), "master_link_status:up")
 	})
 	watcher := redis.NewSentinelClient(&redis.Options{Addr: sentinel.Addr(), Password: "watch"})
 	defer watcher.Close()
-	eventually(t, "the Sentinel knows the replica", func() bool { return len(watcher.Replicas(t.Context(), "main").Val()) == 1 })
+	runtest.Eventually(t, "the Sentinel knows the replica", func() bool { return len(watcher.Replicas(t.Context(), "main").Val()) == 1 })
 
-	taken := map[string]*sink{}
+	taken := map[string]*runtest.Sink{}
 	for _, way := range []string{"stream", "list"} {
 		o := options(way, "failover-"+way, sentinel.Addr())
 		o.Source.Redis.MasterName, o.Source.Redis.SentinelPassword = "main", "watch"
-		taken[way] = &sink{}
+		taken[way] = &runtest.Sink{}
 		r := start(t, o, taken[way])
-		r.awaitReady(true)
+		r.AwaitReady(true)
 		defer func() {
-			if _, repeated := total(taken[way]); repeated > 2*maxInFlight {
+			if repeated := len(taken[way].Data()) - taken[way].Distinct(); repeated > 2*maxInFlight {
 				t.Errorf("%s: %d events came again", way, repeated)
 			}
 		}()
@@ -481,7 +466,7 @@ func TestE2ESentinel(t *testing.T) {
 		t.Fatalf("WAIT = %d, %v", n, err)
 	}
 	first.Kill()
-	eventually(t, "the replica is the master", func() bool {
+	runtest.Eventually(t, "the replica is the master", func() bool {
 		return strings.Contains(fmt.Sprint(second.Do("INFO", "replication")), "role:master")
 	})
 	for way, s := range taken {
@@ -490,18 +475,18 @@ func TestE2ESentinel(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		eventually(t, "every event of the "+way, func() bool { distinct, _ := total(s); return distinct == 600 })
+		runtest.Eventually(t, "every event of the "+way, func() bool { return s.Distinct() == 600 })
 	}
 
 	o := options("stream", "failover-stream", sentinel.Addr())
 	o.Source.Redis.MasterName, o.Source.Redis.SentinelPassword = "main", "wr0ng"
 	want := "the Sentinels refuse the user name or password (WRONGPASS): correct sentinelUsername and sentinelPasswordFrom"
-	if err := start(t, o, &sink{}).awaitReady(false); !strings.Contains(err.Error(), want) {
+	if err := start(t, o, &runtest.Sink{}).AwaitReady(false); !strings.Contains(err.Error(), want) {
 		t.Errorf("ready(%v), want %q in it", err, want)
 	}
 	o.Source.Redis.MasterName, o.Source.Redis.SentinelPassword = "nobody", "watch"
 	want = "the Sentinels know no server of that name: correct sentinelMasterName"
-	if err := start(t, o, &sink{}).awaitReady(false); !strings.Contains(err.Error(), want) {
+	if err := start(t, o, &runtest.Sink{}).AwaitReady(false); !strings.Contains(err.Error(), want) {
 		t.Errorf("ready(%v), want %q in it", err, want)
 	}
 }
@@ -514,15 +499,15 @@ func TestE2ECluster(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			o := options(way, "clustered-"+way, s.Addr())
 			o.Source.Redis.Cluster = true
-			taken := &sink{}
-			start(t, o, taken).awaitReady(true)
+			taken := &runtest.Sink{}
+			start(t, o, taken).AwaitReady(true)
 			produce(t, c, way, "clustered-"+way, 200)
-			eventually(t, "every event", func() bool { distinct, _ := total(taken); return distinct == 200 })
+			runtest.Eventually(t, "every event", func() bool { return taken.Distinct() == 200 })
 		})
 	}
 	o := options("stream", "x", servers.Redis(t).Addr())
 	o.Source.Redis.Cluster = true
-	if err := start(t, o, &sink{}).awaitReady(false); !strings.Contains(err.Error(), "the server is not one of a cluster: set redisType to node") {
+	if err := start(t, o, &runtest.Sink{}).AwaitReady(false); !strings.Contains(err.Error(), "the server is not one of a cluster: set redisType to node") {
 		t.Errorf("ready(%v)", err)
 	}
 }

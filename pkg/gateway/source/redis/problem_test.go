@@ -11,6 +11,7 @@ import (
 	miniserver "github.com/alicebob/miniredis/v2/server"
 	"github.com/redis/go-redis/v9"
 
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
 )
@@ -143,8 +144,8 @@ func TestProblems(t *testing.T) {
 			if tt.plan != nil {
 				tt.plan(o.Source.Redis)
 			}
-			r := start(t, o, &sink{})
-			got := r.awaitReady(false).Error()
+			r := start(t, o, &runtest.Sink{})
+			got := r.AwaitReady(false).Error()
 			if !strings.HasPrefix(got, "redis ") || !strings.Contains(got, m.Addr()) || !strings.Contains(got, tt.want) {
 				t.Errorf("ready(%q), want %q of %s in it", got, tt.want, m.Addr())
 			}
@@ -166,10 +167,10 @@ func TestCertificatesOfThePlanAreUsed(t *testing.T) {
 	defer m.Close()
 	o := options("stream", "key", m.Addr())
 	o.Source.Redis.TLS = &plan.TLS{CACerts: ours.Cert, ServerName: "redis.example"}
-	start(t, o, &sink{}).awaitReady(true)
+	start(t, o, &runtest.Sink{}).AwaitReady(true)
 
 	o.Source.Redis.TLS = &plan.TLS{CACerts: "no PEM"}
-	err := New(o).Run(t.Context(), &sink{}, func(error) {})
+	err := New(o).Run(t.Context(), &runtest.Sink{}, func(error) {})
 	if want := "redis " + m.Addr() + ": tls: the CA certificates hold no PEM certificate"; err == nil || err.Error() != want {
 		t.Errorf("Run() = %v, want %s", err, want)
 	}

@@ -22,6 +22,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/gateway/source/sourcetest"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
@@ -95,9 +96,9 @@ func TestAGroupThatGoesAwayIsCreatedWhereItWas(t *testing.T) {
 func TestAnEntryThatWasDeletedHoldsUpNothing(t *testing.T) {
 	m, c := server(t)
 	o := options("stream", "orders", m.Addr())
-	r := start(t, o, &sink{})
-	r.awaitReady(true)
-	r.end()
+	r := start(t, o, &runtest.Sink{})
+	r.AwaitReady(true)
+	r.End()
 	id, err := c.XAdd(t.Context(), &redis.XAddArgs{Stream: "orders", Values: []string{"data", "x"}}).Result()
 	if err != nil {
 		t.Fatal(err)
@@ -110,8 +111,8 @@ func TestAnEntryThatWasDeletedHoldsUpNothing(t *testing.T) {
 	if err := c.XDel(t.Context(), "orders", id).Err(); err != nil {
 		t.Fatal(err)
 	}
-	start(t, o, &sink{}).awaitReady(true)
-	eventually(t, "nothing is pending", func() bool { return c.XPending(t.Context(), "orders", "group").Val().Count == 0 })
+	start(t, o, &runtest.Sink{}).AwaitReady(true)
+	runtest.Eventually(t, "nothing is pending", func() bool { return c.XPending(t.Context(), "orders", "group").Val().Count == 0 })
 }
 
 // What a process held that died is taken over, also when something of it was deleted meanwhile. Redis 7 then leaves that out; 6.2 hands it over
@@ -143,13 +144,13 @@ func TestWhatWasDeletedBeforeItWasTakenOverHoldsUpNothing(t *testing.T) {
 		}
 		return false
 	})
-	s := &sink{}
+	s := &runtest.Sink{}
 	r := start(t, options("stream", "orders", m.Addr()), s)
-	eventually(t, "nothing is pending", func() bool { return c.XPending(t.Context(), "orders", "group").Val().Count == 0 })
-	if distinct, repeated := total(s); distinct != n-(n+2)/3 || repeated > 0 {
+	runtest.Eventually(t, "nothing is pending", func() bool { return c.XPending(t.Context(), "orders", "group").Val().Count == 0 })
+	if distinct, repeated := s.Distinct(), len(s.Data())-s.Distinct(); distinct != n-(n+2)/3 || repeated > 0 {
 		t.Errorf("%d events and %d again, want the %d that were not deleted, once", distinct, repeated, n-(n+2)/3)
 	}
-	r.end()
+	r.End()
 }
 
 // autoClaimAsRedis6 answers XAUTOCLAIM key group consumer min-idle start COUNT n [JUSTID].
@@ -198,24 +199,24 @@ func TestWhatIsHeldIsKeptWhileThereIsNoRoomForMore(t *testing.T) {
 			release := make(chan struct{})
 			var once sync.Once
 			defer once.Do(func() { close(release) })
-			s := &sink{refuse: func(string) error { <-release; return nil }}
+			s := &runtest.Sink{Refuse: func(string) error { <-release; return nil }}
 			r := start(t, options(way, "orders", m.Addr()), s)
-			r.awaitReady(true)
+			r.AwaitReady(true)
 			for _, value := range []string{"a", "b"} {
 				if err := push(c, way, "orders", strings.Repeat(value, maxBytes*3/4)); err != nil {
 					t.Fatal(err)
 				}
 			}
-			eventually(t, "both are read", func() bool {
+			runtest.Eventually(t, "both are read", func() bool {
 				if way == "list" {
 					return !m.Exists("orders")
 				}
 				return c.XPending(t.Context(), "orders", "group").Val().Count == 2
 			})
 			before := kept.Load()
-			eventually(t, "what is held is kept", func() bool { return kept.Load() > before+5 })
+			runtest.Eventually(t, "what is held is kept", func() bool { return kept.Load() > before+5 })
 			once.Do(func() { close(release) })
-			eventually(t, "both are taken", func() bool { distinct, _ := total(s); return distinct == 2 })
+			runtest.Eventually(t, "both are taken", func() bool { return s.Distinct() == 2 })
 		})
 	}
 }
@@ -230,16 +231,16 @@ func TestEqualElementsAreDifferentEvents(t *testing.T) {
 		ids[e.ID()] = true
 		return nil
 	})
-	start(t, options("list", "orders", m.Addr()), next).awaitReady(true)
+	start(t, options("list", "orders", m.Addr()), next).AwaitReady(true)
 	if err := c.RPush(t.Context(), "orders", "same", "same", "same").Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "three events", func() bool {
+	runtest.Eventually(t, "three events", func() bool {
 		mu.Lock()
 		defer mu.Unlock()
 		return len(ids) == 3
 	})
-	eventually(t, "nothing is being processed", func() bool { return len(m.Keys()) == 2 }) // the registry and the sign of life
+	runtest.Eventually(t, "nothing is being processed", func() bool { return len(m.Keys()) == 2 }) // the registry and the sign of life
 	for _, key := range m.Keys() {
 		if !strings.HasPrefix(key, "{orders}:") {
 			t.Errorf("there is a key %s", key)
@@ -250,12 +251,12 @@ func TestEqualElementsAreDifferentEvents(t *testing.T) {
 func TestAListLeavesNothingBehind(t *testing.T) {
 	m, c := server(t)
 	r := start(t, options("list", "orders", m.Addr()), event.HandlerFunc(func(context.Context, *event.Event) error { return errors.New("not now") }))
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	if err := c.RPush(t.Context(), "orders", "a", "b", "c").Err(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the elements are being processed", func() bool { return !m.Exists("orders") })
-	r.end()
+	runtest.Eventually(t, "the elements are being processed", func() bool { return !m.Exists("orders") })
+	r.End()
 	if got := m.Keys(); !slices.Equal(got, []string{"orders"}) {
 		t.Fatalf("keys %v, want only the list", got)
 	}
@@ -270,25 +271,25 @@ func TestWhatIsRefusedForGoodIsLeftBehind(t *testing.T) {
 		t.Run(way, func(t *testing.T) {
 			m, c := server(t)
 			core, logs := observer.New(zap.ErrorLevel)
-			s := &sink{refuse: func(data string) error {
+			s := &runtest.Sink{Refuse: func(data string) error {
 				if data == "bad" {
 					return event.Permanent(errors.New("boom"))
 				}
 				return nil
 			}}
 			r := startLogged(t, options(way, "orders", m.Addr()), s, zap.New(core).Sugar())
-			r.awaitReady(true)
+			r.AwaitReady(true)
 			for _, value := range []string{"bad", "good"} {
 				if err := push(c, way, "orders", value); err != nil {
 					t.Fatal(err)
 				}
 			}
-			eventually(t, "the other event", func() bool { return s.count("good") == 1 })
-			eventually(t, "the log says it", func() bool { return logs.Len() == 1 })
+			runtest.Eventually(t, "the other event", func() bool { return s.Count("good") == 1 })
+			runtest.Eventually(t, "the log says it", func() bool { return logs.Len() == 1 })
 			if said := logs.All()[0].ContextMap(); said["error"] != "boom" || said[where] == nil {
 				t.Errorf("the log has %v, want the error and %s", said, where)
 			}
-			r.end()
+			r.End()
 			switch way {
 			case "stream":
 				if n := c.XPending(t.Context(), "orders", "group").Val().Count; n != 0 {
@@ -302,7 +303,7 @@ func TestWhatIsRefusedForGoodIsLeftBehind(t *testing.T) {
 					t.Errorf("the list of what is refused has %v, and there are the keys %v", got, m.Keys())
 				}
 			}
-			if n := s.count("bad"); n != 0 {
+			if n := s.Count("bad"); n != 0 {
 				t.Errorf("the event was taken %d times", n)
 			}
 		})
@@ -332,18 +333,18 @@ func TestMessagesBeyondTheQueueAreLostAndCounted(t *testing.T) {
 	m, _ := server(t)
 	core, logs := observer.New(zap.InfoLevel)
 	release := make(chan struct{})
-	s := &sink{refuse: func(string) error { <-release; return nil }}
+	s := &runtest.Sink{Refuse: func(string) error { <-release; return nil }}
 	r := startLogged(t, options("channel", "news", m.Addr()), s, zap.New(core).Sugar())
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	const n = maxInFlight + 1 + maxQueued + 500 // one is between the queue and the hands
 	for i := range n {
 		m.Publish("news", fmt.Sprint(i))
 	}
-	eventually(t, "the queue is full", func() bool { return logs.FilterMessageSnippet("messages are lost").Len() == 1 })
+	runtest.Eventually(t, "the queue is full", func() bool { return logs.FilterMessageSnippet("messages are lost").Len() == 1 })
 	close(release)
-	eventually(t, "what was lost is counted", func() bool { return logs.FilterMessage("messages were lost").Len() > 0 })
-	eventually(t, "every message is taken or counted", func() bool {
-		taken, _ := total(s)
+	runtest.Eventually(t, "what was lost is counted", func() bool { return logs.FilterMessage("messages were lost").Len() > 0 })
+	runtest.Eventually(t, "every message is taken or counted", func() bool {
+		taken := s.Distinct()
 		return taken+lost(logs) == n
 	})
 }
@@ -360,17 +361,17 @@ func TestWhatIsQueuedIsHandedOnAtTheEnd(t *testing.T) {
 	m, _ := server(t)
 	core, logs := observer.New(zap.InfoLevel)
 	release := make(chan struct{})
-	s := &sink{refuse: func(string) error { <-release; return nil }}
+	s := &runtest.Sink{Refuse: func(string) error { <-release; return nil }}
 	r := startLogged(t, options("pattern", "news", m.Addr()), s, zap.New(core).Sugar())
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	for i := range maxInFlight + 1 + maxQueued + 1 { // at least one is lost, more if they come faster than they are begun
 		m.Publish("news.of.today", fmt.Sprint(i))
 	}
-	eventually(t, "the queue is full", func() bool { return logs.FilterMessageSnippet("messages are lost").Len() == 1 })
-	r.stop()
+	runtest.Eventually(t, "the queue is full", func() bool { return logs.FilterMessageSnippet("messages are lost").Len() == 1 })
+	r.Stop()
 	close(release)
-	r.end()
-	if taken, _ := total(s); taken < maxQueued {
+	r.End()
+	if taken := s.Distinct(); taken < maxQueued {
 		t.Errorf("%d messages were taken, want the %d that the queue held", taken, maxQueued)
 	}
 }
@@ -384,14 +385,14 @@ func TestAnOutageIsSaidOnce(t *testing.T) {
 		dials.Add(1)
 		return new(net.Dialer).DialContext(ctx, network, address)
 	}
-	r := startLogged(t, o, &sink{}, zap.New(core).Sugar())
-	r.awaitReady(true)
+	r := startLogged(t, o, &runtest.Sink{}, zap.New(core).Sugar())
+	r.AwaitReady(true)
 	m.Close()
-	r.awaitReady(false)
+	r.AwaitReady(false)
 	before := dials.Load()
-	eventually(t, "it tries again", func() bool { return dials.Load() > before+8 }) // more than one session does
+	runtest.Eventually(t, "it tries again", func() bool { return dials.Load() > before+8 }) // more than one session does
 	restart(t, m)
-	r.awaitReady(true)
+	r.AwaitReady(true)
 	var said []string
 	for _, e := range logs.All() {
 		said = append(said, e.Message)

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
 )
@@ -50,8 +51,8 @@ func TestStrangers(t *testing.T) {
 				tt.plan(o.Source.Redis)
 			}
 			core, logs := observer.New(zapcore.InfoLevel)
-			r := startLogged(t, o, &sink{}, zap.New(core).Sugar())
-			if got, want := r.awaitReady(false).Error(), "redis "+New(o).where()+": "+tt.want; got != want {
+			r := startLogged(t, o, &runtest.Sink{}, zap.New(core).Sugar())
+			if got, want := r.AwaitReady(false).Error(), "redis "+New(o).where()+": "+tt.want; got != want {
 				t.Errorf("ready(%s)\nwant  %s", got, want)
 			}
 			tries := 3
@@ -61,8 +62,8 @@ func TestStrangers(t *testing.T) {
 			for range tries {
 				<-attempts
 			}
-			if all := r.all(); len(all) != 1 || logs.Len() != 1 {
-				t.Errorf("ready was called with %v and %d lines were logged, want one of each: %v", all, logs.Len(), logs.All())
+			if len(r.Ready) != 0 || logs.Len() != 1 {
+				t.Errorf("ready was called %d times more and %d lines were logged, want 0 and 1: %v", len(r.Ready), logs.Len(), logs.All())
 			}
 			if o.Source.Redis.TLS != nil || o.Source.Redis.Cluster || o.Source.Redis.MasterName != "" {
 				return
@@ -73,7 +74,7 @@ func TestStrangers(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(m.Close)
-			r.awaitReady(true)
+			r.AwaitReady(true)
 		})
 	}
 }
