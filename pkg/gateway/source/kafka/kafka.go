@@ -17,7 +17,6 @@ import (
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
-	"github.com/openfunction/events/pkg/flood"
 	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 	"github.com/openfunction/events/pkg/gateway/room"
 	"github.com/openfunction/events/pkg/gateway/source"
@@ -54,11 +53,10 @@ func New(o Options) *Source {
 	return &Source{o: o, source: *types.ParseURIRef(uri)}
 }
 
-// How long to wait before another attempt: at first, and at most. Brokers come back at once, handlers may be away for long.
+// How long to wait before another attempt: at first, and at most. Brokers come back at once.
 const (
 	firstWait     = 200 * time.Millisecond
 	maxBrokerWait = 5 * time.Second
-	maxEventWait  = 30 * time.Second
 )
 
 // stopTimeout bounds how long Run waits for the brokers once its context is done. It leaves room for drainTimeout.
@@ -79,10 +77,11 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 	defer close(finished)
 
 	r := &run{
-		Source: s, kafka: s.o.Source.Kafka, config: config, next: next, ready: ready,
+		Source: s, kafka: s.o.Source.Kafka, config: config, ready: ready,
 		log:   logging.FromContext(ctx).With("topic", s.o.Source.Kafka.Topic, "group", s.o.Source.Kafka.ConsumerGroup),
 		share: s.o.Room.Share(1<<20, 1),
 	}
+	r.handover = source.Handover{Next: next, Log: r.log}
 	defer r.share.Close()
 	if err := r.run(ctx); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("consume topic %s: %w", r.kafka.Topic, err)
@@ -111,7 +110,6 @@ type run struct {
 	*Source
 	kafka  *plan.Kafka
 	config *sarama.Config
-	next   event.Handler
 	ready  func(error)
 	log    *zap.SugaredLogger
 	share  *room.Share
@@ -126,7 +124,7 @@ type run struct {
 	// problem tells what ready was called with last.
 	problem string
 
-	refusals flood.Refusals
+	handover source.Handover
 	denied   atomic.Bool // the topic may not be read any more, see kafkaclient.Look
 }
 

@@ -2,14 +2,12 @@ package kafka
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
 	"github.com/IBM/sarama"
 
 	"github.com/openfunction/events/pkg/event"
-	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
 const (
@@ -143,40 +141,15 @@ func (p *partition) handle(ctx, work context.Context, r *record) bool {
 		return false
 	}
 	e := p.event(r.message, p.topicID)
-	refused := false
-	for wait := firstWait; ; wait = min(2*wait, maxEventWait) {
-		err := p.next.Handle(work, e)
-		permanent := event.IsPermanent(err)
-		if permanent {
-			p.log.Errorw("event is refused for good, and no dead letter has all of it: the record is left behind",
-				"id", event.Short(e.ID()), "partition", r.message.Partition, "offset", r.offset, "bytes", len(r.message.Value), "error", err)
-		}
-		if err == nil || permanent {
-			p.done(r)
-			if p.refusals.Taken(refused) {
-				p.log.Infow("events are taken again")
-			}
-			return true
-		}
-		if p.refusals.Refused(refused) {
-			p.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
-		}
-		refused = true
-		kafkaclient.Pause(ctx, max(wait, after(err)))
-		if ctx.Err() != nil {
-			p.refusals.GivenUp()
-			return false
-		}
+	done, refusal := p.handover.Handle(ctx, work, e)
+	if refusal != nil {
+		p.log.Errorw("event is refused for good, and no dead letter has all of it: the record is left behind",
+			"id", event.Short(e.ID()), "partition", r.message.Partition, "offset", r.offset, "bytes", len(r.message.Value), "error", refusal)
 	}
-}
-
-// after is how long the stage that did not take an event asks to be left alone.
-func after(err error) time.Duration {
-	var u *event.Unavailable
-	if !errors.As(err, &u) {
-		return 0
+	if done {
+		p.done(r)
 	}
-	return min(u.After, maxEventWait)
+	return done
 }
 
 func (p *partition) done(r *record) {

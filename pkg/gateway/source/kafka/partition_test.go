@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 )
 
@@ -38,7 +39,7 @@ func read(t *testing.T, next event.Handler) *claim {
 
 func readWith(t *testing.T, log *zap.Logger, next event.Handler) *claim {
 	t.Helper()
-	return readOf(t, &run{Source: New(options("t")), next: next, log: log.Sugar()})
+	return readOf(t, &run{Source: New(options("t")), log: log.Sugar(), handover: source.Handover{Next: next, Log: log.Sugar()}})
 }
 
 func readOf(t *testing.T, r *run) *claim {
@@ -199,7 +200,7 @@ func TestAnOutageAfterARebalanceIsSaid(t *testing.T) {
 			}
 			return nil
 		}}
-		r := &run{Source: New(options("t")), next: s, log: zap.New(core).Sugar()}
+		r := &run{Source: New(options("t")), handover: source.Handover{Next: s, Log: zap.New(core).Sugar()}}
 		wants := func(refused, taken int) {
 			t.Helper()
 			synctest.Wait()

@@ -2,7 +2,6 @@ package mqtt
 
 import (
 	"context"
-	"errors"
 	"hash/maphash"
 	"slices"
 	"sync"
@@ -11,7 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/openfunction/events/pkg/event"
-	"github.com/openfunction/events/pkg/flood"
+	"github.com/openfunction/events/pkg/gateway/source"
 )
 
 const (
@@ -31,7 +30,6 @@ const (
 // Messages of a topic are handed on one after the other in their order, those of different topics at once. With a group, which has
 // no order, all are handed on at once. They are acknowledged in the order in which they came, as the protocol wants.
 type inbox struct {
-	next   event.Handler
 	event  func(*message) *event.Event
 	wanted func(*message) bool
 	log    *zap.SugaredLogger
@@ -50,7 +48,7 @@ type inbox struct {
 	freed    chan struct{}          // wakes the reader; holds one
 	workers  sync.WaitGroup
 
-	refusals flood.Refusals
+	handover source.Handover
 }
 
 // delivery is one message on its way.
@@ -65,8 +63,9 @@ type delivery struct {
 
 func newInbox(r *run, ctx, work context.Context) *inbox {
 	return &inbox{
-		next: r.next, event: r.event, wanted: r.wanted, log: r.log, group: r.mqtt.Group != "", ctx: ctx, work: work,
+		event: r.event, wanted: r.wanted, log: r.log, group: r.mqtt.Group != "", ctx: ctx, work: work,
 		held: map[uint16]*delivery{}, waiting: map[string][]*delivery{}, freed: make(chan struct{}, 1),
+		handover: source.Handover{Next: r.next, Log: r.log},
 	}
 }
 
@@ -215,48 +214,17 @@ func (b *inbox) following(topic string) *delivery {
 // handle hands a message on until it is taken or refused for good. It is false when the source was stopped before.
 func (b *inbox) handle(d *delivery) bool {
 	e := b.event(d.message)
-	refused := false
-	for wait := firstWait; ; wait = min(2*wait, maxEventWait) {
-		err := b.next.Handle(b.work, e)
-		lost := b.hopeless(err)
-		if err == nil || lost {
-			if lost {
-				b.log.Errorw("event is refused for good, and no dead letter has all of it: the message is lost",
-					"id", event.Short(e.ID()), "messageTopic", d.topic, "bytes", d.size, "error", err)
-			}
-			b.finish(d)
-			if b.refusals.Taken(refused) {
-				b.log.Infow("events are taken again")
-			}
-			return true
-		}
-		if b.refusals.Refused(refused) {
-			b.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
-		}
-		refused = true
-		sleep(b.ctx, max(wait, after(err)))
-		if b.ctx.Err() != nil {
-			b.refusals.GivenUp()
-			return false
-		}
+	done, refusal := b.handover.Handle(b.ctx, b.work, e)
+	// What nobody will ever take must not stop what is behind it: a broker sends only so much that is not acknowledged, and wants
+	// acknowledgements in its order.
+	if refusal != nil {
+		b.log.Errorw("event is refused for good, and no dead letter has all of it: the message is lost",
+			"id", event.Short(e.ID()), "messageTopic", d.topic, "bytes", d.size, "error", refusal)
 	}
-}
-
-// hopeless tells whether no attempt can succeed. A dead letter that is not taken at the moment is not that, nor is an attempt that was cut
-// off. What nobody will ever take must not stop what is behind it: a broker sends only so much that is not acknowledged, and
-// wants acknowledgements in its order.
-func (b *inbox) hopeless(err error) bool {
-	var away *event.Unavailable
-	return event.IsPermanent(err) && !errors.As(err, &away) && b.work.Err() == nil
-}
-
-// after is how long the stage that did not take an event asks to be left alone.
-func after(err error) time.Duration {
-	var u *event.Unavailable
-	if !errors.As(err, &u) {
-		return 0
+	if done {
+		b.finish(d)
 	}
-	return min(u.After, maxEventWait)
+	return done
 }
 
 func (b *inbox) finish(d *delivery) {
@@ -290,14 +258,5 @@ func (b *inbox) acknowledge() {
 	}
 	if len(due) > 0 {
 		_ = b.conn.send(due...)
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/plan"
 )
 
@@ -49,7 +50,7 @@ func (r *run) inherit(ctx, work context.Context) {
 		if len(former) == 0 {
 			return
 		}
-		sleep(ctx, wait)
+		source.Pause(ctx, wait)
 		if ctx.Err() != nil {
 			break
 		}

@@ -66,11 +66,10 @@ func New(o Options) *Source {
 // event was deleted, so it must not be for ever.
 const sessionExpiry = 7 * 24 * 60 * 60
 
-// How long to wait before another attempt: at first, and at most. Brokers come back at once, handlers may be away for long.
+// How long to wait before another attempt: at first, and at most. Brokers come back at once.
 const (
 	firstWait     = 200 * time.Millisecond
 	maxBrokerWait = 5 * time.Second
-	maxEventWait  = 30 * time.Second
 	// takenOverWait is for somebody who has our client id: whoever connects sends the other one away.
 	takenOverWait = 30 * time.Second
 	// stable is how long a connection lasts that was no part of such a quarrel.
@@ -87,7 +86,7 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
 	stop := context.AfterFunc(ctx, func() {
-		sleep(work, drainTimeout)
+		source.Pause(work, drainTimeout)
 		cut()
 	})
 	defer stop()
@@ -184,7 +183,7 @@ func (r *run) loop(ctx context.Context) {
 		}
 		err = r.explain(err)
 		r.away(err)
-		sleep(ctx, max(wait, pause(err)))
+		source.Pause(ctx, max(wait, pause(err)))
 		wait = min(2*wait, maxBrokerWait)
 	}
 }

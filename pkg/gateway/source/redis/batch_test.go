@@ -6,10 +6,10 @@ import (
 	"testing"
 	"testing/synctest"
 
-	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source"
 )
 
 func TestBatch(t *testing.T) {
@@ -38,8 +38,8 @@ func TestHandsHoldNoMoreThanTheyCanCarry(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		release := make(chan struct{})
 		h := &hands{
-			ctx: ctx, work: t.Context(), log: zap.NewNop().Sugar(), slots: make(chan struct{}, maxInFlight), bytes: semaphore.NewWeighted(maxBytes),
-			next: event.HandlerFunc(func(context.Context, *event.Event) error { <-release; return nil }),
+			ctx: ctx, work: t.Context(), slots: make(chan struct{}, maxInFlight), bytes: semaphore.NewWeighted(maxBytes),
+			handover: source.Handover{Next: event.HandlerFunc(func(context.Context, *event.Event) error { <-release; return nil })},
 		}
 		var taken, done, left atomic.Int64
 		go func() {

@@ -2,15 +2,13 @@ package redis
 
 import (
 	"context"
-	"errors"
 	"sync"
 	"time"
 
-	"go.uber.org/zap"
 	"golang.org/x/sync/semaphore"
 
 	"github.com/openfunction/events/pkg/event"
-	"github.com/openfunction/events/pkg/flood"
+	"github.com/openfunction/events/pkg/gateway/source"
 )
 
 // maxInFlight bounds the entries that are being handled: that is what a crash may repeat.
@@ -23,8 +21,6 @@ const maxBytes = 32 << 20
 type hands struct {
 	ctx  context.Context // when it is done, nothing is begun or tried again
 	work context.Context // when it is done, handlers shall give up
-	next event.Handler
-	log  *zap.SugaredLogger
 
 	// idle is called every so often while take waits, if every is above zero.
 	idle  func()
@@ -34,7 +30,7 @@ type hands struct {
 	bytes   *semaphore.Weighted
 	workers sync.WaitGroup
 
-	refusals flood.Refusals
+	handover source.Handover
 }
 
 func (h *hands) free() int { return cap(h.slots) - len(h.slots) }
@@ -73,38 +69,10 @@ func (h *hands) reserve(size int64) bool {
 	}
 }
 
-// handle hands on e until it is taken or refused for good: by the handler, and at least in part by the place of its dead letter too. It is not
-// done when ctx was done before.
+// handle is not done when ctx was done before.
 func (h *hands) handle(e *event.Event) (done bool, refusal error) {
 	if h.ctx.Err() != nil {
 		return false, nil
 	}
-	refused := false
-	for wait := firstWait; ; wait = min(2*wait, maxEventWait) {
-		err := h.next.Handle(h.work, e)
-		if err == nil || event.IsPermanent(err) {
-			if h.refusals.Taken(refused) {
-				h.log.Infow("events are taken again")
-			}
-			return true, err
-		}
-		if h.refusals.Refused(refused) {
-			h.log.Warnw("event is not taken, trying again", "id", event.Short(e.ID()), "error", err)
-		}
-		refused = true
-		sleep(h.ctx, max(wait, after(err)))
-		if h.ctx.Err() != nil {
-			h.refusals.GivenUp()
-			return false, nil
-		}
-	}
-}
-
-// after is how long the stage that did not take an event asks to be left alone.
-func after(err error) time.Duration {
-	var u *event.Unavailable
-	if !errors.As(err, &u) {
-		return 0
-	}
-	return min(u.After, maxEventWait)
+	return h.handover.Handle(h.ctx, h.work, e)
 }

@@ -60,11 +60,10 @@ func New(o Options) *Source {
 	return &Source{o: o, redis: o.Source.Redis, source: *types.ParseURIRef(uri)}
 }
 
-// How long to wait before another attempt: at first, and at most. Servers come back at once, handlers may be away for long.
+// How long to wait before another attempt: at first, and at most. Servers come back at once.
 const (
 	firstWait     = 200 * time.Millisecond
 	maxServerWait = 5 * time.Second
-	maxEventWait  = 30 * time.Second
 )
 
 // drainTimeout bounds how long handlers may go on once Run's context is done, stopTimeout how long Redis may take after that.
@@ -109,7 +108,7 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 		Source: s, client: client, dialer: d, ready: ready,
 		log: log.With("redis", s.where(), s.what(), s.name()),
 	}
-	r.hands = hands{ctx: ctx, work: work, next: next, log: r.log, slots: make(chan struct{}, maxInFlight), bytes: semaphore.NewWeighted(maxBytes)}
+	r.hands = hands{ctx: ctx, work: work, handover: source.Handover{Next: next, Log: r.log}, slots: make(chan struct{}, maxInFlight), bytes: semaphore.NewWeighted(maxBytes)}
 	r.tick = min(s.redis.RedeliverInterval, s.redis.ProcessingTimeout/3)
 	r.reader = r.newReader()
 	r.hands.every, r.hands.idle = r.tick, func() { r.stay(ctx) }
@@ -207,7 +206,7 @@ func (r *run) loop(ctx context.Context) {
 		if time.Since(began) > maxServerWait {
 			wait = firstWait
 		}
-		sleep(ctx, wait)
+		source.Pause(ctx, wait)
 		wait = min(2*wait, maxServerWait)
 	}
 }
@@ -319,7 +318,7 @@ func (r *run) acknowledge(ack func(context.Context) error) bool {
 			return true
 		}
 		r.unacknowledged.Store(&err)
-		sleep(r.hands.ctx, wait)
+		source.Pause(r.hands.ctx, wait)
 		if r.hands.ctx.Err() != nil {
 			return false
 		}
@@ -351,13 +350,4 @@ func (r *run) receiving() {
 	}
 	r.state, r.wasRead = allWell, true
 	r.ready(nil)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
 }
