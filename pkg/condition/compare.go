@@ -1,14 +1,11 @@
 package condition
 
 import (
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/big"
-	"strconv"
 	"strings"
 	"time"
 
@@ -208,45 +205,11 @@ type document struct {
 // field returns the string, number or bool at the path of the data, and nil if there is none.
 func (d *document) field(path []string) any {
 	if !d.read {
-		d.data, d.read = readJSON(d.event.DataEncoded), true
+		d.data, d.read = event.ReadJSON(d.event.DataEncoded), true
 	}
-	at := d.data
-	for _, name := range path {
-		switch v := at.(type) {
-		case map[string]any:
-			at = v[name]
-		case []any:
-			i, err := strconv.ParseUint(name, 10, 32)
-			if err != nil || i >= uint64(len(v)) {
-				return nil
-			}
-			at = v[i]
-		default:
-			return nil
-		}
-	}
-	switch v := at.(type) {
-	case string, bool:
-		return v
-	case json.Number:
-		return number(string(v))
-	}
-	return nil
-}
-
-// readJSON returns nil for what is not JSON. Numbers stay text until they are compared: one that float64 cannot hold spoils only itself.
-func readJSON(data []byte) any {
-	if len(data) == 0 {
-		return nil
-	}
-	decoder := json.NewDecoder(bytes.NewReader(data))
-	decoder.UseNumber()
-	var value any
-	if decoder.Decode(&value) != nil {
-		return nil
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil
+	value := event.Field(d.data, path)
+	if n, ok := value.(json.Number); ok {
+		return number(string(n))
 	}
 	return value
 }

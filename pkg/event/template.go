@@ -1,12 +1,8 @@
 package event
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/textproto"
-	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -178,48 +174,10 @@ func (p *Posted) find(at part) string {
 		return p.Query(at.name)
 	}
 	if !p.read {
-		p.data, p.read = readJSON(p.Body), true
+		p.data, p.read = ReadJSON(p.Body), true
 	}
-	return textAt(p.data, at.path)
-}
-
-// readJSON returns nil for what is not JSON. Numbers stay the text that they are.
-func readJSON(body []byte) any {
-	decoder := json.NewDecoder(bytes.NewReader(body))
-	decoder.UseNumber()
-	var value any
-	if decoder.Decode(&value) != nil {
-		return nil
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return nil
-	}
-	return value
-}
-
-// textAt returns the string, number or boolean at path as text, and nothing for anything else.
-func textAt(at any, path []string) string {
-	for _, name := range path {
-		switch v := at.(type) {
-		case map[string]any:
-			at = v[name]
-		case []any:
-			i, err := strconv.ParseUint(name, 10, 32)
-			if err != nil || i >= uint64(len(v)) {
-				return ""
-			}
-			at = v[i]
-		default:
-			return ""
-		}
-	}
-	switch v := at.(type) {
-	case string:
-		return v
-	case json.Number:
-		return v.String()
-	case bool:
-		return strconv.FormatBool(v)
+	if value := Field(p.data, at.path); value != nil {
+		return fmt.Sprint(value)
 	}
 	return ""
 }
