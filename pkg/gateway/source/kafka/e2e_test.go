@@ -7,8 +7,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
 	"time"
@@ -16,7 +14,9 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
+	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
 )
 
@@ -104,9 +104,9 @@ func processKilled(t *testing.T, k *servers.KafkaServer) {
 	startSource(t, k, "crash", taken).Kill() // without one event
 	k.Produce(records("crash", numbers(1000))...)
 	p := startSource(t, k, "crash", taken)
-	runtest.Eventually(t, "some records", func() bool { return len(lines(taken)) > 100 })
+	runtest.Eventually(t, "some records", func() bool { return len(runtest.Lines(taken)) > 100 })
 	p.Kill()
-	before := lines(taken)
+	before := runtest.Lines(taken)
 
 	s := &runtest.Sink{}
 	start(t, options("crash", k.Addr()), s)
@@ -152,44 +152,16 @@ func leave(t *testing.T, k *servers.KafkaServer) func(*testing.T) {
 	}
 }
 
-func lines(file string) []string {
-	b, _ := os.ReadFile(file)
-	return strings.Fields(string(b))
-}
-
 // startSource runs a source in a process of its own, which appends what it takes to a file. It returns once the source is ready.
 func startSource(t *testing.T, k *servers.KafkaServer, topic, file string) *servers.Process {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestSourceProcess$")
-	ready := t.TempDir() + "/ready"
-	cmd.Env = append(os.Environ(), "SOURCE="+strings.Join([]string{k.Addr(), topic, file, ready}, " "))
-	return servers.StartProcess(t, cmd, func() error {
-		_, err := os.Stat(ready)
-		return err
-	})
+	cmd, ready := runtest.Process(t, options(topic, k.Addr()).Source, file)
+	return servers.StartProcess(t, cmd, ready)
 }
 
 // TestSourceProcess is what startSource runs; by itself it does nothing.
 func TestSourceProcess(t *testing.T) {
-	args := strings.Fields(os.Getenv("SOURCE"))
-	if len(args) == 0 {
-		return
-	}
-	f, err := os.OpenFile(args[2], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	next := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
-		_, err := fmt.Fprintln(f, string(e.Data()))
-		return err
-	})
-	err = New(options(args[1], args[0])).Run(t.Context(), next, func(err error) {
-		if err == nil {
-			_ = os.WriteFile(args[3], nil, 0o600)
-		}
-	})
-	t.Fatalf("Run() = %v", err)
+	runtest.SourceProcess(t, func(s plan.Source) source.Source { return New(Options{Instance: "test-0", Source: s}) })
 }
 
 func largeBinary(t *testing.T, k *servers.KafkaServer) {

@@ -3,12 +3,8 @@
 package mqtt
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +15,7 @@ import (
 	"go.uber.org/zap/zapcore"
 	"go.uber.org/zap/zaptest/observer"
 
-	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/gateway/source/sourcetest"
 	"github.com/openfunction/events/pkg/plan"
@@ -73,72 +69,28 @@ func TestE2EKilled(t *testing.T) {
 				}
 			}()
 			for range kills {
-				before := len(lines(file))
-				runtest.Eventually(t, "some messages", func() bool { return len(lines(file)) > before+50 || len(lines(file)) >= n })
+				before := len(runtest.Lines(file))
+				runtest.Eventually(t, "some messages", func() bool { return len(runtest.Lines(file)) > before+50 || len(runtest.Lines(file)) >= n })
 				p.Kill()
 				p = startSource(t, o, file)
 			}
 			<-produced
-			distinct := map[string]bool{}
-			runtest.Eventually(t, "every message", func() bool {
-				for _, data := range lines(file) {
-					distinct[data] = true
-				}
-				return len(distinct) == n
-			})
-			t.Logf("%d messages, 0 lost, %d repeated, %d processes killed", n, len(lines(file))-n, kills)
+			runtest.Eventually(t, "every message", func() bool { return runtest.Distinct(runtest.Lines(file)) == n })
+			t.Logf("%d messages, 0 lost, %d repeated, %d processes killed", n, len(runtest.Lines(file))-n, kills)
 		})
 	}
-}
-
-func lines(file string) []string {
-	b, _ := os.ReadFile(file)
-	return strings.Fields(string(b))
 }
 
 // startSource runs a source in a process of its own, which appends what it takes to a file. It returns once the source is ready.
 func startSource(t *testing.T, o Options, file string) *servers.Process {
 	t.Helper()
-	spec, err := json.Marshal(o.Source.MQTT)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ready := t.TempDir() + "/ready"
-	cmd := exec.Command(os.Args[0], "-test.run=^TestSourceProcess$")
-	cmd.Env = append(os.Environ(), "SOURCE="+string(spec), "SOURCE_FILE="+file, "SOURCE_READY="+ready)
-	return servers.StartProcess(t, cmd, func() error {
-		_, err := os.Stat(ready)
-		return err
-	})
+	cmd, ready := runtest.Process(t, o.Source, file)
+	return servers.StartProcess(t, cmd, ready)
 }
 
 // TestSourceProcess is what startSource runs; by itself it does nothing.
 func TestSourceProcess(t *testing.T) {
-	spec := os.Getenv("SOURCE")
-	if spec == "" {
-		return
-	}
-	o := options("", 5, 1)
-	if err := json.Unmarshal([]byte(spec), o.Source.MQTT); err != nil {
-		t.Fatal(err)
-	}
-	f, err := os.OpenFile(os.Getenv("SOURCE_FILE"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	next := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
-		time.Sleep(time.Millisecond) // to be killed before and after
-		defer time.Sleep(time.Millisecond)
-		_, err := fmt.Fprintln(f, string(e.Data()))
-		return err
-	})
-	err = New(o).Run(t.Context(), next, func(err error) {
-		if err == nil {
-			_ = os.WriteFile(os.Getenv("SOURCE_READY"), nil, 0o600)
-		}
-	})
-	t.Fatalf("Run() = %v", err)
+	runtest.SourceProcess(t, func(s plan.Source) source.Source { return New(Options{Instance: "test-0", Source: s}) })
 }
 
 func TestE2EAccess(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
 	"github.com/openfunction/events/pkg/gateway/source/sourcetest"
 	"github.com/openfunction/events/pkg/plan"
@@ -87,10 +87,10 @@ func processKilled(t *testing.T, s *servers.RedisServer) {
 			p := startSource(t, s, way, key, taken)
 			var producer sync.WaitGroup
 			producer.Go(func() { produce(t, c, way, key, n) })
-			runtest.Eventually(t, "some events", func() bool { return len(lines(taken)) > 100 })
+			runtest.Eventually(t, "some events", func() bool { return len(runtest.Lines(taken)) > 100 })
 			p.Kill()
 			producer.Wait()
-			before := lines(taken)
+			before := runtest.Lines(taken)
 
 			after := &runtest.Sink{}
 			o := options(way, key, s.Addr())
@@ -102,44 +102,16 @@ func processKilled(t *testing.T, s *servers.RedisServer) {
 	}
 }
 
-func lines(file string) []string {
-	b, _ := os.ReadFile(file)
-	return strings.Fields(string(b))
-}
-
 // startSource runs a source in a process of its own, which appends what it takes to a file. It returns once the source is ready.
 func startSource(t *testing.T, s *servers.RedisServer, way, key, file string) *servers.Process {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], "-test.run=^TestSourceProcess$")
-	ready := t.TempDir() + "/ready"
-	cmd.Env = append(os.Environ(), "SOURCE="+strings.Join([]string{s.Addr(), way, key, file, ready}, " "))
-	return servers.StartProcess(t, cmd, func() error {
-		_, err := os.Stat(ready)
-		return err
-	})
+	cmd, ready := runtest.Process(t, options(way, key, s.Addr()).Source, file)
+	return servers.StartProcess(t, cmd, ready)
 }
 
 // TestSourceProcess is what startSource runs; by itself it does nothing.
 func TestSourceProcess(t *testing.T) {
-	args := strings.Fields(os.Getenv("SOURCE"))
-	if len(args) == 0 {
-		return
-	}
-	f, err := os.OpenFile(args[3], os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	next := event.HandlerFunc(func(_ context.Context, e *event.Event) error {
-		_, err := fmt.Fprintln(f, string(e.Data()))
-		return err
-	})
-	err = New(options(args[1], args[2], args[0])).Run(t.Context(), next, func(err error) {
-		if err == nil {
-			_ = os.WriteFile(args[4], nil, 0o600)
-		}
-	})
-	t.Fatalf("Run() = %v", err)
+	runtest.SourceProcess(t, func(s plan.Source) source.Source { return New(Options{Instance: "test-0", Source: s}) })
 }
 
 // credential is what a source shows, at first and later.
