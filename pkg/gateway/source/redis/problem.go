@@ -74,11 +74,11 @@ func (r *run) peer() peer.Peer {
 
 // shrink is what to do about what is too large.
 func (s *Source) shrink() string {
-	switch what := s.what(); what {
+	switch way, name := s.what(); way {
 	case "list":
-		return fmt.Sprintf("take the element out of the list %s, and of those whose keys begin with it, and let producers write smaller ones", s.name())
+		return fmt.Sprintf("take the element out of the list %s, and of those whose keys begin with it, and let producers write smaller ones", name)
 	case "stream":
-		return fmt.Sprintf("delete the entry from the stream %s (XPENDING and XRANGE show its id), and let producers write smaller ones", s.name())
+		return fmt.Sprintf("delete the entry from the stream %s (XPENDING and XRANGE show its id), and let producers write smaller ones", name)
 	}
 	return "the message is lost, let publishers send smaller ones"
 }
@@ -95,7 +95,8 @@ func (s *Source) replyReason(reply string) (problem, why string) {
 	case problem == "NOPERM":
 		return problem, fmt.Sprintf("%s (NOPERM): grant it with ACL SETUSER", text)
 	case problem == "WRONGTYPE":
-		return problem, fmt.Sprintf("the key %s is not a %s (WRONGTYPE): set %[2]s to another one", s.name(), s.what())
+		way, name := s.what()
+		return problem, fmt.Sprintf("the key %s is not a %s (WRONGTYPE): set %[2]s to another one", name, way)
 	case problem == "READONLY":
 		return problem, "the server is a replica (READONLY): name the one that takes writes in redisHost"
 	case problem == "MOVED" || problem == "CROSSSLOT" && !s.redis.Cluster:

@@ -100,13 +100,13 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 	// What is in flight when ctx is done is acknowledged after that.
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
-	log := logging.FromContext(ctx)
 	redis.SetLogger(clientLogger{})
 	client := s.client(d)
 	defer client.Close()
+	way, name := s.what()
 	r := &run{
 		Source: s, client: client, dialer: d, ready: ready,
-		log: log.With("redis", s.where(), s.what(), s.name()),
+		log: logging.FromContext(ctx).With("redis", s.where(), way, name),
 	}
 	r.hands = hands{ctx: ctx, work: work, handover: source.Handover{Next: next, Log: r.log}, slots: make(chan struct{}, maxInFlight), bytes: semaphore.NewWeighted(maxBytes)}
 	r.tick = min(s.redis.RedeliverInterval, s.redis.ProcessingTimeout/3)
@@ -135,29 +135,18 @@ func (s *Source) where() string {
 	return addresses
 }
 
-// what and name say what is read.
-func (s *Source) what() string {
+// what says what is read: in which way, and by which name.
+func (s *Source) what() (way, name string) {
+	r := s.redis
 	switch {
-	case s.redis.Channel != "":
-		return "channel"
-	case s.redis.Pattern != "":
-		return "pattern"
-	case s.redis.List != "":
-		return "list"
+	case r.Channel != "":
+		return "channel", r.Channel
+	case r.Pattern != "":
+		return "pattern", r.Pattern
+	case r.List != "":
+		return "list", r.List
 	}
-	return "stream"
-}
-
-func (s *Source) name() string {
-	switch s.what() {
-	case "channel":
-		return s.redis.Channel
-	case "pattern":
-		return s.redis.Pattern
-	case "list":
-		return s.redis.List
-	}
-	return s.redis.Stream
+	return "stream", r.Stream
 }
 
 // consumer is the name under which this process holds entries. It tells apart two events of one process too.
@@ -184,7 +173,7 @@ type run struct {
 }
 
 func (r *run) newReader() reader {
-	switch r.what() {
+	switch way, _ := r.what(); way {
 	case "channel", "pattern":
 		return newChannel(r)
 	case "list":
