@@ -17,6 +17,7 @@ import (
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/dispatch"
+	"github.com/openfunction/events/pkg/gateway/lanes"
 	"github.com/openfunction/events/pkg/gateway/room"
 	"github.com/openfunction/events/pkg/gateway/source"
 	"github.com/openfunction/events/pkg/plan"
@@ -47,7 +48,7 @@ type Subscriber struct {
 	o         Options
 	condition *condition.Condition
 	topics    map[string][]input
-	lanes     lanes
+	lanes     lanes.Lanes // no more waits there than MaxInFlight
 	log       *zap.Logger // since Run
 
 	// mu guards what follows: the window and when it was last used.

@@ -8,6 +8,7 @@ import (
 	"github.com/IBM/sarama"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/lanes"
 )
 
 const (
@@ -29,10 +30,10 @@ type partition struct {
 	mark func(offset int64) // everything before offset is done
 
 	mu       sync.Mutex
-	window   []*record            // by offset; the first is not done
-	inFlight int                  // those of window that are not done
-	waiting  map[string][]*record // by key that is being handled: those that come after it
-	freed    chan struct{}        // wakes the reader; holds one
+	window   []*record     // by offset; the first is not done
+	inFlight int           // those of window that are not done
+	lanes    lanes.Lanes   // by key
+	freed    chan struct{} // wakes the reader; holds one
 	workers  sync.WaitGroup
 }
 
@@ -42,7 +43,7 @@ type record struct {
 }
 
 func newPartition(r *run, mark func(int64)) *partition {
-	return &partition{run: r, mark: mark, waiting: map[string][]*record{}, freed: make(chan struct{}, 1)}
+	return &partition{run: r, mark: mark, freed: make(chan struct{}, 1)}
 }
 
 // read handles messages until they end or ctx is done. Then it begins nothing more, and returns when what was begun has ended.
@@ -109,30 +110,7 @@ func (p *partition) add(ctx, work context.Context, m *sarama.ConsumerMessage) {
 		p.workers.Go(func() { p.handle(ctx, work, r) })
 		return
 	}
-	key := string(m.Key)
-	if waiting, busy := p.waiting[key]; busy {
-		p.waiting[key] = append(waiting, r)
-		return
-	}
-	p.waiting[key] = nil
-	p.workers.Go(func() {
-		for r := r; r != nil && p.handle(ctx, work, r); {
-			r = p.following(key)
-		}
-	})
-}
-
-// following returns the next record of a key that is being handled, or nil: then it no longer is.
-func (p *partition) following(key string) *record {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	waiting := p.waiting[key]
-	if len(waiting) == 0 {
-		delete(p.waiting, key)
-		return nil
-	}
-	p.waiting[key] = waiting[1:]
-	return waiting[0]
+	p.lanes.Add(string(m.Key), func() bool { return p.handle(ctx, work, r) }, p.workers.Go)
 }
 
 // handle hands a record on until it is taken or refused for good. It is false when ctx was done before.

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/gateway/lanes"
 	"github.com/openfunction/events/pkg/gateway/source"
 )
 
@@ -38,14 +39,14 @@ type inbox struct {
 	work   context.Context // of the handlers, done some time after ctx
 
 	mu       sync.Mutex
-	conn     *connection            // nil: away
-	queue    []*delivery            // of conn, of QoS 1 and 2, in their order; those before the first that is not done are acknowledged
-	held     map[uint16]*delivery   // of the session: QoS 1 until PUBACK, QoS 2 until PUBREL
-	waiting  map[string][]*delivery // by topic of which one is being handled: those that come after it
-	inFlight int                    // not done
-	bytes    int                    // of those in flight
-	draining bool                   // what comes now stays with the server
-	freed    chan struct{}          // wakes the reader; holds one
+	conn     *connection          // nil: away
+	queue    []*delivery          // of conn, of QoS 1 and 2, in their order; those before the first that is not done are acknowledged
+	held     map[uint16]*delivery // of the session: QoS 1 until PUBACK, QoS 2 until PUBREL
+	lanes    lanes.Lanes          // by topic
+	inFlight int                  // not done
+	bytes    int                  // of those in flight
+	draining bool                 // what comes now stays with the server
+	freed    chan struct{}        // wakes the reader; holds one
 	workers  sync.WaitGroup
 
 	handover source.Handover
@@ -64,7 +65,7 @@ type delivery struct {
 func newInbox(r *run, ctx, work context.Context) *inbox {
 	return &inbox{
 		event: r.event, wanted: r.wanted, log: r.log, group: r.mqtt.Group != "", ctx: ctx, work: work,
-		held: map[uint16]*delivery{}, waiting: map[string][]*delivery{}, freed: make(chan struct{}, 1),
+		held: map[uint16]*delivery{}, freed: make(chan struct{}, 1),
 		handover: source.Handover{Next: r.next, Log: r.log},
 	}
 }
@@ -185,30 +186,7 @@ func (b *inbox) begin(d *delivery) {
 		b.workers.Go(func() { b.handle(d) })
 		return
 	}
-	topic := d.topic
-	if waiting, busy := b.waiting[topic]; busy {
-		b.waiting[topic] = append(waiting, d)
-		return
-	}
-	b.waiting[topic] = nil
-	b.workers.Go(func() {
-		for d := d; d != nil && b.handle(d); {
-			d = b.following(topic)
-		}
-	})
-}
-
-// following returns the next message of a topic that is being handled, or nil: then it no longer is.
-func (b *inbox) following(topic string) *delivery {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	waiting := b.waiting[topic]
-	if len(waiting) == 0 {
-		delete(b.waiting, topic)
-		return nil
-	}
-	b.waiting[topic] = waiting[1:]
-	return waiting[0]
+	b.lanes.Add(d.topic, func() bool { return b.handle(d) }, b.workers.Go)
 }
 
 // handle hands a message on until it is taken or refused for good. It is false when the source was stopped before.
