@@ -14,6 +14,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"github.com/openfunction/events/pkg/reconciler/child"
 )
 
 // The keys of the Secret. Servers read the first five, and gateways get the first three in their plans.
@@ -40,7 +42,7 @@ const (
 // fillSecret returns what adds to a Secret what is missing, and renews what expires.
 func (s servers) fillSecret(now time.Time) func(*corev1.Secret) error {
 	return func(o *corev1.Secret) error {
-		s.fillMeta(o)
+		child.FillMeta(o, s.labels(), s.bus)
 		if o.Type == "" {
 			o.Type = corev1.SecretTypeOpaque
 		}

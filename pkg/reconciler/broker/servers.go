@@ -2,7 +2,6 @@ package broker
 
 import (
 	"fmt"
-	"maps"
 	"strconv"
 	"strings"
 
@@ -61,26 +60,9 @@ func (s servers) selector() map[string]string {
 	}
 }
 
-// fillMeta adds our labels to those of others, and says whose child o is.
-func (s servers) fillMeta(o metav1.Object) {
-	o.SetLabels(merged(o.GetLabels(), s.labels()))
-	if metav1.GetControllerOf(o) == nil {
-		o.SetOwnerReferences(append(o.GetOwnerReferences(), *kmeta.NewControllerRef(s.bus)))
-	}
-}
-
-func merged(m, more map[string]string) map[string]string {
-	all := maps.Clone(m)
-	if all == nil {
-		all = map[string]string{}
-	}
-	maps.Copy(all, more)
-	return all
-}
-
 // fillService gives each server a name that lasts, from its start on: members need each other before they are ready.
 func (s servers) fillService(o *corev1.Service) error {
-	s.fillMeta(o)
+	child.FillMeta(o, s.labels(), s.bus)
 	o.Spec.ClusterIP = corev1.ClusterIPNone
 	o.Spec.PublishNotReadyAddresses = true
 	o.Spec.Selector = s.selector()
@@ -105,7 +87,7 @@ func (s servers) ports() []corev1.ContainerPort {
 
 // fillBudget has nodes drained one server at a time.
 func (s servers) fillBudget(o *policyv1.PodDisruptionBudget) error {
-	s.fillMeta(o)
+	child.FillMeta(o, s.labels(), s.bus)
 	one, always := intstr.FromInt32(1), policyv1.AlwaysAllow
 	o.Spec.MaxUnavailable = &one
 	o.Spec.UnhealthyPodEvictionPolicy = &always
@@ -121,7 +103,7 @@ func (s servers) fillStatefulSet(image string, pull workload.PullSecrets) func(*
 		if err != nil {
 			return err
 		}
-		s.fillMeta(o)
+		child.FillMeta(o, s.labels(), s.bus)
 		o.Spec.Replicas = new(int32(s.replicas()))
 		o.Spec.ServiceName = s.place.Name
 		o.Spec.Selector = &metav1.LabelSelector{MatchLabels: s.selector()}
@@ -136,7 +118,7 @@ func (s servers) fillStatefulSet(image string, pull workload.PullSecrets) func(*
 		if len(o.Spec.VolumeClaimTemplates) == 0 { // they cannot be changed
 			o.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{s.claim()}
 		}
-		o.Spec.Template.Labels = merged(o.Spec.Template.Labels, s.labels())
+		o.Spec.Template.Labels = child.Merged(o.Spec.Template.Labels, s.labels())
 		pull.Fill(&o.Spec.Template)
 		pod := &o.Spec.Template.Spec
 		pod.AutomountServiceAccountToken = new(false)
@@ -144,25 +126,13 @@ func (s servers) fillStatefulSet(image string, pull workload.PullSecrets) func(*
 		pod.TerminationGracePeriodSeconds = new(int64(60))
 		change := corev1.FSGroupChangeOnRootMismatch
 		pod.SecurityContext = &corev1.PodSecurityContext{
-			RunAsNonRoot: new(true), FSGroup: new(int64(user)), FSGroupChangePolicy: &change, SeccompProfile: seccomp(),
+			RunAsNonRoot: new(true), FSGroup: new(int64(user)), FSGroupChangePolicy: &change, SeccompProfile: child.Seccomp(),
 		}
 		pod.Affinity = s.apart()
-		pod.Containers = with(pod.Containers, s.container(image, sync.String()), func(c corev1.Container) string { return c.Name })
-		pod.Volumes = with(pod.Volumes, s.access(), func(v corev1.Volume) string { return v.Name })
+		pod.Containers = child.With(pod.Containers, s.container(image, sync.String()), func(c corev1.Container) string { return c.Name })
+		pod.Volumes = child.With(pod.Volumes, s.access(), func(v corev1.Volume) string { return v.Name })
 		return nil
 	}
-}
-
-// with returns a copy of all where o is in the place of the one of its name, or at the end.
-func with[T any](all []T, o T, name func(T) string) []T {
-	all = append([]T(nil), all...)
-	for i := range all {
-		if name(all[i]) == name(o) {
-			all[i] = o
-			return all
-		}
-	}
-	return append(all, o)
 }
 
 func (s servers) claim() corev1.PersistentVolumeClaim {
@@ -213,13 +183,7 @@ func (s servers) container(image, syncInterval string) corev1.Container {
 			{Name: "data", MountPath: dataPath},
 			{Name: "access", MountPath: accessPath, ReadOnly: true},
 		},
-		SecurityContext: &corev1.SecurityContext{
-			AllowPrivilegeEscalation: new(false),
-			ReadOnlyRootFilesystem:   new(true),
-			RunAsNonRoot:             new(true),
-			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			SeccompProfile:           seccomp(),
-		},
+		SecurityContext:        child.Restricted(),
 		TerminationMessagePath: corev1.TerminationMessagePathDefault,
 		// A server that cannot start says why in its log.
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
@@ -244,8 +208,4 @@ func probe(path string, p corev1.Probe) *corev1.Probe {
 	p.HTTPGet = &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("probes"), Scheme: corev1.URISchemeHTTP}
 	p.TimeoutSeconds, p.SuccessThreshold = 1, 1
 	return &p
-}
-
-func seccomp() *corev1.SeccompProfile {
-	return &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}
 }

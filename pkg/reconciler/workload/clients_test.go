@@ -117,7 +117,7 @@ func comes[T any, P child.Object[T]](ctx context.Context, t *testing.T, api chil
 		if w.Component == others.Component {
 			o.SetName("other")
 		}
-		w.fillMeta(o)
+		child.FillMeta(o, w.labels(), w.Owner)
 		if _, isPod := any(o).(*corev1.Pod); isPod {
 			o.SetOwnerReferences(nil) // a ReplicaSet's it would be
 		}

@@ -12,6 +12,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/openfunction/events/pkg/plan"
+	"github.com/openfunction/events/pkg/reconciler/child"
 )
 
 const (
@@ -33,7 +34,7 @@ const (
 // the defaults of the API server written out, so that it finds the next time what it set.
 func (c *Clients) fillDeployment(w Workload, account types.UID) func(*appsv1.Deployment) error {
 	return func(d *appsv1.Deployment) error {
-		w.fillMeta(d)
+		child.FillMeta(d, w.labels(), w.Owner)
 		if !w.Scaled || w.alone || d.Spec.Replicas == nil {
 			d.Spec.Replicas = new(int32(1))
 		}
@@ -41,8 +42,8 @@ func (c *Clients) fillDeployment(w Workload, account types.UID) func(*appsv1.Dep
 		d.Spec.RevisionHistoryLimit = new(int32(2))
 		d.Spec.ProgressDeadlineSeconds = new(int32(600))
 		d.Spec.Selector = &metav1.LabelSelector{MatchLabels: w.selector()}
-		d.Spec.Template.Labels = merged(d.Spec.Template.Labels, w.labels())
-		d.Spec.Template.Annotations = merged(d.Spec.Template.Annotations, map[string]string{annotationAccount: string(account)})
+		d.Spec.Template.Labels = child.Merged(d.Spec.Template.Labels, w.labels())
+		d.Spec.Template.Annotations = child.Merged(d.Spec.Template.Annotations, map[string]string{annotationAccount: string(account)})
 		c.PullSecrets.Fill(&d.Spec.Template)
 
 		pod := &d.Spec.Template.Spec
@@ -51,21 +52,11 @@ func (c *Clients) fillDeployment(w Workload, account types.UID) func(*appsv1.Dep
 		pod.AutomountServiceAccountToken = new(true)
 		pod.EnableServiceLinks = new(false)
 		pod.TerminationGracePeriodSeconds = new(int64(60))
-		pod.SecurityContext = &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: seccomp()}
-		pod.Containers = with(pod.Containers, w.container(c.Image), func(o corev1.Container) string { return o.Name })
-		pod.Volumes = with(pod.Volumes, w.volume(), func(v corev1.Volume) string { return v.Name })
+		pod.SecurityContext = &corev1.PodSecurityContext{RunAsNonRoot: new(true), SeccompProfile: child.Seccomp()}
+		pod.Containers = child.With(pod.Containers, w.container(c.Image), func(o corev1.Container) string { return o.Name })
+		pod.Volumes = child.With(pod.Volumes, w.volume(), func(v corev1.Volume) string { return v.Name })
 		return nil
 	}
-}
-
-// with returns a copy of s where o is in the place of the one of its name, or at the end.
-func with[T any](s []T, o T, name func(T) string) []T {
-	s = slices.Clone(s)
-	if i := slices.IndexFunc(s, func(other T) bool { return name(other) == name(o) }); i >= 0 {
-		s[i] = o
-		return s
-	}
-	return append(s, o)
 }
 
 // strategy never has two pods of a Trigger share a subscription, which would tear joins apart, and never none receive for an EventSource.
@@ -118,16 +109,10 @@ func (w Workload) container(image string) corev1.Container {
 			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("10m"), corev1.ResourceMemory: resource.MustParse("32Mi")},
 			Limits:   corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("256Mi")},
 		},
-		ReadinessProbe: probe("/readyz", corev1.Probe{PeriodSeconds: 2, FailureThreshold: 3}),
-		LivenessProbe:  probe("/healthz", corev1.Probe{InitialDelaySeconds: 20, PeriodSeconds: 10, FailureThreshold: 6}),
-		VolumeMounts:   []corev1.VolumeMount{{Name: volume, MountPath: mountPath, ReadOnly: true}},
-		SecurityContext: &corev1.SecurityContext{
-			AllowPrivilegeEscalation: new(false),
-			ReadOnlyRootFilesystem:   new(true),
-			RunAsNonRoot:             new(true),
-			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-			SeccompProfile:           seccomp(),
-		},
+		ReadinessProbe:         probe("/readyz", corev1.Probe{PeriodSeconds: 2, FailureThreshold: 3}),
+		LivenessProbe:          probe("/healthz", corev1.Probe{InitialDelaySeconds: 20, PeriodSeconds: 10, FailureThreshold: 6}),
+		VolumeMounts:           []corev1.VolumeMount{{Name: volume, MountPath: mountPath, ReadOnly: true}},
+		SecurityContext:        child.Restricted(),
 		TerminationMessagePath: corev1.TerminationMessagePathDefault,
 		// A gateway that cannot start says why in its log.
 		TerminationMessagePolicy: corev1.TerminationMessageFallbackToLogsOnError,
@@ -148,8 +133,4 @@ func probe(path string, p corev1.Probe) *corev1.Probe {
 	p.HTTPGet = &corev1.HTTPGetAction{Path: path, Port: intstr.FromString("admin"), Scheme: corev1.URISchemeHTTP}
 	p.TimeoutSeconds, p.SuccessThreshold = 3, 1 // a node may be busy with the start of hundreds
 	return &p
-}
-
-func seccomp() *corev1.SeccompProfile {
-	return &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault}
 }

@@ -7,6 +7,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/validation"
+
+	"github.com/openfunction/events/pkg/reconciler/child"
 )
 
 // annotationPull of a pod template has the names of PullSecrets that were put there, and so are taken away when they are not named any more.
@@ -42,6 +44,6 @@ func (p PullSecrets) Fill(t *corev1.PodTemplateSpec) {
 	}
 	delete(t.Annotations, annotationPull)
 	if len(p) > 0 {
-		t.Annotations = merged(t.Annotations, map[string]string{annotationPull: strings.Join(p, ",")})
+		t.Annotations = child.Merged(t.Annotations, map[string]string{annotationPull: strings.Join(p, ",")})
 	}
 }

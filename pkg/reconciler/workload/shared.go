@@ -89,14 +89,14 @@ func (c *Clients) SharedPlan(ctx context.Context, next *plan.Plan) error {
 	id := child.ID{Kind: "Secret", Namespace: ns, Name: SharedSecret}
 	var large *TooLargeError
 	_, err := child.Ensure(ctx, id, c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
-		s.Labels = merged(s.Labels, map[string]string{labelName: product, labelManagedBy: managedBy, labelComponent: "gateway"})
+		s.Labels = child.Merged(s.Labels, map[string]string{labelName: product, labelManagedBy: managedBy, labelComponent: "gateway"})
 		delete(s.Annotations, annotationTooLarge)
 		large = nil
 		last := storedPlan(ctx, s)
 		p, left := follow.fit(last)
 		if left != nil {
 			large = &TooLargeError{Namespace: ns, Name: SharedSecret, Objects: left}
-			s.Annotations = merged(s.Annotations, map[string]string{annotationTooLarge: strings.Join(left, "\n")})
+			s.Annotations = child.Merged(s.Annotations, map[string]string{annotationTooLarge: strings.Join(left, "\n")})
 		}
 		if p == nil {
 			return nil

@@ -157,7 +157,7 @@ func (c *Clients) apply(ctx context.Context, w Workload) (State, error) {
 	_, err = child.Ensure(ctx, w.owned("Secret"), c.Secrets.Secrets(ns), c.Kube.CoreV1().Secrets(ns), func(s *corev1.Secret) error {
 		last := storedPlan(ctx, s)
 		running = c.succeed(ctx, w, last)
-		w.fillMeta(s)
+		child.FillMeta(s, w.labels(), w.Owner)
 		return fillSecret(s, last, running)
 	})
 	if err != nil {
