@@ -72,34 +72,31 @@ func (i *Ingress) handle(r *http.Request, route *Route) (reply *Reply, err error
 	if err != nil {
 		return nil, err
 	}
+	var events []*event.Event
 	if m == modeBatch {
-		events, err := i.decodeBatch(body, route)
-		if err != nil {
-			return nil, err
-		}
-		for _, e := range events {
-			if limit := dataLimit(route.HTTP.MaxBodyBytes); int64(len(e.Data())) > limit {
-				return nil, tooLarge(limit)
-			}
-		}
-		if err := i.admit(route, len(events)); err != nil {
-			return nil, err
-		}
-		return i.handOverAll(r, route, events)
+		events, err = i.decodeBatch(body, route)
+	} else {
+		events = make([]*event.Event, 1)
+		events[0], err = i.decode(m, r, body, route)
 	}
-	e, err := i.decode(m, r, body, route)
 	if err != nil {
 		return nil, err
 	}
-	if limit := dataLimit(route.HTTP.MaxBodyBytes); int64(len(e.Data())) > limit {
-		return nil, tooLarge(limit)
+	limit := dataLimit(route.HTTP.MaxBodyBytes)
+	for _, e := range events {
+		if int64(len(e.Data())) > limit {
+			return nil, tooLarge(limit)
+		}
 	}
-	if err := i.admit(route, 1); err != nil {
+	if err := i.admit(route, len(events)); err != nil {
 		return nil, err
 	}
 	ctx, cancel := i.detach(r, route)
 	defer cancel()
-	return handOver(ctx, route, e)
+	if m == modeBatch {
+		return nil, handOverAll(ctx, route, events)
+	}
+	return handOver(ctx, route, events[0])
 }
 
 // open returns the body of a request that may post, and in any case how much room of the route it takes. Who posts is asked first, and with the least that it takes: a flood of strangers is
@@ -143,9 +140,7 @@ func handOver(ctx context.Context, route *Route, e *event.Event) (*Reply, error)
 
 // handOverAll hands over a batch, a bounded number at once, and those of one partition key one after the other. The answer is for all: one error fails the batch, although other events of
 // it may be safe already; the caller's repeat brings those a second time.
-func (i *Ingress) handOverAll(r *http.Request, route *Route, events []*event.Event) (*Reply, error) {
-	ctx, cancel := i.detach(r, route)
-	defer cancel()
+func handOverAll(ctx context.Context, route *Route, events []*event.Event) error {
 	errs := make([]error, len(events))
 	var group errgroup.Group
 	group.SetLimit(batchWorkers)
@@ -160,7 +155,7 @@ func (i *Ingress) handOverAll(r *http.Request, route *Route, events []*event.Eve
 		})
 	}
 	_ = group.Wait() // the errors are in errs, where their order does not depend on chance
-	return nil, worst(errs)
+	return worst(errs)
 }
 
 // rows divides a batch, by index, into what may be handed over at once.
