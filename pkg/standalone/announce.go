@@ -67,15 +67,9 @@ func (r *runner) announce(ctx context.Context, p *plan.Plan) {
 // awaitReady returns nil as soon as everything is ready, and otherwise what is not when ctx is done or after some time, if that is not
 // zero.
 func (r *runner) awaitReady(ctx context.Context, within time.Duration) error {
-	var late <-chan time.Time
+	every, late := 250*time.Millisecond, (<-chan time.Time)(nil)
 	if within > 0 {
-		timer := time.NewTimer(within)
-		defer timer.Stop()
-		late = timer.C
-	}
-	every := 20 * time.Millisecond
-	if within == 0 {
-		every = 250 * time.Millisecond
+		every, late = 20*time.Millisecond, time.After(within)
 	}
 	poll := time.NewTicker(every)
 	defer poll.Stop()

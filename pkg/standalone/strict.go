@@ -3,6 +3,7 @@ package standalone
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strings"
@@ -184,14 +185,7 @@ func unknownField(name string, fields map[string]reflect.Type) string {
 	return "unknown field (fields are " + strings.Join(known, ", ") + ")"
 }
 
-func sortedKeys[V any](m map[string]V) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
-}
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 func each(keys []string, check func(string) []fault) []fault {
 	var faults []fault
