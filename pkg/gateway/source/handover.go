@@ -31,8 +31,7 @@ func (h *Handover) Handle(ctx, work context.Context, e *event.Event) (done bool,
 	refused := false
 	for wait := firstWait; ; wait = min(2*wait, maxWait) {
 		err := h.Next.Handle(work, e)
-		var away *event.Unavailable
-		errors.As(err, &away)
+		away, _ := errors.AsType[*event.Unavailable](err)
 		// A dead letter that is not taken at the moment does not refuse for good, nor does an attempt that was cut off.
 		if err == nil || event.IsPermanent(err) && away == nil && work.Err() == nil {
 			if h.refusals.Taken(refused) {
