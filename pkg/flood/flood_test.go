@@ -72,3 +72,50 @@ func TestAFloodIsCountedWhenItsWindowEnds(t *testing.T) {
 		}
 	})
 }
+
+func TestEachLoggerHasItsOwnLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		out, logs := observer.New(zapcore.WarnLevel)
+		core, flush := Limit(out)
+		defer flush()
+		log := zap.New(core).Sugar()
+		wrote := func(want int, said func(part *zap.SugaredLogger, n int)) {
+			t.Helper()
+			for n := range 3 * equalLines {
+				said(log.With("bus", "b").With("part", n), n)
+			}
+			if got := logs.FilterMessage("redis is not read").Len(); got != want {
+				t.Errorf("%d lines, want %d", got, want)
+			}
+			logs.TakeAll()
+		}
+		fails := func(part *zap.SugaredLogger, n int) {
+			for range 3 {
+				part.Warnw("redis is not read", "error", n)
+			}
+		}
+		wrote(3*equalLines, func(part *zap.SugaredLogger, n int) { part.Warnw("redis is not read", "error", n) })
+		wrote(0, fails)
+		time.Sleep(window)
+		synctest.Wait()
+		logs.TakeAll()
+		wrote(equalLines, fails)
+		time.Sleep(ownLine)
+		synctest.Wait()
+		logs.TakeAll()
+		wrote(3*equalLines+6, fails) // the first four parts fill the window
+	})
+}
+
+func TestLoggersWithoutNumberAreOneFlood(t *testing.T) {
+	out, logs := observer.New(zapcore.WarnLevel)
+	core, flush := Limit(out)
+	log := zap.New(core).Sugar()
+	for n := range owners + 5000 {
+		log.With("part", n).Warnw("redis is not read")
+	}
+	flush()
+	if got, more := lines(logs); len(got) != owners+1 || more != 5000 {
+		t.Errorf("%d lines and %d more, want %d and 5000", len(got), more, owners+1)
+	}
+}
