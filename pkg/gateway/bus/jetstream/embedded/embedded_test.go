@@ -1,11 +1,14 @@
 package embedded
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -215,4 +218,40 @@ func TestAServerWhoseRoomIsFullRefuses(t *testing.T) {
 		}
 	}
 	t.Errorf("never full; the last refusal is %v", away)
+}
+
+func TestAServerThatHasToWaitForTheMachineIsWell(t *testing.T) {
+	s, err := Start(Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	ctx, cancel := context.WithCancel(t.Context())
+	var hogs, looks sync.WaitGroup
+	defer hogs.Wait()
+	defer cancel()
+	for range 4 * runtime.GOMAXPROCS(0) {
+		hogs.Go(func() {
+			for ctx.Err() == nil {
+			}
+		})
+	}
+	var ill atomic.Pointer[error]
+	for range 8 {
+		looks.Go(func() {
+			for n := 0; n < 10_000 && ill.Load() == nil; n++ {
+				err := s.Alive()
+				if err == nil && n%100 == 0 {
+					err = s.Ready()
+				}
+				if err != nil {
+					ill.Store(&err)
+				}
+			}
+		})
+	}
+	looks.Wait()
+	if err := ill.Load(); err != nil {
+		t.Errorf("a server that nothing is wrong with says %v", *err)
+	}
 }
