@@ -154,7 +154,7 @@ func refusals(t testing.TB, right plan.JetStream) []bustest.Refusal {
 		return open(ctx, c)
 	})
 	return append(list, bustest.Refusal{
-		Name: "an address where nobody listens", Want: []string{"127.0.0.1:1", "connection refused"},
+		Name: "an address where nobody listens", Want: []string{"127.0.0.1:1", "connection refused: start the server, or correct url"},
 		New: func(ctx context.Context, _ testing.TB) bus.Bus { return open(ctx, away) },
 	})
 }

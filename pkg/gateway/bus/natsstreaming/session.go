@@ -138,7 +138,7 @@ func (s *session) open(b *Bus) error {
 	} else if denied := s.denied.latest(); denied != nil { // said by whom the connection was closed
 		err = denied
 	} else if errors.Is(err, stan.ErrConnectReqTimeout) {
-		err = fmt.Errorf("no NATS Streaming cluster %q answers there", b.o.Config.ClusterID)
+		err = fmt.Errorf("no NATS Streaming cluster %q answers there: correct natsStreamingClusterID or natsURL", b.o.Config.ClusterID)
 	}
 	if err != nil {
 		if sc != nil {

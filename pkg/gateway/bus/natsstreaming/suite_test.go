@@ -52,8 +52,8 @@ func fixture(t testing.TB, url string, authority *servers.Authority) bustest.Fix
 	}{
 		{"permissions that are too few", func(c *plan.NATSStreaming) { c.Username = "few" }, `"_STAN.discover.stan"): permit to publish`},
 		{"no permission to receive acknowledgements", func(c *plan.NATSStreaming) { c.Username = "deaf" }, `Permissions Violation for Subscription to "_STAN.acks.`},
-		{"an address where nobody listens", func(c *plan.NATSStreaming) { c.URL = "nats://events:right-s3cret@127.0.0.1:1" }, "dial tcp 127.0.0.1:1: connect: connection refused"},
-		{"a wrong cluster id", func(c *plan.NATSStreaming) { c.ClusterID = "wrong" }, `no NATS Streaming cluster "wrong" answers there`},
+		{"an address where nobody listens", func(c *plan.NATSStreaming) { c.URL = "nats://events:right-s3cret@127.0.0.1:1" }, "dial tcp 127.0.0.1:1: connect: connection refused: start the server, or correct natsURL"},
+		{"a wrong cluster id", func(c *plan.NATSStreaming) { c.ClusterID = "wrong" }, `no NATS Streaming cluster "wrong" answers there: correct natsStreamingClusterID or natsURL`},
 		{"a client id that the server refuses", func(c *plan.NATSStreaming) { c.ClientID = "not valid" }, "invalid clientID"},
 	} {
 		c := right

@@ -71,7 +71,7 @@ func (s Servers) connect(url string, options []nats.Option) (*nats.Conn, *reason
 		return nc, nil
 	}
 	if listener.err != nil { // which the library keeps to itself
-		return nil, &reason{isAway, listener.err}
+		return nil, &reason{isAway, fmt.Errorf("%w: start the server, or correct %s", listener.err, s.Field)}
 	}
 	if explained := Explain(s.Access, url, err); explained != nil {
 		return nil, &reason{isRefused, fmt.Errorf("nats %s: %w", listener.address, explained)}

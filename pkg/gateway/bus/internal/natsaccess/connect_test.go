@@ -51,7 +51,7 @@ func TestConnectSaysWhyNoServerLetsUsIn(t *testing.T) {
 		{"mail", mail, isNone(mail)},
 		{"no end", endless, isNone(endless)},
 		{"HTTP where WebSocket is wanted", "ws://" + web.Listener.Addr().String(), is(web.Listener.Addr().String(), "is not a NATS server that speaks WebSocket, it speaks HTTP"+cure)},
-		{"nobody", away, "dial tcp " + away + ": connect: connection refused"},
+		{"nobody", away, "dial tcp " + away + ": connect: connection refused: start the server, or correct url"},
 		{"a refusal", guarded, refused},
 		{"a refusal, and nobody", away + "," + guarded + "," + away, refused},
 		{"a refusal, and what is no server", mail + "," + guarded, refused},
