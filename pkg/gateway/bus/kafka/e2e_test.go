@@ -107,6 +107,7 @@ func TestE2ECluster(t *testing.T) {
 		}
 		bustest.RunOutage(t, f)
 	})
+	t.Run("others go on while a partition has no leader", func(t *testing.T) { othersGoOn(t, c) })
 	t.Run("two of three replicas must have an event", func(t *testing.T) {
 		if got := topicConfig(t, administrator(t, c.Addrs()[0]), "turns", "min.insync.replicas")["min.insync.replicas"]; got != "2" {
 			t.Errorf("min.insync.replicas = %q, want 2", got)

@@ -14,8 +14,8 @@ import (
 // recent is how long a failure may be the reason of the next one.
 const recent = time.Minute
 
-// failures knows why a producer's last publication on each partition failed: after three times without a leader sarama makes no attempt for
-// ten seconds, and says only that.
+// failures knows why a producer's last publication on each partition failed: after three times without an answer who leads it
+// sarama makes no attempt for ten seconds, and says only that.
 type failures struct {
 	any atomic.Bool // there are some: what succeeds need look at no more than this
 

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -39,6 +40,7 @@ type broker struct {
 	options []kfake.Opt
 	port    int
 	cluster *kfake.Cluster
+	led     atomic.Pointer[map[int32]bool] // see leads
 }
 
 func startBroker(t testing.TB, options ...kfake.Opt) *broker {

@@ -3,6 +3,7 @@ package kafka
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"mime"
 	"strings"
 
@@ -17,9 +18,10 @@ const (
 )
 
 // encode returns e in the binary mode of the CloudEvents Kafka binding, with the extension partitionkey as its key. If its data is itself
-// of a CloudEvents type, it is in structured mode: by that type the binding tells the modes apart.
+// of a CloudEvents type, it is in structured mode: by that type the binding tells the modes apart. Its Partition is a
+// random number, and not yet a partition.
 func encode(topic string, e *event.Event) (*sarama.ProducerMessage, error) {
-	m := &sarama.ProducerMessage{Topic: topic, Headers: make([]sarama.RecordHeader, 0, 8+len(e.Extensions()))}
+	m := &sarama.ProducerMessage{Topic: topic, Partition: rand.Int32(), Headers: make([]sarama.RecordHeader, 0, 8+len(e.Extensions()))}
 	add := func(name, value string) {
 		m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 	}

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// window bounds the publications of a producer that wait for their acknowledgement.
-	window = 1024
+	// windowSize is that of a producer's window.
+	windowSize = 1024
 	// ackTimeout bounds the wait for an acknowledgement, which may take as long as the brokers need to choose another leader.
 	ackTimeout = 15 * time.Second
 	// batchSize bounds what is sent at once to a partition. It is less than brokers take by default, and what they then do not take has
@@ -23,12 +23,13 @@ const (
 )
 
 func configureProducer(c *sarama.Config) {
-	c.Net.MaxOpenRequests = 1 // what an idempotent producer of sarama wants: while one request is under way, the next one fills
+	c.ChannelBufferSize = windowSize / 2 // a partition that takes nothing has no more of them, and so does not stop the others
+	c.Net.MaxOpenRequests = 1            // what an idempotent producer of sarama wants: while one request is under way, the next one fills
 	p := &c.Producer
 	p.Idempotent, p.RequiredAcks = true, sarama.WaitForAll
 	p.Timeout = ackTimeout - 5*time.Second
 	p.Return.Successes, p.Return.Errors = true, true
-	p.Partitioner = sarama.NewMurmur2Partitioner // where all other clients send a key
+	p.Partitioner = sarama.NewManualPartitioner // see choose
 	p.MaxMessageBytes = batchSize
 	p.Retry.Max, p.Retry.Backoff = 10, 250*time.Millisecond // another leader is chosen meanwhile
 	p.Transaction.Retry.Max = 3                             // of the question for a producer's id
@@ -39,39 +40,45 @@ type producer struct {
 	client sarama.Client
 	own    bool // the client is only this producer's
 	async  sarama.AsyncProducer
-	window chan struct{} // one in it for each publication under way
+	window *window
 	lost   <-chan struct{}
 
 	failures failures
 
 	mu      sync.Mutex
+	asked   map[string]*question // by topic
 	closed  bool
 	sending sync.WaitGroup // begun under mu
 	results sync.WaitGroup
 }
 
 func newProducer(client sarama.Client, lost <-chan struct{}) (*producer, error) {
-	async, err := sarama.NewAsyncProducerFromClient(client)
+	async, err := sarama.NewAsyncProducerFromClient(newLeaderless(client))
 	if err != nil {
 		return nil, err
 	}
-	p := &producer{client: client, async: async, window: make(chan struct{}, window), lost: lost}
+	p := &producer{client: client, async: async, window: newWindow(windowSize), lost: lost, asked: map[string]*question{}}
 	p.results.Go(func() {
 		for m := range async.Successes() {
-			p.failures.succeeded(place{m.Topic, m.Partition})
-			p.settle(m, nil)
+			at := place{m.Topic, m.Partition}
+			p.failures.succeeded(at)
+			p.settle(m, at, nil)
 		}
 	})
 	p.results.Go(func() {
 		for e := range async.Errors() {
-			p.settle(e.Msg, p.failures.failed(place{e.Msg.Topic, e.Msg.Partition}, e.Err, time.Now()))
+			at, err := place{e.Msg.Topic, e.Msg.Partition}, e.Err
+			if errors.Is(err, sarama.ErrNotConnected) && !p.leads(at) {
+				err = sarama.ErrLeaderNotAvailable
+			}
+			p.settle(e.Msg, at, p.failures.failed(at, err, time.Now()))
 		}
 	})
 	return p, nil
 }
 
-func (p *producer) settle(m *sarama.ProducerMessage, err error) {
-	<-p.window
+func (p *producer) settle(m *sarama.ProducerMessage, at place, err error) {
+	p.window.leave(at)
 	m.Metadata.(chan error) <- err
 }
 
@@ -101,7 +108,7 @@ func (p *producer) send(ctx context.Context, m *sarama.ProducerMessage) error {
 	}
 }
 
-// begin waits for room and gives the record to sarama.
+// begin puts the record on a partition, waits for room there, and gives it to sarama.
 func (p *producer) begin(ctx context.Context, m *sarama.ProducerMessage, late <-chan time.Time) error {
 	p.mu.Lock()
 	if p.closed {
@@ -111,23 +118,40 @@ func (p *producer) begin(ctx context.Context, m *sarama.ProducerMessage, late <-
 	p.sending.Add(1)
 	p.mu.Unlock()
 	defer p.sending.Done()
-	select {
-	case p.window <- struct{}{}:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-p.lost:
-		return errLost
-	case <-late:
-		return fmt.Errorf("%d events wait for the brokers' acknowledgement", window)
+	wait := func(turn <-chan struct{}, why error) error {
+		select {
+		case <-turn:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-p.lost:
+			return errLost
+		case <-late:
+			return why
+		}
+	}
+	if err := p.choose(m, wait); err != nil {
+		return err
+	}
+	at := place{m.Topic, m.Partition}
+	if turn := p.window.enter(at); turn != nil {
+		if err := wait(turn, errors.New("too many events wait for the brokers' acknowledgement")); err != nil {
+			p.window.abandon(at, turn)
+			return err
+		}
+		if !p.leads(at) { // those before it have waited for one long enough
+			p.window.leave(at)
+			return sarama.ErrLeaderNotAvailable
+		}
 	}
 	select {
 	case p.async.Input() <- m:
 		return nil
 	case <-ctx.Done():
-		<-p.window
+		p.window.leave(at)
 		return ctx.Err()
 	case <-p.lost:
-		<-p.window
+		p.window.leave(at)
 		return errLost
 	}
 }

@@ -72,7 +72,7 @@ func (l *link) forget(topic string) {
 // create makes the topic if there is none. One that is there is used as it is.
 func (l *link) create(topic string) error {
 	err := l.client.RefreshMetadata(topic)
-	if err == nil {
+	if err == nil || l.leadsSome(topic, err) {
 		return nil
 	}
 	if !errors.Is(err, sarama.ErrUnknownTopicOrPartition) {
@@ -98,6 +98,15 @@ func (l *link) create(topic string) error {
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
+}
+
+// leadsSome tells whether an error is only that some partitions of the topic have no leader: it takes events on all others.
+func (l *link) leadsSome(topic string, err error) bool {
+	if !errors.Is(err, sarama.ErrLeaderNotAvailable) {
+		return false
+	}
+	some, err := l.client.WritablePartitions(topic)
+	return err == nil && len(some) > 0
 }
 
 func (l *link) administrator() (sarama.ClusterAdmin, error) {

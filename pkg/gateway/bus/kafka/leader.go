@@ -1,0 +1,116 @@
+package kafka
+
+import (
+	"errors"
+	"time"
+
+	"github.com/IBM/sarama"
+)
+
+// askAgain is how long the brokers' answer who leads the partitions of a topic counts while one has no leader.
+const askAgain = 250 * time.Millisecond
+
+// byKey is where all other clients send a key.
+var byKey = sarama.NewMurmur2Partitioner("")
+
+// question is who leads the partitions of a topic. Who asks within a moment shares the answer.
+type question struct {
+	answered chan struct{}
+	at       time.Time // of the answer; read once answered is closed
+}
+
+// leads tells whether a partition had a leader when the brokers were last asked.
+func (p *producer) leads(at place) bool { return !p.client.PartitionNotReadable(at.topic, at.id) }
+
+// choose puts a record on a partition that has a leader. It asks the brokers once before it says that there is none.
+func (p *producer) choose(m *sarama.ProducerMessage, wait func(<-chan struct{}, error) error) error {
+	any := m.Partition
+	for asked := false; ; asked = true {
+		found, err := p.find(m, any)
+		if found || err != nil {
+			return err
+		}
+		if asked {
+			return sarama.ErrLeaderNotAvailable
+		}
+		if err := wait(p.ask(m.Topic), sarama.ErrLeaderNotAvailable); err != nil {
+			return err
+		}
+	}
+}
+
+// find is choose without asking. A record with a key goes where all other clients send the key, or nowhere; one without to any partition that has a leader.
+func (p *producer) find(m *sarama.ProducerMessage, any int32) (found bool, err error) {
+	all, err := p.client.Partitions(m.Topic)
+	if err != nil {
+		return false, err
+	}
+	n := int32(len(all))
+	if m.Key != nil {
+		m.Partition, err = byKey.Partition(m, n)
+		return p.leads(place{m.Topic, m.Partition}), err
+	}
+	for i := range n {
+		m.Partition = (any%n + i) % n
+		if p.leads(place{m.Topic, m.Partition}) {
+			if i > 0 {
+				p.ask(m.Topic) // the one before may have a leader again
+			}
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+// ask has the brokers say who leads the partitions of a topic, unless they did so a moment ago.
+func (p *producer) ask(topic string) (answered <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	q := p.asked[topic]
+	if q != nil {
+		select {
+		case <-q.answered:
+			if time.Since(q.at) >= askAgain {
+				q = nil
+			}
+		default:
+		}
+	}
+	if q == nil {
+		q = &question{answered: make(chan struct{})}
+		p.asked[topic] = q
+		p.sending.Go(func() {
+			_ = p.client.RefreshMetadata(topic) // what it finds is looked at
+			q.at = time.Now()
+			close(q.answered)
+		})
+	}
+	return q.answered
+}
+
+// leaderless is a client for sarama's producer. It makes a partition without a leader one whose leader is a broker that is not connected: that has all its
+// records tried again together, until there is a leader, or they fail. Otherwise sarama lets them fail one by one, four a second, with all that is behind them; asks
+// nobody for ten seconds after the third; and finds no leader for any partition of the topic.
+type leaderless struct {
+	sarama.Client
+	nobody *sarama.Broker
+}
+
+func newLeaderless(c sarama.Client) *leaderless { return &leaderless{c, sarama.NewBroker("nobody")} }
+
+// RefreshMetadata implements sarama.Client.
+func (c *leaderless) RefreshMetadata(topics ...string) error {
+	if err := c.Client.RefreshMetadata(topics...); !errors.Is(err, sarama.ErrLeaderNotAvailable) {
+		return err
+	}
+	return nil
+}
+
+// Leader implements sarama.Client.
+func (c *leaderless) Leader(topic string, partition int32) (*sarama.Broker, error) {
+	leader, err := c.Client.Leader(topic, partition)
+	if errors.Is(err, sarama.ErrLeaderNotAvailable) {
+		return c.nobody, nil
+	}
+	return leader, err
+}

@@ -1,0 +1,151 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/openfunction/events/pkg/gateway/bus"
+)
+
+// flood has many publish events with the keys again and again, each of them until it is taken, and returns how many are by key.
+func flood(t *testing.T, k *Bus, keys []string, publishers int) (taken []atomic.Int64, stop func()) {
+	taken = make([]atomic.Int64, len(keys))
+	var ended atomic.Bool
+	var all sync.WaitGroup
+	for w := range publishers {
+		all.Go(func() {
+			for n := 0; !ended.Load(); n++ {
+				i := (w + n) % len(keys)
+				if tryOnce(t, k, newEvent(t, fmt.Sprint(w, "-", n), nil, "partitionkey="+keys[i])) == nil {
+					taken[i].Add(1)
+				}
+			}
+		})
+	}
+	return taken, sync.OnceFunc(func() { ended.Store(true); all.Wait() })
+}
+
+// The publishers of a partition without a leader, who are more than may wait for a producer's acknowledgements, do not hold up others.
+func TestOthersGoOnWhileAPartitionHasNoLeader(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t)
+	k := connect(t, config(b.addr()))
+	publish(t, k, "topic", "before")
+	b.leads("topic", map[int32]bool{0: false, 1: true, 2: true})
+	keys := keys(t, 3)
+	var waiting sync.WaitGroup
+	for i := range 2 * windowSize { // when it is not known yet
+		waiting.Go(func() {
+			if tryOnce(t, k, newEvent(t, fmt.Sprint(i), nil, "partitionkey="+keys[0])) == nil {
+				t.Error("Handle() = nil on a partition without a leader")
+			}
+		})
+	}
+	taken, stop := flood(t, k, keys, 8)
+	defer stop()
+	eventually(t, "others are taken", func() bool { return taken[1].Load() > 1000 && taken[2].Load() > 1000 })
+	if n := taken[0].Load(); n > 0 {
+		t.Errorf("%d events are taken without a leader", n)
+	}
+	for i := range 100 {
+		if err := tryPublish(k, "topic", newEvent(t, fmt.Sprint(i), nil)); err != nil {
+			t.Errorf("Handle of an event without a key = %v, want it on a partition with a leader", err)
+		}
+	}
+	waiting.Wait()
+	b.leads("topic", map[int32]bool{0: true, 1: true, 2: true})
+	time.Sleep(2 * askAgain) // from then on the brokers are asked again
+	if err := tryOnce(t, k, newEvent(t, "after", nil, "partitionkey="+keys[0])); err != nil {
+		t.Errorf("Handle() = %v as soon as there is a leader again, want nil", err)
+	}
+	eventually(t, "all are taken", func() bool { return taken[0].Load() > 100 })
+}
+
+// A broker that comes again while a partition of the topic has no leader is found by those that it leads, also by a process that has just begun.
+func TestOthersAreFoundWhileAPartitionHasNoLeader(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t)
+	k := connect(t, config(b.addr()))
+	publish(t, k, "topic", "before")
+	keys := keys(t, 3)
+	b.leads("topic", map[int32]bool{0: false, 1: true, 2: true})
+	var hungUp atomic.Bool
+	b.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		if hungUp.CompareAndSwap(false, true) {
+			return nil, errors.New("it hangs up"), true
+		}
+		return nil, nil, false
+	})
+	for i, k := range []*Bus{k, connect(t, config(b.addr()))} {
+		if err := tryOnce(t, k, newEvent(t, fmt.Sprint(i), nil, "partitionkey="+keys[1])); err != nil {
+			t.Errorf("Handle on a partition with a leader = %v, want nil", err)
+		}
+	}
+}
+
+// A partition that has a leader which takes nothing does not hold up others either.
+func TestOthersGoOnWhileAPartitionTakesNothing(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(2), kfake.SeedTopics(3, "topic"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Close)
+	for partition, node := range map[int32]int32{0: 0, 1: 1, 2: 1} {
+		if err := cluster.MoveTopicPartition("topic", partition, node); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		response := r.ResponseKind().(*kmsg.ProduceResponse)
+		for _, asked := range r.(*kmsg.ProduceRequest).Topics {
+			topic := kmsg.NewProduceResponseTopic()
+			topic.Topic = asked.Topic
+			for _, p := range asked.Partitions {
+				answer := kmsg.NewProduceResponseTopicPartition()
+				answer.Partition, answer.ErrorCode = p.Partition, kerr.NotEnoughReplicas.Code
+				topic.Partitions = append(topic.Partitions, answer)
+				if p.Partition != 0 {
+					return nil, nil, false
+				}
+			}
+			response.Topics = append(response.Topics, topic)
+		}
+		return response, nil, true
+	})
+	k := connect(t, config(cluster.ListenAddrs()[0]))
+	keys := keys(t, 3)
+	var waiting sync.WaitGroup
+	defer waiting.Wait()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for w := range 2 * windowSize {
+		waiting.Go(func() {
+			for n := 0; ctx.Err() == nil; n++ {
+				e := newEvent(t, fmt.Sprint(w, "-", n), nil, "partitionkey="+keys[0])
+				if k.Topic(bus.Topic{Name: "topic"}).Handle(ctx, e) == nil {
+					t.Error("Handle() = nil on a partition that takes nothing")
+				}
+			}
+		})
+	}
+	eventually(t, "no more may wait for the partition", func() bool {
+		l := k.await(ctx)
+		l.shared.window.mu.Lock()
+		defer l.shared.window.mu.Unlock()
+		return len(l.shared.window.waiting) > 0
+	})
+	taken, stop := flood(t, k, keys[1:], 8)
+	defer stop()
+	eventually(t, "others are taken", func() bool { return taken[0].Load() > 1000 && taken[1].Load() > 1000 })
+}
