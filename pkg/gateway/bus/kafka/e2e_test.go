@@ -34,6 +34,7 @@ func TestE2EBroker(t *testing.T) {
 	t.Run("a plain consumer reads the binding", func(t *testing.T) { plainConsumer(t, s.KafkaServer) })
 	t.Run("a topic that is removed is made again", func(t *testing.T) { removedTopic(t, s.Addr()) })
 	t.Run("a topic that comes again begins anew", func(t *testing.T) { comesAgain(t, s.Addr()) })
+	t.Run("an event that two publish is delivered once", func(t *testing.T) { publishedTwice(t, s.Addr()) })
 	t.Run("a process that holds messages is killed", func(t *testing.T) { processKilled(t, s.KafkaServer) })
 	t.Run("conformance", func(t *testing.T) {
 		s.SetPassword("user", right)

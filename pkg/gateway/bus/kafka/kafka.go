@@ -39,7 +39,8 @@ type Options struct {
 
 // Bus is a bus.Bus over Apache Kafka. What is particular to it:
 //
-//   - Kafka keeps the order of a partition. Events with one partitionkey go to one partition; those without any to all of them.
+//   - Kafka keeps the order of a partition. Events with one partitionkey go to one partition; those without any to all of them,
+//     but all publications of one event, its source and id, to the same.
 //   - A subscription is a consumer group. What it has acknowledged is an offset, before which all is done, and, in the metadata of that
 //     offset, what is done beyond it. So a message that is held for long does not make others come again after a crash.
 //   - Members share the partitions. One that holds messages keeps their partitions when others come and go.

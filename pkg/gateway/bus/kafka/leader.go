@@ -24,9 +24,9 @@ func (p *producer) leads(at place) bool { return !p.client.PartitionNotReadable(
 
 // choose puts a record on a partition that has a leader. It asks the brokers once before it says that there is none.
 func (p *producer) choose(m *sarama.ProducerMessage, wait func(<-chan struct{}, error) error) error {
-	any := m.Partition
+	hash := m.Partition
 	for asked := false; ; asked = true {
-		found, err := p.find(m, any)
+		found, err := p.find(m, hash)
 		if found || err != nil {
 			return err
 		}
@@ -39,8 +39,10 @@ func (p *producer) choose(m *sarama.ProducerMessage, wait func(<-chan struct{}, 
 	}
 }
 
-// find is choose without asking. A record with a key goes where all other clients send the key, or nowhere; one without to any partition that has a leader.
-func (p *producer) find(m *sarama.ProducerMessage, any int32) (found bool, err error) {
+// find is choose without asking. A record with a key goes where all other clients send the key, or nowhere. One without goes where the hash of what makes
+// events the same says, whenever and by whomever it is published, and so to the same receiver, who recognises it; but while that has no
+// leader, to the next partition that has one.
+func (p *producer) find(m *sarama.ProducerMessage, hash int32) (found bool, err error) {
 	all, err := p.client.Partitions(m.Topic)
 	if err != nil {
 		return false, err
@@ -51,7 +53,7 @@ func (p *producer) find(m *sarama.ProducerMessage, any int32) (found bool, err e
 		return p.leads(place{m.Topic, m.Partition}), err
 	}
 	for i := range n {
-		m.Partition = (any%n + i) % n
+		m.Partition = (hash%n + i) % n
 		if p.leads(place{m.Topic, m.Partition}) {
 			if i > 0 {
 				p.ask(m.Topic) // the one before may have a leader again

@@ -14,7 +14,89 @@ import (
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/once"
 )
+
+// Two replicas of a subscriber share the partitions, and each knows only what it receives itself.
+func TestAnEventThatTwoPublishIsDeliveredOnce(t *testing.T) {
+	t.Parallel()
+	publishedTwice(t, startBroker(t).addr())
+}
+
+func publishedTwice(t *testing.T, addr string) {
+	for try := range 3 {
+		if deliveredOnce(t, addr, fmt.Sprint("twice-", try)) {
+			return
+		}
+	}
+	t.Error("partitions moved between two receivers each time, want them to stay where they are")
+}
+
+// deliveredOnce returns false if partitions moved between the receivers meanwhile.
+func deliveredOnce(t *testing.T, addr, topic string) bool {
+	const events, partitions = 1000, 6
+	c := config(addr)
+	c.Partitions = partitions
+	var members []*inbox
+	for range 2 {
+		members = append(members, subscribe(t, once.New(connect(t, c)), bus.Subscription{Name: topic, Topics: []string{topic}}, nil))
+	}
+	var publishers sync.WaitGroup
+	for range 2 {
+		k := connect(t, c)
+		var next atomic.Int32
+		for range 32 {
+			publishers.Go(func() {
+				for n := next.Add(1) - 1; n < events; n = next.Add(1) - 1 {
+					if err := tryPublish(k, topic, newEvent(t, fmt.Sprint(n), nil)); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+	}
+	publishers.Wait()
+	for i, key := range keys(t, partitions) { // who has that has all before it
+		if err := tryPublish(connect(t, c), topic, newEvent(t, fmt.Sprint("last-", i), nil, "partitionkey="+key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	received, spread, receiver := map[string]int{}, map[uint64]int{}, map[uint64]int{}
+	stayed := true
+	eventually(t, "all is received", func() bool {
+		clear(received)
+		clear(spread)
+		for i, in := range members {
+			for _, m := range in.got() {
+				received[m.Event.ID()]++
+				partition := m.Sequence >> 48
+				spread[partition]++
+				if was, ok := receiver[partition]; ok && was != i {
+					stayed = false
+				}
+				receiver[partition] = i
+			}
+		}
+		return len(received) == events+partitions
+	})
+	if !stayed {
+		return false
+	}
+	for id, n := range received {
+		if n != 1 {
+			t.Errorf("event %s is delivered %d times, want once", id, n)
+		}
+	}
+	for partition := range uint64(partitions) {
+		if n := spread[partition]; n < events/partitions/2 || n > events/partitions*2 {
+			t.Errorf("%d of %d events are on partition %d of %d", n, events, partition, partitions)
+		}
+	}
+	if len(members[0].got()) == 0 || len(members[1].got()) == 0 {
+		t.Error("one of the receivers has got nothing, want both to receive")
+	}
+	return true
+}
 
 // flood has many publish events with the keys again and again, each of them until it is taken, and returns how many are by key.
 func flood(t *testing.T, k *Bus, keys []string, publishers int) (taken []atomic.Int64, stop func()) {

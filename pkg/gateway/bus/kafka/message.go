@@ -3,11 +3,11 @@ package kafka
 import (
 	"bytes"
 	"fmt"
-	"math/rand/v2"
 	"mime"
 	"strings"
 
 	"github.com/IBM/sarama"
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/openfunction/events/pkg/event"
 )
@@ -18,10 +18,10 @@ const (
 )
 
 // encode returns e in the binary mode of the CloudEvents Kafka binding, with the extension partitionkey as its key. If its data is itself
-// of a CloudEvents type, it is in structured mode: by that type the binding tells the modes apart. Its Partition is a
-// random number, and not yet a partition.
+// of a CloudEvents type, it is in structured mode: by that type the binding tells the modes apart. Its Partition is a hash of its source and id, and
+// not yet a partition.
 func encode(topic string, e *event.Event) (*sarama.ProducerMessage, error) {
-	m := &sarama.ProducerMessage{Topic: topic, Partition: rand.Int32(), Headers: make([]sarama.RecordHeader, 0, 8+len(e.Extensions()))}
+	m := &sarama.ProducerMessage{Topic: topic, Partition: hash(e), Headers: make([]sarama.RecordHeader, 0, 8+len(e.Extensions()))}
 	add := func(name, value string) {
 		m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 	}
@@ -43,6 +43,15 @@ func encode(topic string, e *event.Event) (*sarama.ProducerMessage, error) {
 		m.Value = sarama.ByteEncoder(data)
 	}
 	return m, nil
+}
+
+// hash is of what makes events the same, and the same in every process. It is not negative.
+func hash(e *event.Event) int32 {
+	var d xxhash.Digest
+	d.Reset()
+	_, _ = d.WriteString(e.Source())
+	_, _ = d.WriteString(e.ID())
+	return int32(d.Sum64() >> 33)
 }
 
 func mediaTypeOf(contentType string) string {

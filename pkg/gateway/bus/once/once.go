@@ -25,7 +25,8 @@ const (
 //
 // Which publication counts is the one that this process received first, by any subscription: it stays on the bus until it is Done, so that
 // the others can be acknowledged as soon as they come. A publication that comes again, since the broker sends it again, is not another one.
-// What a process remembers ends with it, and is no other's: duplicates that two processes of one subscription receive are not recognised.
+// What a process remembers ends with it, and is no other's: duplicates that two processes of one subscription receive are not recognised. So a bus that shares
+// out partitions puts all publications of an event on one, while that has a leader.
 type Bus struct {
 	bus.Bus
 	recent *recent
