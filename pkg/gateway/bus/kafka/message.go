@@ -21,7 +21,7 @@ const (
 // of a CloudEvents type, it is in structured mode: by that type the binding tells the modes apart. Its Partition is a hash of its source and id, and
 // not yet a partition.
 func encode(topic string, e *event.Event) (*sarama.ProducerMessage, error) {
-	m := &sarama.ProducerMessage{Topic: topic, Partition: hash(e), Headers: make([]sarama.RecordHeader, 0, 8+len(e.Extensions()))}
+	m := &sarama.ProducerMessage{Topic: topic, Headers: make([]sarama.RecordHeader, 0, 8+len(e.Extensions()))}
 	add := func(name, value string) {
 		m.Headers = append(m.Headers, sarama.RecordHeader{Key: []byte(name), Value: []byte(value)})
 	}
@@ -31,11 +31,18 @@ func encode(topic string, e *event.Event) (*sarama.ProducerMessage, error) {
 	ct := e.DataContentType()
 	if strings.HasPrefix(mediaTypeOf(ct), "application/cloudevents") {
 		data, err := event.Structured(e)
-		m.Value = sarama.ByteEncoder(data)
+		m.Value, m.Partition = sarama.ByteEncoder(data), hash(e.Source(), e.ID())
 		add(contentType, event.MediaTypeStructured)
 		return m, err
 	}
-	event.EachAttribute(e, func(name, value string) { add(prefix+name, value) })
+	source := "" // what Source returns is made anew each time
+	event.EachAttribute(e, func(name, value string) {
+		add(prefix+name, value)
+		if name == "source" {
+			source = value
+		}
+	})
+	m.Partition = hash(source, e.ID())
 	if ct != "" {
 		add(contentType, ct)
 	}
@@ -46,11 +53,11 @@ func encode(topic string, e *event.Event) (*sarama.ProducerMessage, error) {
 }
 
 // hash is of what makes events the same, and the same in every process. It is not negative.
-func hash(e *event.Event) int32 {
+func hash(source, id string) int32 {
 	var d xxhash.Digest
 	d.Reset()
-	_, _ = d.WriteString(e.Source())
-	_, _ = d.WriteString(e.ID())
+	_, _ = d.WriteString(source)
+	_, _ = d.WriteString(id)
 	return int32(d.Sum64() >> 33)
 }
 
