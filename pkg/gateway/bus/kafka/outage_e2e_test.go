@@ -20,14 +20,16 @@ import (
 type load struct {
 	stop func() // returns when all have their answer
 
-	mu      sync.Mutex
-	taken   []string          // all of them
-	taking  [][]time.Duration // by partition, how long each took since the last report
-	refused map[string]int    // by reason, since the last report
+	mu    sync.Mutex
+	taken []string // all of them
+	// Since the last report:
+	since   time.Time
+	taking  [][]time.Duration // by partition, how long each took
+	refused map[string]int    // by reason
 }
 
 func offer(t *testing.T, k *Bus, topic string, keys []string, rate float64) *load {
-	l := &load{taking: make([][]time.Duration, len(keys)), refused: map[string]int{}}
+	l := &load{since: time.Now(), taking: make([][]time.Duration, len(keys)), refused: map[string]int{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	handler := k.Topic(bus.Topic{Name: topic})
 	var running sync.WaitGroup
@@ -56,15 +58,17 @@ func offer(t *testing.T, k *Bus, topic string, keys []string, rate float64) *loa
 }
 
 // report returns how many events of other partitions than 0 were taken a second since the last report, and logs all else.
-func (l *load) report(t *testing.T, when string, d time.Duration) (others float64) {
+func (l *load) report(t *testing.T, when string) (others float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	seconds := time.Since(l.since).Seconds()
 	all := slices.Concat(l.taking[1:]...)
 	slices.Sort(all)
-	others, first := float64(len(all))/d.Seconds(), float64(len(l.taking[0]))/d.Seconds()
+	others, first := float64(len(all))/seconds, float64(len(l.taking[0]))/seconds
 	all = append(all, 0)
 	t.Logf("%s: of others %.0f/s are taken within %s (half) and %s (99%%), of partition 0 %.0f/s; refused: %v",
 		when, others, all[len(all)/2], all[len(all)*99/100], first, l.refused)
+	l.since = time.Now()
 	clear(l.taking)
 	clear(l.refused)
 	return others
@@ -87,18 +91,14 @@ func othersGoOn(t *testing.T, c *servers.KafkaClusterServers) {
 		_ = cl.RefreshMetadata("outage") // an error is that there is no leader
 		return !cl.PartitionNotReadable("outage", 0)
 	}
-	during := func(when string, wait func()) (others float64) {
-		began := time.Now()
-		wait()
-		return l.report(t, when, time.Since(began))
-	}
-	during("at first", func() { time.Sleep(time.Second) })
-	before := during("before", func() { time.Sleep(3 * time.Second) })
-	without := during("without the broker", func() {
-		c.Kill(0)
-		eventually(t, "the partition has no leader", func() bool { return !led() }) // the others notice after nine seconds
-		time.Sleep(5 * time.Second)
-	})
+	time.Sleep(time.Second)
+	l.report(t, "at first")
+	time.Sleep(3 * time.Second)
+	before := l.report(t, "before")
+	c.Kill(0)
+	eventually(t, "the partition has no leader", func() bool { return !led() }) // the others notice after nine seconds
+	time.Sleep(5 * time.Second)
+	without := l.report(t, "without the broker")
 	if without < before/2 {
 		t.Errorf("of the other partitions %.0f/s are taken before one has no leader, and then %.0f/s: want half as many at least", before, without)
 	}
@@ -111,8 +111,8 @@ func othersGoOn(t *testing.T, c *servers.KafkaClusterServers) {
 		return len(l.taking[0]) > 0
 	})
 	t.Logf("the first event is taken %s after there is a leader", time.Since(back))
-	during("after", func() { time.Sleep(3 * time.Second) })
 	l.stop()
+	l.report(t, "until then")
 	c.Await()
 	eventually(t, "every event that was taken is received", func() bool {
 		got := map[string]bool{}
