@@ -39,6 +39,7 @@ type part struct {
 	known   bool      // the consumer existed once
 	created time.Time // the stream, when the consumer was last seen
 	floor   uint64    // the first sequence that may not be acknowledged, as of then
+	limited bool      // the consumer may have gatherLimit, of which this process makes an end
 }
 
 type ack struct {
@@ -194,7 +195,7 @@ func (s *subscription) consumer(ctx context.Context, l *link, p *part) (jetstrea
 	want.AckWait, want.MaxAckPending, want.MaxDeliver = s.b.o.Config.AckWait, s.MaxInFlight, -1
 	gathering := s.Ordered && c.CachedInfo().NumAckPending > 0
 	if gathering {
-		want.MaxAckPending = 1 // the server sends nothing new until gather sets it right, or whoever attaches next
+		want.MaxAckPending, p.limited = gatherLimit, true // until gather has ended, however it does
 	}
 	s.mu.Lock()
 	p.gathering = gathering

@@ -17,6 +17,9 @@ const (
 	gatherPollMost = time.Second
 )
 
+// gatherLimit is how many messages the server may have under way while a subscription gathers: nothing new, as there is what was sent before.
+const gatherLimit = 1
+
 // patience is how long gather waits at most.
 func patience(ackWait time.Duration) time.Duration { return 2*ackWait + settle }
 
@@ -120,15 +123,85 @@ func (s *subscription) proceed(ctx context.Context, l *link, consumers map[*part
 	})
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	for p, c := range consumers {
+	for p := range consumers {
 		s.mu.Lock()
 		p.gathering = false
 		s.mu.Unlock()
-		config := c.CachedInfo().Config
-		config.FilterSubject, config.FilterSubjects, config.MaxAckPending = "", p.topics, s.MaxInFlight
-		if _, err := l.js.UpdateConsumer(ctx, p.stream, config); err != nil {
+		if err := s.lift(ctx, l, p.stream); err != nil {
 			return s.wrapConsumer(p, err)
 		}
+		p.limited = false
 	}
 	return nil
+}
+
+// lift takes gatherLimit away, if the server's consumer has it, and leaves alone what others may have changed meanwhile.
+func (s *subscription) lift(ctx context.Context, l *link, stream string) error {
+	c, err := l.js.Consumer(ctx, stream, s.Name)
+	if err != nil {
+		return err
+	}
+	config := c.CachedInfo().Config
+	if config.MaxAckPending != gatherLimit || s.MaxInFlight == gatherLimit {
+		return nil
+	}
+	config.MaxAckPending = s.MaxInFlight
+	_, err = l.js.UpdateConsumer(ctx, stream, config)
+	return err
+}
+
+// unlimit lifts what a session that ends has left, when it receives no more: another process may go on, and this one may not come back.
+func (s *subscription) unlimit(ctx context.Context, l *link) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settle)
+	defer cancel()
+	defer context.AfterFunc(l.ctx, cancel)()
+	for _, p := range s.parts {
+		if p.limited && s.lift(ctx, l, p.stream) == nil { // otherwise whoever attaches next does it, or whoever goes on: see keepUnlimited
+			p.limited = false
+		}
+	}
+}
+
+// keepUnlimited looks every now and then, as long as messages come or are held, whether another process has begun to gather and did not live to
+// end it: that takes no longer than patience.
+func (s *subscription) keepUnlimited(ctx context.Context, l *link) {
+	ticker := time.NewTicker(patience(s.b.o.Config.AckWait))
+	defer ticker.Stop()
+	limited := map[string]bool{} // the streams whose consumers were at the look before
+	last := map[string]uint64{}
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		for stream, sequence := range s.moving(last) {
+			last[stream] = sequence
+			limited[stream] = s.look(ctx, l, stream, limited[stream])
+		}
+	}
+}
+
+// moving returns the last sequence of each stream of which something is held, or has come since last.
+func (s *subscription) moving(last map[string]uint64) map[string]uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	moving := map[string]uint64{}
+	for stream, p := range s.parts {
+		if len(p.held) > 0 || p.last != last[stream] {
+			moving[stream] = p.last
+		}
+	}
+	return moving
+}
+
+// look tells whether the server's consumer has gatherLimit, which it lifts if it had it the last time as well.
+func (s *subscription) look(ctx context.Context, l *link, stream string, before bool) bool {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	c, err := l.js.Consumer(ctx, stream, s.Name)
+	if err != nil || c.CachedInfo().Config.MaxAckPending != gatherLimit {
+		return false // a consumer that is gone is noticed elsewhere
+	}
+	return !before || s.lift(ctx, l, stream) != nil
 }

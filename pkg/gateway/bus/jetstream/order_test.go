@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
 	"github.com/openfunction/events/pkg/gateway/room"
 )
 
@@ -172,4 +173,64 @@ func TestAnOrderedSubscriptionHasRoomForWhatAnotherProcessHad(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever gathers has the server send nothing new, to others neither.
+func TestAnOrderedSubscriptionThatEndsWhileItGathersLimitsNobody(t *testing.T) {
+	t.Parallel()
+	const name, limit = "openfunction.test.es.ends", 8
+	sub := bus.Subscription{Name: "s", Topics: []string{name}, MaxInFlight: limit, Ordered: true, Grace: time.Millisecond}
+	never := func(*bus.Message) {}
+	for _, tt := range []struct {
+		name    string
+		ackWait time.Duration // what is looked for may last so much longer
+		ends    func(t *testing.T, o jetstream.Options, js natsjs.JetStream)
+	}{
+		{"in order", time.Hour, func(t *testing.T, o jetstream.Options, js natsjs.JetStream) {
+			b := open(t, o)
+			subscribe(t, b, sub, never)
+			if got := maxAckPending(t, js); got != 1 {
+				t.Errorf("while it gathers, %d events may be under way, want 1", got)
+			}
+			_ = b.Close()
+			if got := maxAckPending(t, js); got != limit {
+				t.Errorf("when it has ended, %d events may be under way, want %d", got, limit)
+			}
+		}},
+		{"by a kill, of which this is what stays", 500 * time.Millisecond, func(t *testing.T, _ jetstream.Options, js natsjs.JetStream) {
+			c, err := js.Consumer(t.Context(), "openfunction-events", "s")
+			if err != nil {
+				t.Fatal(err)
+			}
+			config := c.CachedInfo().Config
+			config.MaxAckPending = 1
+			if _, err := js.UpdateConsumer(t.Context(), "openfunction-events", config); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "whoever goes on lifts the limit", func() bool { return maxAckPending(t, js) == limit })
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newBroker(t, true)
+			js := manager(t, s)
+			o := s.options()
+			o.Config.AckWait = tt.ackWait
+			goesOn := open(t, o)
+			r := subscribe(t, goesOn, sub, never)
+			publish(t, goesOn.Topic(bus.Topic{Name: name}), newEvent(t, "e", nil))
+			eventually(t, "the event", func() bool { return r.has("e") })
+			tt.ends(t, o, js)
+		})
+	}
+}
+
+// maxAckPending is how many events the server sends to s at most before one is done.
+func maxAckPending(t *testing.T, js natsjs.JetStream) int {
+	t.Helper()
+	c, err := js.Consumer(t.Context(), "openfunction-events", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c.CachedInfo().Config.MaxAckPending
 }

@@ -161,6 +161,7 @@ func (s *subscription) session(ctx context.Context, l *link) error {
 	consumers, consuming, err := s.attach(watched, l, func(p *part) (jetstream.MessageHandler, jetstream.ConsumeErrHandler) {
 		return func(m jetstream.Msg) { s.take(p, m, closed) }, s.onError(lost)
 	})
+	defer s.unlimit(ctx, l)
 	defer s.detach(ctx, l, consuming)
 	defer close(closed)
 	if err != nil {
@@ -172,6 +173,11 @@ func (s *subscription) session(ctx context.Context, l *link) error {
 		if err := s.gather(watched, l, consumers, lost); err != nil {
 			return s.whyDenied(watched, err)
 		}
+		looking, stop := context.WithCancel(ctx)
+		var looks sync.WaitGroup
+		looks.Go(func() { s.keepUnlimited(looking, l) })
+		defer looks.Wait()
+		defer stop()
 	}
 	return s.whyDenied(watched, s.handOver(watched, l, lost))
 }
