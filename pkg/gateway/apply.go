@@ -55,6 +55,7 @@ func (g *Gateway) Apply(p *plan.Plan) error {
 			g.client.Hide(p)
 		}
 		g.replace(next)
+		g.client.Keep(p)
 		now := newApplied(p, next)
 		g.applied.Store(now)
 		g.metrics.Keep(maps.Keys(now.hashes))

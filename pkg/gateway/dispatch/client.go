@@ -69,6 +69,32 @@ func (c *Client) Hide(p *plan.Plan) {
 	c.hider.Store(&hider)
 }
 
+// Keep lets go of what only sinks needed that p does not have: a sink's authority may change every week. Such a sink still works, for what is under way.
+func (c *Client) Keep(p *plan.Plan) {
+	used := map[string]bool{}
+	use := func(targets ...*plan.Target) {
+		for _, t := range targets {
+			if t != nil {
+				used[t.CACerts] = true
+			}
+		}
+	}
+	for _, s := range p.Sources {
+		use(s.Sink, s.DeadLetter)
+	}
+	for _, s := range p.Subscribers {
+		use(s.Sink, s.DeadLetter)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for caCerts, t := range c.transports {
+		if !used[caCerts] {
+			delete(c.transports, caCerts)
+			t.CloseIdleConnections() // those in use close by themselves, at the latest when they were idle for a minute
+		}
+	}
+}
+
 // Close closes the connections that are not in use.
 func (c *Client) Close() {
 	c.pool.close()
