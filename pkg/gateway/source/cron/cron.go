@@ -70,7 +70,7 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 	for tick := s.now(); ; {
 		now := s.now()
 		if now.Before(tick.Add(-maxLate)) {
-			logging.FromContext(ctx).Warnw("clock was set back, its ticks happen again", "from", tick, "to", now)
+			logging.FromContext(ctx).Warnw("clock was set back, its ticks happen again", "from", moment(tick), "to", moment(now))
 			tick = now
 		}
 		due := s.o.Schedule.Next(tick)
@@ -88,7 +88,7 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 		}
 		latest, ok := s.latest(due, now)
 		if !ok || !latest.Equal(due) {
-			logging.FromContext(ctx).Warnw("ticks were missed and are skipped", "from", due, "to", now)
+			logging.FromContext(ctx).Warnw("ticks were missed and are skipped", "from", moment(due), "to", moment(now))
 		}
 		tick = now
 		if !ok {
@@ -100,6 +100,9 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 		}
 	}
 }
+
+// moment is t in the log, with its date, which the console leaves out.
+func moment(t time.Time) string { return t.Format(time.RFC3339) }
 
 // now is the time on the clock: a monotonic one stands still while the machine sleeps.
 func (s *Source) now() time.Time { return s.o.Now().Round(0) }

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/event"
@@ -322,6 +325,32 @@ func TestTicksUnderWayAreBounded(t *testing.T) {
 		}
 		if len(seen) != 104 || len(got.events) != 104 {
 			t.Errorf("%d events of %d ticks, want 104 of 104", len(got.events), len(seen))
+		}
+	})
+}
+
+func TestMissedTicksAreSaidWithTheirDate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		clk := newClock("2026-01-01T00:00:01Z")
+		core, logs := observer.New(zap.WarnLevel)
+		ctx, cancel := context.WithCancel(logging.WithLogger(t.Context(), zap.New(core).Sugar()))
+		s := newSource(t, plan.Cron{Schedule: "30 0 * * *"}, clk)
+		ended := make(chan error, 1)
+		go func() { ended <- s.Run(ctx, &inbox{}, func(error) {}) }()
+		time.Sleep(13 * time.Second)
+		clk.jump(49 * time.Hour)
+		time.Sleep(2 * time.Minute)
+		cancel()
+		<-ended
+		lines := logs.FilterMessage("ticks were missed and are skipped").All()
+		if len(lines) != 1 {
+			t.Fatalf("%d lines, want 1: %v", len(lines), logs.All())
+		}
+		for key, want := range map[string]string{"from": "2026-01-01T00:30", "to": "2026-01-03T01:0"} {
+			said, err := time.Parse(time.RFC3339, fmt.Sprint(lines[0].ContextMap()[key]))
+			if got := said.UTC().Format(time.RFC3339); err != nil || !strings.HasPrefix(got, want) {
+				t.Errorf("%s %s, %v, want %s...", key, got, err, want)
+			}
 		}
 	})
 }

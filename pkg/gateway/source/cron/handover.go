@@ -38,7 +38,7 @@ func (h *handOver) start(ctx context.Context, tick time.Time) bool {
 	select {
 	case h.s.places <- struct{}{}:
 	default:
-		logging.FromContext(ctx).Warnw("too many ticks are under way, the next one waits", "tick", tick, "underWay", maxInFlight)
+		logging.FromContext(ctx).Warnw("too many ticks are under way, the next one waits", "tick", moment(tick), "underWay", maxInFlight)
 		select {
 		case h.s.places <- struct{}{}:
 		case <-ctx.Done():
@@ -57,7 +57,7 @@ func (h *handOver) deliver(tick time.Time) {
 	log := logging.FromContext(h.ctx)
 	e, err := newEvent(h.s.o.Source, tick)
 	if err != nil {
-		log.Errorw("tick cannot become an event and is dropped", "tick", tick, "error", err)
+		log.Errorw("tick cannot become an event and is dropped", "tick", moment(tick), "error", err)
 		return
 	}
 	refused := false
