@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"sync"
@@ -136,6 +137,10 @@ func (b *Bus) asyncError(_ *nats.Conn, sub *nats.Subscription, err error) {
 	if denied := b.denial(err); denied != nil {
 		b.deny(denied)
 		return
+	}
+	var broken net.Error
+	if errors.As(err, &broken) || errors.Is(err, io.ErrClosedPipe) {
+		return // likewise: this comes with every write until the connection is known to be lost
 	}
 	subject := ""
 	if sub != nil {

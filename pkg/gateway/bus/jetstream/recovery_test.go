@@ -9,15 +9,19 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/jetstream"
+	"github.com/openfunction/events/pkg/plan"
 )
 
 func newEvent(t testing.TB, id string, data []byte) *event.Event {
@@ -134,6 +138,57 @@ func manager(t testing.TB, s *broker) natsjs.JetStream {
 		t.Fatal(err)
 	}
 	return js
+}
+
+// brokenWire fails each write once it is broken. What reads from it does not know yet.
+type brokenWire struct {
+	net.Conn
+	broken *atomic.Bool
+	writes *atomic.Int64
+}
+
+func (w brokenWire) Write(b []byte) (int, error) {
+	if w.broken.Load() {
+		w.writes.Add(1)
+		return 0, &net.OpError{Op: "write", Net: "tcp", Err: syscall.EPIPE}
+	}
+	return w.Conn.Write(b)
+}
+
+// Each publication writes, and what is wrong with the connection is known only when it ends.
+func TestAConnectionThatBreaksIsSaidOnce(t *testing.T) {
+	t.Parallel()
+	s := guarded(t, &server.Options{}) // without TLS, which writes no more after the first error
+	var broken atomic.Bool
+	var writes atomic.Int64
+	conns := make(chan net.Conn, 100)
+	o := jetstream.Options{Name: "EventBus a/b", Config: plan.JetStream{URL: "nats://" + s.Addr().String()}}
+	o.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		conns <- c
+		return brokenWire{c, &broken, &writes}, nil
+	}
+	b, logs := openLogged(t, o)
+	topic := b.Topic(bus.Topic{Name: "metrics"})
+	publish(t, topic, newEvent(t, "before", nil))
+	broken.Store(true)
+	ctx, cancel := context.WithCancel(t.Context())
+	var publications sync.WaitGroup
+	for want := int64(1); want <= 20; want++ {
+		publications.Go(func() { _ = topic.Handle(ctx, newEvent(t, fmt.Sprint(want), nil)) })
+		eventually(t, "a write fails", func() bool { return writes.Load() >= want })
+	}
+	broken.Store(false)
+	_ = (<-conns).Close()
+	eventually(t, "the bus is back", func() bool { return logs.FilterMessage("the bus is back").Len() == 1 })
+	cancel()
+	publications.Wait()
+	if n := logs.FilterLevelExact(zap.WarnLevel).Len(); n != 1 {
+		t.Errorf("%d warnings, want 1: %v", n, logs.All())
+	}
 }
 
 func TestRecovery(t *testing.T) {
