@@ -21,17 +21,57 @@ const (
 	maxDecoded = 64 << 20
 )
 
-// Encode returns p as gzipped JSON. Equal plans are encoded alike.
+// Encode returns p as gzipped JSON. Equal plans are encoded alike. Of WaitingSources it has those of http.
 func Encode(p *Plan) ([]byte, error) {
+	text, err := JSON(p)
+	if err != nil {
+		return nil, err
+	}
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
-	if err := json.NewEncoder(z).Encode(p); err != nil {
+	if _, err := z.Write(text); err != nil {
 		return nil, fmt.Errorf("encode plan: %w", err)
 	}
 	if err := z.Close(); err != nil {
 		return nil, fmt.Errorf("encode plan: %w", err)
 	}
 	return b.Bytes(), nil
+}
+
+// JSON is what Encode compresses.
+func JSON(p *Plan) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	if err := e.Encode(p); err != nil {
+		return nil, fmt.Errorf("encode plan: %w", err)
+	}
+	var n notes
+	for _, s := range p.WaitingSources {
+		if s.Kind == KindHTTP {
+			n.Waiting = append(n.Waiting, note{s.Namespace, s.EventSource, s.Event, s.Why})
+		}
+	}
+	if n.Waiting == nil {
+		return b.Bytes(), nil
+	}
+	if err := e.Encode(n); err != nil {
+		return nil, fmt.Errorf("encode plan: %w", err)
+	}
+	return b.Bytes(), nil
+}
+
+// notes follow the plan as a second JSON value, if there are any. A gateway may know nothing of them, or not of all: it runs the same without. So
+// one that is older need not refuse the plan.
+type notes struct {
+	Waiting []note `json:"waiting"`
+}
+
+// note is a Source that waits.
+type note struct {
+	Namespace   string `json:"namespace"`
+	EventSource string `json:"eventSource"`
+	Event       string `json:"event"`
+	Why         string `json:"why,omitempty"`
 }
 
 // Decode is the opposite of Encode, for who runs the plan. A field that this version does not know is an error: it would not do what it
@@ -65,6 +105,13 @@ func decode(data []byte, strict bool) (*Plan, error) {
 	p := &Plan{}
 	if err := d.Decode(p); err != nil {
 		return nil, fmt.Errorf("decode plan: %w", err)
+	}
+	var n notes
+	if json.Unmarshal(text[d.InputOffset():], &n) != nil { // there are none, or another version wrote them otherwise
+		return p, nil
+	}
+	for _, w := range n.Waiting {
+		p.WaitingSources = append(p.WaitingSources, Source{Namespace: w.Namespace, EventSource: w.EventSource, Event: w.Event, Kind: KindHTTP, Why: w.Why})
 	}
 	return p, nil
 }

@@ -3,6 +3,7 @@ package plan
 import (
 	"bytes"
 	"compress/gzip"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -35,6 +36,47 @@ func TestDecodeIsTheOppositeOfEncode(t *testing.T) {
 	}
 	if diff := cmp.Diff(got.String(), feed().String()); diff != "" {
 		t.Errorf("decoded (-got +want):\n%s", diff)
+	}
+}
+
+// Who runs the plan may know nothing of what waits, or another form of it.
+func TestWhatWaitsIsANote(t *testing.T) {
+	p := feed()
+	p.WaitingSources = []Source{
+		{Namespace: "d", EventSource: "es", Event: "tick", Kind: "cron", Why: "who would be told?"},
+		{Namespace: "d", EventSource: "es", Event: "w", Kind: "http", Why: "spec.x cannot be used"},
+	}
+	data, err := Encode(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Decode(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(p.WaitingSources[1:], got.WaitingSources); diff != "" || !got.Waits() {
+		t.Errorf("what waits (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(feed().Hashes(), got.Hashes()); diff != "" {
+		t.Errorf("another thing runs (-want +got):\n%s", diff)
+	}
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := json.NewDecoder(z) // as a gateway of before reads
+	first.DisallowUnknownFields()
+	var old Plan
+	if err := first.Decode(&old); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(feed().String(), old.String()); diff != "" {
+		t.Errorf("a gateway of before runs (-want +got):\n%s", diff)
+	}
+	for _, notes := range []string{"", "\n", `{"waiting": "in other words"}`, `{"future": []}`, "{", "[]"} {
+		if p, err := Decode(zipped(`{"sources": [{"event": "e"}]}` + notes)); err != nil || len(p.Sources) != 1 || len(p.WaitingSources) != 0 {
+			t.Errorf("notes %q: %v, %v, want the plan without", notes, p, err)
+		}
 	}
 }
 

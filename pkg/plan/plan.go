@@ -18,8 +18,8 @@ type Plan struct {
 	// Waiting are declared subscribers that cannot run just now: what runs for them already goes on, see Succeed. Only ID, Key, Trigger,
 	// EventSource, Condition and, if they are known, Inputs are set. A plan remembers them: those that wait together are not heirs of one another.
 	Waiting []Subscriber `json:"waiting,omitempty"`
-	// WaitingSources are the same of sources, by what tells sources apart, with Why. They are only known of a plan that was just compiled, and of
-	// one that follows on that: nothing runs for them then.
+	// WaitingSources are the same of sources, by what tells sources apart, with Why. Nothing runs for them in a plan that follows on another.
+	// Encode keeps those of http, as notes: who posts them is told to try again.
 	WaitingSources []Source `json:"-"`
 	// Remembered are the subscriptions that the statuses of the declared objects name, of which only ID and Key are set. They count when the plan
 	// before is gone. They are only known of a plan that was just compiled.

@@ -283,6 +283,30 @@ retired openfunction.a.es.g of EventBus a/default`,
 	}
 }
 
+// TestTheGatewayKnowsWhatWaits has a route answer that its event comes, and why it does not run yet.
+func TestTheGatewayKnowsWhatWaits(t *testing.T) {
+	es := EventSource("a", "es", WithBus("b"), WithHTTP("e"), WithCron("tick"))
+	w := newWorld(t, es)
+	w.reconcile()
+	want := []plan.Source{{Namespace: "a", EventSource: "es", Event: "e", Kind: plan.KindHTTP, Why: "there is no EventBus b"}}
+	if diff := cmp.Diff(want, w.Plan(key().Namespace, key().Name).WaitingSources); diff != "" {
+		t.Errorf("what waits (-want, +got):\n%s", diff)
+	}
+	if pass := w.reconcile(); pass.Writes != nil {
+		t.Errorf("another pass writes %q", pass.Writes)
+	}
+	w.become(nil, []runtime.Object{EventBus("a", "b")})
+	w.reconcile()
+	if p := w.Plan(key().Namespace, key().Name); p.Waits() || len(p.Sources) != 1 {
+		t.Errorf("with the bus, the plan is %v, want it to run the event", p)
+	}
+	w.become([]runtime.Object{EventBus("a", "b"), es}, nil)
+	w.reconcile()
+	if p := w.Plan(key().Namespace, key().Name); p.Waits() {
+		t.Errorf("without the EventSource, %v waits", p.WaitingSources)
+	}
+}
+
 func TestWhenToLookAgain(t *testing.T) {
 	for _, tt := range []struct {
 		name    string

@@ -21,6 +21,9 @@ func (s succession) fit(last *plan.Plan) (p *plan.Plan, left []string) {
 	if fits(p) {
 		return p, nil
 	}
+	if p = s.terse(last); fits(p) {
+		return p, nil
+	}
 	before := last
 	if before == nil {
 		before = &plan.Plan{}
@@ -28,13 +31,20 @@ func (s succession) fit(last *plan.Plan) (p *plan.Plan, left []string) {
 	grown := grown(before, s.next)
 	n := sort.Search(len(grown), func(n int) bool {
 		next, _ := without(before, s.next, grown[:n+1])
-		return fits(succession{next: next, removed: s.removed}.follow(last))
+		return fits(succession{next: next, removed: s.removed}.terse(last))
 	})
 	if n == len(grown) {
 		return nil, grown
 	}
 	next, left := without(before, s.next, grown[:n+1])
-	return succession{next: next, removed: s.removed}.follow(last), left
+	return succession{next: next, removed: s.removed}.terse(last), left
+}
+
+// terse is follow without a word of what waits: whoever posts that is told that there is no such event, rather than that anything stays as it was.
+func (s succession) terse(last *plan.Plan) *plan.Plan {
+	p := s.follow(last)
+	p.WaitingSources = nil
+	return p
 }
 
 func fits(p *plan.Plan) bool {

@@ -3,7 +3,6 @@ package workload
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -68,17 +67,19 @@ func fillSecret(s *corev1.Secret, last, p *plan.Plan) error {
 	if s.Type == "" {
 		s.Type = corev1.SecretTypeOpaque
 	}
-	before, err := json.Marshal(last)
-	if err != nil {
-		return fmt.Errorf("encode plan: %w", err)
-	}
-	after, err := json.Marshal(p)
-	if err != nil {
-		return fmt.Errorf("encode plan: %w", err)
-	}
-	if last != nil && bytes.Equal(before, after) {
-		if _, err := plan.Decode(s.Data[plan.SecretKey]); err == nil { // otherwise it says more than a gateway of this version understands
-			return nil
+	if last != nil {
+		before, err := plan.JSON(last)
+		if err != nil {
+			return err
+		}
+		after, err := plan.JSON(p)
+		if err != nil {
+			return err
+		}
+		if bytes.Equal(before, after) {
+			if _, err := plan.Decode(s.Data[plan.SecretKey]); err == nil { // otherwise it says more than a gateway of this version understands
+				return nil
+			}
 		}
 	}
 	data, err := plan.Encode(p)
