@@ -83,9 +83,16 @@ func (s *Server) inspect() error {
 	}
 	had := s.noted // by this process, if it starts again
 	if had == nil {
-		if had = s.remembered(); had == nil {
-			return nil
+		had = s.remembered()
+	}
+	if s.options.Cluster == nil { // members get what they cannot read from the others
+		if torn := had.torn(s.streams()); len(torn) > 0 {
+			return fmt.Errorf("a crash has left files half written: in %s, %s: restore %s from a copy, or delete it to begin anew; to go on with what is left, delete the directories of these files only: "+
+				"a subscription then begins behind the events that wait for it, and of a stream all events are lost", filepath.FromSlash(storeDir), first(torn), s.options.Dir)
 		}
+	}
+	if had == nil {
+		return nil
 	}
 	if damage := had.damage(s.streams()); len(damage) > 0 {
 		err := s.lacking(had, damage)
@@ -100,17 +107,43 @@ func (s *Server) inspect() error {
 
 // lacking is the error that what is named is not as it was.
 func (s *Server) lacking(had *contents, damage []string) error {
-	var told []string
-	told = append(told, damage[:min(toldParts, len(damage))]...)
-	if more := len(damage) - len(told); more > 0 {
-		told = append(told, fmt.Sprintf("and %d more", more))
-	}
 	var events uint64
 	for _, s := range had.Streams {
 		events += s.Messages
 	}
 	return fmt.Errorf("not all is there that the bus had, which was %d events: in %s, %s: restore %s from a copy, or delete it to begin anew; to go on with what is left, delete %s only",
-		events, filepath.FromSlash(storeDir), strings.Join(told, "; "), s.options.Dir, s.contentsFile())
+		events, filepath.FromSlash(storeDir), first(damage), s.options.Dir, s.contentsFile())
+}
+
+// first are the first parts of a list.
+func first(damage []string) string {
+	told := slices.Clone(damage[:min(toldParts, len(damage))])
+	if more := len(damage) - len(told); more > 0 {
+		told = append(told, fmt.Sprintf("and %d more", more))
+	}
+	return strings.Join(told, "; ")
+}
+
+// torn lists files that only a crash leaves as they are, after which the server would begin a subscription anew, behind the events that wait, or leave
+// out a stream, without a word. It may be called with nil.
+func (c *contents) torn(dir fs.FS) (torn []string) {
+	taken, _ := fs.Glob(dir, path.Join("[^.]*", subscriptionsName, "*", takenName)) // the pattern is right
+	for _, name := range taken {
+		if info, err := fs.Stat(dir, name); err == nil && info.Size() == 0 {
+			torn = append(torn, name+": is empty")
+		}
+	}
+	if c == nil || c.Closed { // damage tells what is missing then
+		return torn
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Streams)) {
+		_, err := fs.Stat(dir, path.Join(name, server.JetStreamMetaFile))
+		sum := path.Join(name, server.JetStreamMetaFileSum)
+		if _, missing := fs.Stat(dir, sum); err == nil && missing != nil {
+			torn = append(torn, because(sum, "is missing", missing))
+		}
+	}
+	return torn
 }
 
 // damage lists what is not as it was.
@@ -124,8 +157,11 @@ func (c *contents) damage(dir fs.FS) (damage []string) {
 			damage = append(damage, because(path.Join(name, "msgs"), "its events are missing", err))
 		}
 		for _, sub := range c.Streams[name].Subscriptions {
-			if _, err := fs.Stat(dir, path.Join(name, subscriptionsName, sub, server.JetStreamMetaFile)); err != nil {
-				damage = append(damage, because(path.Join(name, subscriptionsName, sub), "the subscription is missing", err))
+			for _, settings := range []string{server.JetStreamMetaFile, server.JetStreamMetaFileSum} { // the server leaves it out without one of them
+				if _, err := fs.Stat(dir, path.Join(name, subscriptionsName, sub, settings)); err != nil {
+					damage = append(damage, because(path.Join(name, subscriptionsName, sub), "the subscription is missing", err))
+					break
+				}
 			}
 		}
 	}

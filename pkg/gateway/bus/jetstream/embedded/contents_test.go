@@ -344,6 +344,61 @@ func TestWhatACrashLeaves(t *testing.T) {
 	}
 }
 
+// TestWhatACrashLeavesHalfWritten wants a server not to start when it would go on without what waits in it, and to say
+// what is lost where it starts.
+func TestWhatACrashLeavesHalfWritten(t *testing.T) {
+	for _, tt := range []struct {
+		file string
+		half bool   // else it is empty
+		gone bool   // else it is there
+		want string // in why the server does not start; empty if it does
+		says string // else
+	}{
+		{file: "obs/waits/o.dat", want: "obs/waits/o.dat: is empty: restore "},
+		{file: "obs/waits/o.dat", half: true, want: "waits"},
+		{file: "obs/waits/meta.inf", want: "waits"},
+		{file: "obs/waits/meta.inf", half: true, want: "waits"},
+		{file: "obs/waits/meta.sum", gone: true, says: "obs/waits: the subscription is missing"},
+		{file: "meta.inf", want: "openfunction-events"},
+		{file: "meta.inf", half: true, want: "openfunction-events"},
+		{file: "meta.sum", want: "openfunction-events"},
+		{file: "meta.sum", gone: true, want: "openfunction-events/meta.sum: is missing: restore "},
+		{file: "msgs/*.blk", half: true, says: "the newest events of the stream openfunction-events are lost"},
+		{file: "msgs/*.blk", says: "the newest events of the stream openfunction-events are lost"},
+	} {
+		t.Run(fmt.Sprintf("%s half %t gone %t", tt.file, tt.half, tt.gone), func(t *testing.T) {
+			t.Parallel()
+			dir, s, stop := waiting(t)
+			dir = crashed(t, dir)
+			stop()
+			s.Close()
+			file := only(t, dir, tt.file)
+			info, err := os.Stat(file)
+			check(t, err)
+			switch {
+			case tt.gone:
+				check(t, os.Remove(file))
+			case tt.half:
+				check(t, os.Truncate(file, info.Size()/2))
+			default:
+				check(t, os.Truncate(file, 0))
+			}
+			var said []string
+			s, err = Start(Options{Dir: dir, SyncInterval: time.Minute, Damaged: func(err error) { said = append(said, err.Error()) }})
+			if err == nil {
+				s.Close()
+			}
+			t.Logf("Start() = %v, %q", err, said)
+			if text := fmt.Sprint(err); !strings.Contains(text, cmp.Or(tt.want, "nil")) || err != nil && !strings.Contains(text, dir) {
+				t.Errorf("Start() = %v, want %q in it", err, cmp.Or(tt.want, "nil"))
+			}
+			if !strings.Contains(strings.Join(said, "\n"), tt.says) {
+				t.Errorf("it says %q, want %q", said, tt.says)
+			}
+		})
+	}
+}
+
 // TestAMemberStartsWithoutWhatItHad wants a member that lost its disk, or a part of it, to start: it gets what it lacks from the others.
 func TestAMemberStartsWithoutWhatItHad(t *testing.T) {
 	dir, s, stop := waiting(t)
