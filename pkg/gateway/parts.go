@@ -55,7 +55,8 @@ func (g *Gateway) subscriber(spec plan.Subscriber, b *openBus) (*part, error) {
 		redelivery = cmp.Or(b.inOrder, redelivery)
 	}
 	box, spare := dead("message")
-	letters, lost := dispatch.Letters(g.metrics.Letters(spec.Owner(), noEvent).DeadLetters(box), spare), &refusals{of: "a message that is not an event"}
+	letters := dispatch.Letters(dispatch.Count(box, spare, g.metrics.Letters(spec.Owner(), noEvent).Buried))
+	lost := &refusals{of: "a message that is not an event"}
 	deliveries = append(deliveries, lost)
 	s, err := trigger.New(trigger.Options{
 		Subscriber: spec, Bus: b, Deliver: deliver, DeadLetter: dispatch.Insist(lost.handler(letters, isOmitted)),
@@ -122,7 +123,8 @@ func (g *Gateway) deliver(spec plan.Subscriber, b *openBus, dead letterbox) (eve
 		h = dispatch.Retry(count.Attempts(h), spec.Delivery)
 		deliveries = append(deliveries, delivery{name, h})
 		box, spare := dead(kind)
-		h = dispatch.DeadLetter(h, dest, count.DeadLetters(box), spare)
+		box, spare = dispatch.Count(box, spare, count.Buried)
+		h = dispatch.DeadLetter(h, dest, box, spare)
 		lost := &refusals{of: name}
 		deliveries = append(deliveries, lost)
 		targets = append(targets, dispatch.Insist(lost.handler(h, isOmitted))) // each for itself: a target that has the event does not get it again
@@ -285,7 +287,7 @@ func (g *Gateway) addWaiting(next *state, spec plan.Source) error {
 	}
 	r, err := g.ingress.NewRoute(ingress.RouteOptions{
 		Namespace: spec.Namespace, EventSource: spec.EventSource, Event: spec.Event,
-		Away: &event.Unavailable{What: sourceName(spec), After: waitingPause, Err: errors.New(spec.Why)},
+		Away: &event.Unavailable{What: sourceName(spec), After: waitingPause, Err: errors.New(cmp.Or(spec.Why, "it cannot run just now"))},
 	})
 	if err == nil {
 		next.routes[sourceName(spec)] = route{r, newIntake(spec, noBus)}

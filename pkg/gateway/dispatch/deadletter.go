@@ -52,7 +52,27 @@ type grave struct {
 }
 
 func newGrave(dest string, dead, spare event.Handler) grave {
-	return grave{dest, dead, spare, insistUntilRefused(dead)}
+	tell := dead
+	if c, ok := dead.(counted); ok { // what is told of has been counted
+		tell = c.plain
+	}
+	return grave{dest, dead, spare, insistUntilRefused(tell)}
+}
+
+// Count returns dead, and spare unless that is nil, for DeadLetter and Letters, such that taken is called once for each event that has become a letter,
+// whether dead has that, or spare, or, of what is too large for dead, both.
+func Count(dead, spare event.Handler, taken func()) (event.Handler, event.Handler) {
+	count := func(*event.Event) { taken() }
+	if spare != nil {
+		spare = Then(spare, count)
+	}
+	return counted{Handler: Then(dead, count), plain: dead}, spare
+}
+
+// counted counts letters; plain does not.
+type counted struct {
+	event.Handler
+	plain event.Handler
 }
 
 // bury hands dead a letter of e. What is too large goes without its reasons, or else, whole, to spare; then without data, and at last with nothing

@@ -328,6 +328,7 @@ func TestADeadLetterThatIsTooLargeForItsPlaceGoesWholeToTheSpareOne(t *testing.T
 			return nil
 		}, []string{"spare hello", "dead without 5 bytes"}, false, false},
 		{"it fits nowhere", whole(large), whole(large), []string{"dead without 5 bytes"}, true, false},
+		{"one without data does not fit either", func(*event.Event) error { return large }, func(*event.Event) error { return nil }, []string{"spare hello, with a reason"}, false, false},
 		{"the spare place refuses it for good for another reason", whole(large), whole(event.Permanent(errors.New("no such topic"))), []string{"dead without 5 bytes"}, true, false},
 		{"the spare place is away, so it waits", whole(large), whole(away), nil, false, true},
 		{"what another place is away for waits for that", whole(away), func(*event.Event) error { return nil }, nil, false, true},
@@ -351,10 +352,15 @@ func TestADeadLetterThatIsTooLargeForItsPlaceGoesWholeToTheSpareOne(t *testing.T
 					return nil
 				})
 			}
-			h := DeadLetter(failing(event.Permanent(errors.New("boom"))), "sink", place("dead", tt.dead), place("spare", tt.spare))
+			counted := 0
+			dead, spare := Count(place("dead", tt.dead), place("spare", tt.spare), func() { counted++ })
+			h := DeadLetter(failing(event.Permanent(errors.New("boom"))), "sink", dead, spare)
 			err := h.Handle(t.Context(), newEvent(t, "text/plain", []byte("hello")))
 			if diff := cmp.Diff(tt.want, got); diff != "" {
 				t.Errorf("letters (-want +got):\n%s", diff)
+			}
+			if want := min(1, len(tt.want)); counted != want {
+				t.Errorf("%d events are counted, want %d", counted, want)
 			}
 			lost := errors.As(err, new(*event.DataOmitted))
 			if lost != tt.lost || (err != nil && !lost) != tt.again || event.IsPermanent(err) != tt.lost {

@@ -211,12 +211,15 @@ func (t *Target) Attempted(begin time.Time, ok bool) {
 	}
 }
 
+// Buried counts a dead letter.
+func (t *Target) Buried() { t.buried.Inc() }
+
 // DeadLetters returns a handler that counts the dead letters that next takes.
 func (t *Target) DeadLetters(next event.Handler) event.Handler {
 	return event.HandlerFunc(func(ctx context.Context, e *event.Event) error {
 		err := next.Handle(ctx, e)
 		if err == nil {
-			t.buried.Inc()
+			t.Buried()
 		}
 		return err
 	})
