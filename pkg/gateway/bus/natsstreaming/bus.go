@@ -45,7 +45,7 @@ type Options struct {
 //     nor text grows by a third, since it travels as base64. What does not fit is refused with a permanent error.
 //     Raise max_payload (8MB is the most the server likes) where larger events are wanted.
 //   - A channel at its store limits discards its oldest messages, acknowledged or not. Size the limits for the longest outage. A subscription
-//     of one process notices that messages it was never sent are gone, and says so.
+//     of one process notices that messages it was never sent are gone, and says so; others say what may be gone.
 //   - There is no way to tell the server that a message is still worked on: it sends it again after the ack wait, in a queue
 //     group to any process. Whoever gets a repeat asks the others on plain NATS, and leaves the message to the one that has it.
 //     Only while that one is cut off, or where the server's permissions forbid to ask, is the message handed over twice.
@@ -66,6 +66,8 @@ type Bus struct {
 	ending  bool                 // no more subscriptions
 	ended   bool                 // no more publications
 	losses  map[string]time.Time // by what Losing says, the last one
+	doubts  doubts               // nobody has looked at
+	doubted chan struct{}        // has room for one: look at doubts
 
 	subscriptions sync.WaitGroup
 	publications  sync.WaitGroup
@@ -91,6 +93,8 @@ func New(ctx context.Context, o Options) *Bus {
 		why:          bus.ErrConnecting,
 		changed:      make(chan struct{}),
 		losses:       map[string]time.Time{},
+		doubts:       doubts{},
+		doubted:      make(chan struct{}, 1),
 		closing:      closing,
 		beginClosing: beginClosing,
 		stop:         stop,
@@ -143,6 +147,9 @@ const (
 // run connects, serves publications and connects again, until ctx is done.
 func (b *Bus) run(ctx context.Context) {
 	defer close(b.done)
+	var resolving sync.WaitGroup
+	defer resolving.Wait()
+	resolving.Go(func() { b.resolve(ctx) })
 	logged := false // that the server is away
 	wait := retryMin
 	for free := firstTaken; ctx.Err() == nil; {

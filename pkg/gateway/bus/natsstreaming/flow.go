@@ -46,8 +46,9 @@ type message struct {
 type flow struct {
 	max     int
 	receive func(*bus.Message)
-	wake    chan struct{} // has room for one: look again
-	gapped  chan struct{} // has room for one: look at gaps
+	wake    chan struct{}                   // has room for one: look again
+	gapped  chan struct{}                   // has room for one: look at gaps
+	doubt   func(topic string, gap missing) // is called with what another member may have got
 
 	mu         sync.Mutex
 	generation int // of the server subscription
@@ -58,13 +59,14 @@ type flow struct {
 	out        int
 	recent     recent
 	ending     bool
-	member     string             // this one
-	who        func()             // asks for other members; nil when there can be none
-	shared     bool               // there are other members
-	heard      bool               // one of them said so lately
-	last       map[string]uint64  // the greatest sequence that came, by topic; empty while it is shared
-	gaps       map[string]missing // nobody has looked at, by topic
-	idle       chan struct{}      // closed when ending and out is 0
+	member     string              // this one
+	who        func()              // asks for other members; nil when there can be none
+	shared     bool                // there are other members
+	heard      bool                // one of them said so lately
+	anew       bool                // the first message of a topic may be the first that the subscription wants
+	last       map[string]position // by topic
+	gaps       map[string]missing  // nobody has looked at, by topic; of a subscription without other members
+	idle       chan struct{}       // closed when ending and out is 0
 }
 
 func newFlow(max int, receive func(*bus.Message)) *flow {
@@ -73,8 +75,9 @@ func newFlow(max int, receive func(*bus.Message)) *flow {
 		receive: receive,
 		wake:    make(chan struct{}, 1),
 		gapped:  make(chan struct{}, 1),
+		doubt:   func(string, missing) {},
 		member:  rand.Text(),
-		last:    map[string]uint64{},
+		last:    map[string]position{},
 		gaps:    map[string]missing{},
 		held:    map[place]*message{},
 		recent:  recent{places: map[place]struct{}{}},

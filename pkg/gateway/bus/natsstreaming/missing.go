@@ -17,34 +17,64 @@ const (
 	membersAnswerWithin = 2 * time.Second
 	// tellLoss is how long Losing tells of messages that were lost.
 	tellLoss = time.Hour
+
+	cure = "raise max_msgs, max_bytes and max_age of the channel in the server's store_limits"
 )
+
+// position is the greatest sequence of a topic that came. Only if it came while there was no other member, it is known what should come next.
+type position struct {
+	sequence uint64
+	alone    bool
+}
 
 // missing are messages of a topic that did not come, although a later one did.
 type missing struct {
 	from   uint64 // the sequence of the first
 	events uint64
+	next   uint64        // what came instead of the first
+	age    time.Duration // of next when it came
+	until  uint64        // what came after the last
+}
+
+func (g missing) and(more missing) missing {
+	if g.events == 0 {
+		return more
+	}
+	g.events += more.events
+	g.until = more.until
+	return g
 }
 
 // follow notes that a message came, and what should have come before it. The server sends each sequence of a channel to one member of a
-// subscription, so nothing is known of them while there are several: the server forgets what was acknowledged as it forgets what was never sent, and
+// subscription, so nothing is certain of them while there are several: the server forgets what was acknowledged as it forgets what was never sent, and
 // who has had a sequence may have ended since and can be asked no more. The flow is locked.
 func (f *flow) follow(p place, repeated bool) {
 	last := f.last[p.topic]
 	switch {
-	case f.shared, p.sequence <= last && repeated:
+	case repeated && p.sequence <= last.sequence:
 		return
-	case p.sequence <= last: // the server has lost its store, and counts anew
+	case repeated: // what is between may have been acknowledged by whoever got this first
+		f.last[p.topic] = position{p.sequence, last.alone && p.sequence == last.sequence+1}
+		return
+	case p.sequence <= last.sequence: // the server has lost its store, and counts anew
 		delete(f.gaps, p.topic)
-	case last != 0 && p.sequence > last+1:
-		gap, more := f.gaps[p.topic]
-		if !more {
-			gap.from = last + 1
-		}
-		gap.events += p.sequence - last - 1
-		f.gaps[p.topic] = gap
-		signal(f.gapped)
+	case p.sequence > last.sequence+1 && (last.sequence > 0 || !f.anew):
+		f.miss(last, p)
 	}
-	f.last[p.topic] = p.sequence
+	f.last[p.topic] = position{p.sequence, !f.shared}
+}
+
+func (f *flow) miss(last position, p place) {
+	gap := missing{
+		from: last.sequence + 1, events: p.sequence - last.sequence - 1,
+		next: p.sequence, age: time.Since(time.Unix(0, p.stored)), until: p.sequence,
+	}
+	if !last.alone {
+		f.doubtIfBehind(p.topic, gap)
+		return
+	}
+	f.gaps[p.topic] = f.gaps[p.topic].and(gap)
+	signal(f.gapped)
 }
 
 func signal(c chan struct{}) {
@@ -59,8 +89,13 @@ func (f *flow) share() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.shared, f.heard = true, true
+	for topic, gap := range f.gaps {
+		f.doubtIfBehind(topic, gap)
+	}
 	clear(f.gaps)
-	clear(f.last)
+	for topic, last := range f.last {
+		f.last[topic] = position{sequence: last.sequence}
+	}
 }
 
 // inquire asks for other members, if there can be any.
@@ -96,12 +131,11 @@ func (f *flow) takeGaps() map[string]missing {
 // tellMissing says what of gaps the server does not have any more: it has discarded that before it sent it. It discards the oldest first, so
 // that all that is missing before what it has is gone.
 func (m *membership) tellMissing(ctx context.Context, gaps map[string]missing) {
-	const cure = "raise max_msgs, max_bytes and max_age of the channel in the server's store_limits"
 	for topic, gap := range gaps {
 		if ctx.Err() != nil || m.session.isLost() {
 			return
 		}
-		first, err := m.first(ctx, topic, gap.from)
+		first, err := m.session.first(ctx, topic, gap.from)
 		if err != nil {
 			m.log.Debugw("messages that did not come are not looked for", "topic", topic, zap.Error(err))
 			continue
@@ -117,9 +151,9 @@ func (m *membership) tellMissing(ctx context.Context, gaps map[string]missing) {
 }
 
 // first returns the sequence of the oldest message of a topic, from one on, that the server has.
-func (m *membership) first(ctx context.Context, topic string, from uint64) (uint64, error) {
+func (s *session) first(ctx context.Context, topic string, from uint64) (uint64, error) {
 	came := make(chan uint64, 1)
-	sub, err := m.session.sc.Subscribe(topic, func(sent *stan.Msg) {
+	sub, err := s.sc.Subscribe(topic, func(sent *stan.Msg) {
 		select {
 		case came <- sent.Sequence:
 		default:
@@ -136,8 +170,8 @@ func (m *membership) first(ctx context.Context, topic string, from uint64) (uint
 		return sequence, nil
 	case <-timer.C:
 		return 0, errors.New("no message comes")
-	case <-m.session.lost:
-		return 0, m.session.err
+	case <-s.lost:
+		return 0, s.err
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -19,7 +20,15 @@ import (
 	"github.com/openfunction/events/pkg/plan"
 )
 
-const discarded = "the server has discarded events that were not delivered"
+const (
+	discarded     = "the server has discarded events that "
+	certainlyLost = discarded + "were not delivered"
+	perhapsLost   = discarded + "may not have been delivered"
+)
+
+func lines(logs *observer.ObservedLogs, snippet string) []observer.LoggedEntry {
+	return logs.FilterMessageSnippet(snippet).All()
+}
 
 func limitedBroker(t *testing.T, dir string, limits stores.ChannelLimits) *broker {
 	t.Helper()
@@ -32,8 +41,13 @@ func limitedBroker(t *testing.T, dir string, limits stores.ChannelLimits) *broke
 
 func connectLogged(t *testing.T, c plan.NATSStreaming) (*Bus, *observer.ObservedLogs) {
 	t.Helper()
-	core, logs := observer.New(zap.ErrorLevel)
-	b := New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus default/default", Config: c, Instance: instance()})
+	return connectLoggedAs(t, instance(), c)
+}
+
+func connectLoggedAs(t *testing.T, instance string, c plan.NATSStreaming) (*Bus, *observer.ObservedLogs) {
+	t.Helper()
+	core, logs := observer.New(zap.WarnLevel)
+	b := New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus default/default", Config: c, Instance: instance})
 	t.Cleanup(func() { _ = b.Close() })
 	return b, logs
 }
@@ -112,7 +126,7 @@ func TestEventsThatTheServerDiscardedAreTold(t *testing.T) {
 			b, logs := connectLogged(t, c)
 			g := subscribeGated(t, b, bus.Subscription{Name: "s", Topics: []string{"topic"}, MaxInFlight: 2})
 			lost := func() (events uint64) {
-				for _, line := range logs.FilterMessageSnippet(discarded).All() {
+				for _, line := range lines(logs, certainlyLost) {
 					if line.ContextMap()["channel"] != "topic" || line.ContextMap()["subscription"] != "s" {
 						t.Errorf("logged %v, want of subscription s to channel topic", line.ContextMap())
 					}
@@ -139,6 +153,9 @@ func TestEventsThatTheServerDiscardedAreTold(t *testing.T) {
 				"raise max_msgs, max_bytes and max_age of the channel in the server's store_limits"
 			if got := b.Losing(); got != want {
 				t.Errorf("Losing() = %q, want %q", got, want)
+			}
+			if told := lines(logs, perhapsLost); len(told) != 0 {
+				t.Errorf("logged %v, want that it is certain", told)
 			}
 		})
 	}
@@ -183,8 +200,8 @@ func TestManyGapsAreOneQuestion(t *testing.T) {
 	f.follow(place{topic: "anew", sequence: 1}, false) // of a server that has lost its store
 	f.follow(place{topic: "a", sequence: 4}, true)
 	gaps := f.takeGaps()
-	want := map[string]missing{"a": {from: 2, events: 1000}, "b": {from: 4, events: 5000}}
-	if diff := cmp.Diff(want, gaps, cmp.AllowUnexported(missing{})); diff != "" {
+	want := map[string]missing{"a": {from: 2, events: 1000, next: 3, until: 2001}, "b": {from: 4, events: 5000, next: 9, until: 6003}}
+	if diff := cmp.Diff(want, gaps, compareMissing); diff != "" {
 		t.Errorf("takeGaps() differs (-want +got):\n%s", diff)
 	}
 	if again := f.takeGaps(); len(again) != 0 {
@@ -223,36 +240,15 @@ func TestNothingIsToldWhereNothingIsLost(t *testing.T) {
 		if err := two.stop(); err != nil {
 			t.Fatal(err)
 		}
-		oldest := &membership{Bus: a, session: a.session(t.Context())}
-		eventually(t, "all is expired", func() bool {
-			ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-			defer cancel()
-			_, err := oldest.first(ctx, "topic", 1)
-			return err != nil
-		})
+		eventually(t, "all is expired", isEmpty(a, "topic"))
 		for i := range 3 {
 			publish(t, a, "topic", fmt.Sprint("late", i))
 			eventually(t, "it comes", func() bool { return total() == 42+i })
 		}
 		time.Sleep(membersAnswerWithin + time.Second) // by then it would be told
-		if logs.Len()+otherLogs.Len() != 0 {
-			t.Errorf("logged %v and %v", logs.All(), otherLogs.All())
-		}
-	})
-	t.Run("members that may not ask each other", func(t *testing.T) {
-		t.Parallel()
-		s := limitedBroker(t, "", stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: 10}})
-		b, logs := connectLogged(t, config(s.url()))
-		b.session(t.Context()).silent.Store(true) // as the server's first refusal does
-		g := subscribeGated(t, b, bus.Subscription{Name: "s", Topics: []string{"topic"}, MaxInFlight: 2})
-		for i := range 60 {
-			publish(t, b, "topic", fmt.Sprint("e", i))
-		}
-		g.set(true)
-		eventually(t, "the last event comes", func() bool { return g.has("e59") })
-		time.Sleep(membersAnswerWithin + time.Second) // by then it would be told
-		if logs.Len() != 0 || b.Losing() != "" {
-			t.Errorf("logged %v", logs.All())
+		// What may be lost is not asked here: a machine that stalls makes the members late for so few messages.
+		if told := slices.Concat(lines(logs, certainlyLost), lines(otherLogs, certainlyLost)); len(told) != 0 {
+			t.Errorf("logged %v", told)
 		}
 	})
 	t.Run("redelivery, expiry and a new connection", func(t *testing.T) {
@@ -290,8 +286,8 @@ func TestNothingIsToldWhereNothingIsLost(t *testing.T) {
 			})
 		}
 		time.Sleep(membersAnswerWithin + time.Second) // by then it would be told
-		if logs.Len() != 0 {
-			t.Errorf("logged %v", logs.All())
+		if told := lines(logs, discarded); len(told) != 0 {
+			t.Errorf("logged %v", told)
 		}
 	})
 }

@@ -41,6 +41,8 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 
 	s.MaxInFlight = cmp.Or(s.MaxInFlight, b.o.Config.MaxInFlight, bus.DefaultMaxInFlight)
 	f := newFlow(s.MaxInFlight, receive)
+	f.doubt = func(topic string, gap missing) { b.doubt(s.Name, topic, gap) }
+	f.anew = cmp.Or(b.o.Config.StartAt, "new") != "new"
 	// The subscriptions outlive ctx, so that what is in flight can be acknowledged.
 	attached, detach := context.WithCancel(context.WithoutCancel(ctx))
 	defer detach()
@@ -193,9 +195,10 @@ func (m *membership) stay(ctx context.Context, f *flow) error {
 			}
 		case <-answered:
 			answered = nil
-			if gaps := f.takeGaps(); !m.session.silent.Load() { // otherwise another member may have them
-				m.tellMissing(ctx, gaps)
+			if m.session.silent.Load() { // another member may be there and have them
+				f.share()
 			}
+			m.tellMissing(ctx, f.takeGaps())
 		}
 	}
 }
