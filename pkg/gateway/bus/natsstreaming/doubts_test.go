@@ -176,17 +176,36 @@ func isNotTold(t *testing.T, b *Bus, logs *observer.ObservedLogs) {
 	}
 }
 
-func TestWhatSeveralMembersMayHaveLostIsTold(t *testing.T) {
+// beside runs tests at once, however few the machine's processors are: they wait more than they work.
+func beside(t *testing.T, tests map[string]func(*testing.T)) {
 	t.Parallel()
-	for name, members := range map[string]int{"two members": 2, "a member that may not ask whether there are others": 1} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := limitedBroker(t, "", stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: 10}})
+	var wg sync.WaitGroup
+	for name, test := range tests {
+		wg.Go(func() { t.Run(name, test) })
+	}
+	wg.Wait()
+}
+
+func limitedTo(messages int) stores.ChannelLimits {
+	return stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: messages}}
+}
+
+func publishMany(t *testing.T, b *Bus, n int) {
+	t.Helper()
+	for i := range n {
+		publish(t, b, "topic", fmt.Sprint("e", i))
+	}
+}
+
+func TestWhatMayBeLostIsTold(t *testing.T) {
+	severalMembers := func(members int) func(t *testing.T) {
+		return func(t *testing.T) {
+			s := limitedBroker(t, "", limitedTo(10))
+			c := config(s.url())
+			c.AckWait = time.Minute // after which the server forgets what it has sent and discarded, and sends more
 			var buses []*Bus
 			var logs []*observer.ObservedLogs
 			var subscriptions []*gated
-			c := config(s.url())
-			c.AckWait = time.Minute // after which the server forgets what it has sent and discarded, and sends more
 			for range members {
 				b, l := connectLogged(t, c)
 				if members == 1 {
@@ -195,9 +214,7 @@ func TestWhatSeveralMembersMayHaveLostIsTold(t *testing.T) {
 				buses, logs = append(buses, b), append(logs, l)
 				subscriptions = append(subscriptions, subscribeGated(t, b, bus.Subscription{Name: "s", Topics: []string{"topic"}, MaxInFlight: 2}))
 			}
-			for i := range 60 {
-				publish(t, buses[0], "topic", fmt.Sprint("e", i))
-			}
+			publishMany(t, buses[0], 60)
 			growOld()
 			for _, g := range subscriptions {
 				g.set(true)
@@ -213,55 +230,30 @@ func TestWhatSeveralMembersMayHaveLostIsTold(t *testing.T) {
 			if !losing {
 				t.Error("Losing() is empty, want that it is told")
 			}
-		})
-	}
-}
-
-func TestMembersThatComeAndGoTellNothing(t *testing.T) {
-	t.Parallel()
-	s := limitedBroker(t, "", stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: 20000}})
-	sub := bus.Subscription{Name: "s", Topics: []string{"topic"}, MaxInFlight: 50}
-	one, logs := connectLogged(t, config(s.url()))
-	stays := subscribeGated(t, one, sub)
-	var left []*gated
-	received := func() int {
-		n := stays.count()
-		for _, g := range left {
-			n += g.count()
-		}
-		return n
-	}
-	const rounds, events = 2, 5000
-	for round := range rounds {
-		two, otherLogs := connectLogged(t, config(s.url()))
-		other := subscribeGated(t, two, sub)
-		left = append(left, other)
-		stays.set(false)
-		var wg sync.WaitGroup
-		for worker := range 10 {
-			wg.Go(func() {
-				for i := range events / 10 {
-					publish(t, one, "topic", fmt.Sprint(round, "-", worker, "-", i))
-				}
-			})
-		}
-		wg.Wait()
-		growOld()
-		stays.set(true)
-		other.set(true)
-		eventually(t, "all is received", func() bool { return received() >= (round+1)*events })
-		isNotTold(t, one, logs)
-		_ = two.Close()
-		if told := lines(otherLogs, discarded); len(told) != 0 {
-			t.Errorf("the other member logged %v", told)
 		}
 	}
+	whileNoProcessRan := func(queue bool) func(t *testing.T) {
+		return func(t *testing.T) {
+			s := limitedBroker(t, "", limitedTo(10))
+			again, logs := restart(t, s.url(), queue, func(publisher *Bus) { publishMany(t, publisher, 30) })
+			untilTold(t, again, logs)
+			if told := lines(logs, perhapsLost)[0].ContextMap(); told["from"] != nil || told["to"].(uint64) < 21 {
+				t.Errorf("logged %v, want that what may be lost is before what came, which is 22 at the earliest", told)
+			}
+		}
+	}
+	beside(t, map[string]func(*testing.T){
+		"two members": severalMembers(2),
+		"a member that may not ask whether there are others": severalMembers(1),
+		"no process ran":                       whileNoProcessRan(true),
+		"no process ran that is of type topic": whileNoProcessRan(false),
+	})
 }
 
 // restart ends a process that has got an event of the topic, and starts it again after what happens meanwhile.
-func restart(t *testing.T, s *broker, queue bool, meanwhile func(publisher *Bus)) (*Bus, *observer.ObservedLogs) {
+func restart(t *testing.T, url string, queue bool, meanwhile func(publisher *Bus)) (*Bus, *observer.ObservedLogs) {
 	t.Helper()
-	c := config(s.url())
+	c := config(url)
 	c.Queue = queue
 	publisher := connect(t, instance(), c)
 	sub := bus.Subscription{Name: "s", Topics: []string{"topic"}}
@@ -278,64 +270,78 @@ func restart(t *testing.T, s *broker, queue bool, meanwhile func(publisher *Bus)
 	return again, logs
 }
 
-func TestWhatMayBeLostWhileNoProcessRanIsTold(t *testing.T) {
-	t.Parallel()
-	for name, queue := range map[string]bool{"queue": true, "type topic": false} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			s := limitedBroker(t, "", stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: 10}})
-			again, logs := restart(t, s, queue, func(publisher *Bus) {
-				for i := range 30 {
-					publish(t, publisher, "topic", fmt.Sprint("e", i))
-				}
+func TestWhatIsNotLostIsNotTold(t *testing.T) {
+	beside(t, map[string]func(*testing.T){
+		"members that come and go": membersThatComeAndGo,
+		"a process that starts again, and gets all that was published meanwhile": func(t *testing.T) {
+			again, logs := restart(t, startBroker(t, "").url(), true, func(publisher *Bus) { publish(t, publisher, "topic", "e") })
+			isNotTold(t, again, logs)
+		},
+		"what was delivered before has expired": func(t *testing.T) {
+			s := limitedBroker(t, t.TempDir(), stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxAge: 2 * time.Second}})
+			again, logs := restart(t, s.url(), true, func(publisher *Bus) {
+				eventually(t, "all is expired", isEmpty(publisher, "topic"))
+				s.stop(t)
+				s.limits = stores.ChannelLimits{} // so that what comes now stays, however slow the machine is
+				s.start(t)
+				eventually(t, "the bus is ready", isReady(publisher))
+				publish(t, publisher, "topic", "e")
 			})
-			untilTold(t, again, logs)
-			if told := lines(logs, perhapsLost)[0].ContextMap(); told["from"] != nil || told["to"].(uint64) < 21 {
-				t.Errorf("logged %v, want that what may be lost is before what came, which is 22 at the earliest", told)
+			isNotTold(t, again, logs)
+		},
+		"a subscription that is new, and gets all that the channel has": func(t *testing.T) {
+			s := limitedBroker(t, "", limitedTo(10))
+			c := config(s.url())
+			c.StartAt = "all"
+			b, logs := connectLogged(t, c)
+			publishMany(t, b, 30)
+			growOld()
+			in := subscribe(t, b, bus.Subscription{Name: "s", Topics: []string{"topic"}})
+			eventually(t, "the oldest come", func() bool { return len(in.ids()) == 10 })
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if len(b.doubts) != 0 || len(lines(logs, discarded)) != 0 {
+				t.Errorf("there are doubts: %v; logged %v", b.doubts, logs.All())
 			}
-		})
-	}
+		},
+	})
 }
 
-func TestRestartsThatLoseNothingTellNothing(t *testing.T) {
-	t.Parallel()
-	t.Run("the channel has all that was published meanwhile", func(t *testing.T) {
-		t.Parallel()
-		again, logs := restart(t, startBroker(t, ""), true, func(publisher *Bus) { publish(t, publisher, "topic", "e") })
-		isNotTold(t, again, logs)
-	})
-	t.Run("what was delivered before has expired", func(t *testing.T) {
-		t.Parallel()
-		s := limitedBroker(t, t.TempDir(), stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxAge: 2 * time.Second}})
-		again, logs := restart(t, s, true, func(publisher *Bus) {
-			eventually(t, "all is expired", isEmpty(publisher, "topic"))
-			s.stop(t)
-			s.limits = stores.ChannelLimits{} // so that what comes now stays, however slow the machine is
-			s.start(t)
-			eventually(t, "the bus is ready", isReady(publisher))
-			publish(t, publisher, "topic", "e")
-		})
-		isNotTold(t, again, logs)
-	})
-	t.Run("a subscription that is new, of all that the channel has", func(t *testing.T) {
-		t.Parallel()
-		s := limitedBroker(t, "", stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxMsgs: 10}})
-		c := config(s.url())
-		c.StartAt = "all"
-		b, logs := connectLogged(t, c)
-		for i := range 30 {
-			publish(t, b, "topic", fmt.Sprint("e", i))
+func membersThatComeAndGo(t *testing.T) {
+	s := limitedBroker(t, "", limitedTo(20000))
+	sub := bus.Subscription{Name: "s", Topics: []string{"topic"}, MaxInFlight: 50}
+	c := config(s.url())
+	c.AckWait = time.Minute // so that nothing comes again, and both get their part
+	one, logs := connectLogged(t, c)
+	members := []*gated{subscribeGated(t, one, sub)}
+	received := func() (n int) {
+		for _, g := range members {
+			n += g.count()
 		}
+		return n
+	}
+	const rounds, events = 2, 5000
+	for round := range rounds {
+		two, otherLogs := connectLogged(t, c)
+		members = append(members, subscribeGated(t, two, sub))
+		members[0].set(false)
+		var wg sync.WaitGroup
+		for worker := range 10 {
+			wg.Go(func() {
+				for i := range events / 10 {
+					publish(t, one, "topic", fmt.Sprint(round, "-", worker, "-", i))
+				}
+			})
+		}
+		wg.Wait()
 		growOld()
-		in := subscribe(t, b, bus.Subscription{Name: "s", Topics: []string{"topic"}})
-		eventually(t, "the oldest comes", func() bool { return len(in.ids()) == 10 })
-		for i := range 30 {
-			publish(t, b, "topic", fmt.Sprint("more", i))
+		members[0].set(true)
+		members[round+1].set(true)
+		isNotTold(t, one, logs)
+		eventually(t, "all is received", func() bool { return received() >= (round+1)*events })
+		_ = two.Close()
+		if told := lines(otherLogs, discarded); len(told) != 0 {
+			t.Errorf("the other member logged %v", told)
 		}
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if len(b.doubts) != 0 || len(lines(logs, discarded)) != 0 {
-			t.Errorf("there are doubts: %v; logged %v", b.doubts, logs.All())
-		}
-	})
+	}
 }

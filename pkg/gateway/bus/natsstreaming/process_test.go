@@ -130,3 +130,9 @@ func TestE2EFrozenServer(t *testing.T) {
 	publish(t, b, "topic", "after")
 	eventually(t, "the event is received", func() bool { return slices.Contains(in.ids(), "after") })
 }
+
+func TestE2EWhatMayBeLostWhileNoProcessRanIsTold(t *testing.T) {
+	s := servers.NATSStreaming(t, "store_limits: { max_msgs: 10 }")
+	again, logs := restart(t, s.URL(), true, func(publisher *Bus) { publishMany(t, publisher, 30) })
+	untilTold(t, again, logs)
+}
