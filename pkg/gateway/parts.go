@@ -137,7 +137,7 @@ func (g *Gateway) deliver(spec plan.Subscriber, b *openBus, dead letterbox) (eve
 		if spec.Sink.URL == "" { // the display shows what it gets
 			sink = g.observed(sink, spec, spec.Sink.Name)
 		}
-		add(sink, "sink", spec.Sink.Name, destination(*spec.Sink))
+		add(sink, "sink", spec.Sink.Name, spec.Sink.Address())
 	}
 	if spec.Topic != "" {
 		topic := b.target(bus.Topic{Name: spec.Topic, Origin: spec.ID})
@@ -156,14 +156,6 @@ func (g *Gateway) observed(h event.Handler, spec plan.Subscriber, to string) eve
 	return dispatch.Then(h, func(e *event.Event) {
 		g.o.Observe(Delivered{Trigger: spec.Trigger, EventSource: spec.EventSource, To: to, Event: e})
 	})
-}
-
-// destination is what dead letters and logs call t: its URL without what may be secret.
-func destination(t plan.Target) string {
-	if t.URL == "" {
-		return t.Name
-	}
-	return plan.HideURL(t.URL)
 }
 
 func (g *Gateway) sink(t plan.Target) (event.Handler, error) {
@@ -277,7 +269,7 @@ func (g *Gateway) sourceNext(spec plan.Source, b *openBus) (event.Handler, []del
 	}
 	dead = g.observed(count.DeadLetters(dispatch.ForeverLetters(dead, spec.Delivery)), owner, "deadletter "+spec.DeadLetter.Name)
 	retry := dispatch.Retry(sink, spec.Delivery)
-	return dispatch.DeadLetter(retry, destination(*spec.Sink), dead, nil), []deliverer{delivery{spec.Sink.Name, retry}}, nil
+	return dispatch.DeadLetter(retry, spec.Sink.Address(), dead, nil), []deliverer{delivery{spec.Sink.Name, retry}}, nil
 }
 
 // addWaiting adds a route that is answered 503, for an http event that is declared and does not run just now: its callers try again.
@@ -320,6 +312,10 @@ func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
 	if err != nil {
 		return nil, err
 	}
+	away := spec.Sink.Name
+	if spec.Sink.Secret {
+		away = "the sink" // callers are told nothing of Secrets
+	}
 	calls := g.metrics.Target(spec.Owner(), spec.Sink.Name)
 	r.Timeout = spec.Delivery.Timeout
 	r.Call = func(ctx context.Context, e *event.Event) (*ingress.Reply, error) {
@@ -332,7 +328,7 @@ func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
 			return nil, fmt.Errorf("%w: %w", ingress.ErrReply, err)
 		}
 		if err != nil {
-			return nil, &event.Unavailable{What: spec.Sink.Name, After: time.Second, Err: err}
+			return nil, &event.Unavailable{What: away, After: time.Second, Err: err}
 		}
 		return &ingress.Reply{Status: reply.Status, Header: reply.Header, Body: reply.Body}, nil
 	}

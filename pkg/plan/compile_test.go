@@ -78,9 +78,9 @@ func TestWhyASourceWaitsIsForEverybody(t *testing.T) {
 	p, _ := plan.Compile(plan.Objects{EventBuses: []*v1alpha1.EventBus{bus}, EventSources: []*v1alpha1.EventSource{
 		es("a", v1alpha1.EventSourceSpec{EventBus: "b", HTTP: open}),
 		es("b", v1alpha1.EventSourceSpec{EventBus: "none", HTTP: open}),
-		es("c", v1alpha1.EventSourceSpec{Sink: &duckv1.Destination{}, HTTP: map[string]*v1alpha1.HTTPSpec{
+		es("c", v1alpha1.EventSourceSpec{Sink: &v1alpha1.Sink{}, HTTP: map[string]*v1alpha1.HTTPSpec{
 			"e": {Auth: &v1alpha1.HTTPAuthSpec{Bearer: &v1alpha1.BearerAuthSpec{TokenFrom: from}}}}}),
-		es("d", v1alpha1.EventSourceSpec{Sink: &duckv1.Destination{}, Kafka: map[string]*v1alpha1.KafkaSpec{
+		es("d", v1alpha1.EventSourceSpec{Sink: &v1alpha1.Sink{}, Kafka: map[string]*v1alpha1.KafkaSpec{
 			"e": {Brokers: "k:9092", TLS: &v1alpha1.TLSSpec{CACertFrom: &v1alpha1.SecretKeyRef{Name: "s", Key: "ca"}}}}}),
 	}}, plan.Options{
 		Secret: func(_, name, _ string) (string, error) {
@@ -218,18 +218,47 @@ func TestSubscriberID(t *testing.T) {
 		})
 	}
 
+	inSecret := func(name, key string) v1alpha1.Subscriber {
+		return v1alpha1.Subscriber{Condition: "e", Sink: &v1alpha1.Sink{URIFrom: &v1alpha1.SecretKeyRef{Name: name, Key: key}}}
+	}
 	path := subscriber("audit", "")
 	path.Sink.URI = &apis.URL{Path: "/in"}
 	coreService := subscriber("audit", "")
 	coreService.Sink.Ref.APIVersion = "v1"
 	elsewhere := subscriber("audit", "")
 	elsewhere.Sink.Ref.Namespace = "elsewhere"
-	all := ids(t, "default", "t", audit, metrics, subscriber("audit", "metrics"), audit, audit, path, coreService, elsewhere)
+	all := ids(t, "default", "t", audit, metrics, subscriber("audit", "metrics"), audit, audit, path, coreService, elsewhere,
+		inSecret("s", "a"), inSecret("s", "b"), inSecret("t", "a"))
 	all = append(all, ids(t, "default", "other", audit)...)
 	all = append(all, ids(t, "other", "t", audit)...)
 	slices.Sort(all)
 	if got := slices.Compact(slices.Clone(all)); len(got) != len(all) {
 		t.Errorf("different targets, Triggers or namespaces share an ID: %v", all)
+	}
+}
+
+// A URL in a Secret that changes leaves the subscription, which tells nothing of it.
+func TestSubscriberIDDoesNotDependOnSecrets(t *testing.T) {
+	var want []string
+	for _, url := range []string{"https://a.example.com/1", "http://b.example.com", "no URL"} {
+		o, opts := load(t, `
+{kind: EventBus, metadata: {name: default}, spec: {embedded: {}}}
+---
+{kind: EventSource, metadata: {name: es}, spec: {eventBus: default, sink: {uriFrom: {name: s, key: url}}, http: {e: {}}}}
+---
+{kind: Trigger, metadata: {name: t}, spec: {inputs: {e: {eventSource: es, event: e}}, subscribers: [{condition: e, sink: {uriFrom: {name: s, key: url}}}]}}`)
+		opts.Secret = func(string, string, string) (string, error) { return url, nil }
+		p, _ := plan.Compile(o, opts)
+		var got []string
+		for _, s := range p.Subscriptions() {
+			got = append(got, s.Name)
+		}
+		if want == nil {
+			want = got
+		}
+		if len(got) != 2 || !slices.Equal(got, want) {
+			t.Errorf("with %s in the Secret the subscriptions are %q, want %q", url, got, want)
+		}
 	}
 }
 
@@ -250,7 +279,7 @@ func TestSubscriberIDFitsABus(t *testing.T) {
 func subscriber(sink, topic string) v1alpha1.Subscriber {
 	s := v1alpha1.Subscriber{Condition: "e", Topic: topic}
 	if sink != "" {
-		s.Sink = &duckv1.Destination{Ref: &duckv1.KReference{APIVersion: "serving.knative.dev/v1", Kind: "Service", Name: sink}}
+		s.Sink = &v1alpha1.Sink{Destination: duckv1.Destination{Ref: &duckv1.KReference{APIVersion: "serving.knative.dev/v1", Kind: "Service", Name: sink}}}
 	}
 	return s
 }
@@ -270,6 +299,7 @@ func ids(t *testing.T, namespace, name string, subscribers ...v1alpha1.Subscribe
 		s.Delivery = &v1alpha1.DeliverySpec{Retry: new(int32(i))} // so that each is found again: an ID does not depend on it
 		trigger.Spec.Subscribers = append(trigger.Spec.Subscribers, s)
 	}
+	opts.Secret = func(string, string, string) (string, error) { return "https://example.com/in", nil }
 	p, problems := plan.Compile(o, opts)
 	if len(problems) > 0 || len(p.Subscribers) != len(subscribers) {
 		t.Fatalf("%d of %d subscribers, problems %v", len(p.Subscribers), len(subscribers), problems)

@@ -101,7 +101,11 @@ const everyWay = `
   http: {bearer: {auth: {bearer: {}}}, basic: {auth: {basic: {}}}, hmac: {auth: {hmac: {scheme: github}}}, oidc: {auth: {oidc: {issuer: "https://i", audience: a}}}},
   kafka: {plain: {brokers: "k:1", authRequired: true, tls: {}}, oauth: {brokers: "k:1", authRequired: true, saslMechanism: OAUTHBEARER, saslOAuth: {tokenURL: "http://t/token", clientID: c}}},
   redis: {r: {redisHost: "r:1", stream: x, failover: true, sentinelMasterName: m, tls: {}}},
-  mqtt: {m: {url: "ssl://m:1", topic: t}}}}`
+  mqtt: {m: {url: "ssl://m:1", topic: t}}}}
+---
+{kind: EventSource, metadata: {name: sunk}, spec: {eventBus: open, sink: {}, deadLetterSink: {}, http: {e: {}}}}
+---
+{kind: Trigger, metadata: {name: t}, spec: {eventBus: open, inputs: {e: {eventSource: sunk, event: e}}, subscribers: [{condition: e, sink: {}, deadLetterSink: {}}]}}`
 
 // Every reference to a Secret that the types have, also one that somebody adds, is read into the plan. What is read is printed by nothing,
 // whether or not it can be used. Names of users and certificates are none of it: they are not secret, and messages name them.
@@ -126,6 +130,9 @@ func TestNoValueOfASecretIsPrinted(t *testing.T) {
 			for _, es := range o.EventSources {
 				plant(reflect.ValueOf(&es.Spec), "EventSource")
 			}
+			for _, tr := range o.Triggers {
+				plant(reflect.ValueOf(&tr.Spec), "Trigger")
+			}
 			var asked []string
 			values := map[string]string{} // by what they begin with
 			opts.Secret = func(_, _, path string) (string, error) {
@@ -141,6 +148,8 @@ func TestNoValueOfASecretIsPrinted(t *testing.T) {
 					value += "\n" + cert // what stands before PEM is not looked at
 				case usable && strings.HasSuffix(path, "clientKeyFrom"):
 					value += "\n" + key
+				case usable && strings.HasSuffix(path, ".uriFrom"):
+					value = "https://example.com/" + value
 				}
 				return value, nil
 			}

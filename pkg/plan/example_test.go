@@ -13,7 +13,7 @@ import (
 
 func ExampleCompile() {
 	ctx := context.Background()
-	sink := &duckv1.Destination{Ref: &duckv1.KReference{APIVersion: "v1", Kind: "Service", Name: "hello"}}
+	sink := &v1alpha1.Sink{Destination: duckv1.Destination{Ref: &duckv1.KReference{APIVersion: "v1", Kind: "Service", Name: "hello"}}}
 	orders := &v1alpha1.EventSource{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "orders"},
 		Spec:       v1alpha1.EventSourceSpec{Sink: sink, HTTP: map[string]*v1alpha1.HTTPSpec{"created": {}}},

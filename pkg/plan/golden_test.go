@@ -33,7 +33,7 @@ const (
 )
 
 // everySecret names the Secret of golden files that has every key: the value is the key, with a certificate below it if it ends with .crt, and a
-// private key if it ends with .key.
+// private key if it ends with .key. If it ends with .url, the value is a URL whose host is what stands before.
 const everySecret = "every"
 
 // pemText puts a certificate and its key, which are never the same, in the place of " <certificate>" and " <key>" of golden files, and back.
@@ -62,6 +62,8 @@ func (p pemText) every(secret func(namespace, name, key string) (string, error))
 			value += " <certificate>"
 		case ".key":
 			value += " <key>"
+		case ".url":
+			value = "http://" + strings.TrimSuffix(key, ".url")
 		}
 		return strings.ReplaceAll(p.in.Replace(value), `\n`, "\n"), nil
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"maps"
+	"net"
 	"net/url"
 	"reflect"
 	"slices"
@@ -13,6 +14,9 @@ import (
 
 // minSecret is how long a secret must be to be looked for in what others say: a shorter one guards nothing, and is part of many words.
 const minSecret = 4
+
+// minPart is the same for a part of a path, which is hidden whole too: short ones are words such as "in" and "hooks".
+const minPart = 8
 
 // Hider hides the secrets of p, a plan or a part of one, in what somebody says who knows them, as long as they are written as they are, as in
 // JSON, as in a URL, or as they are sent to a sink.
@@ -35,6 +39,9 @@ func Hider[T any](p *T) *strings.Replacer {
 			}
 		case "url":
 			eachURLSecret(s, add)
+		case "secret url":
+			eachURLSecret(s, add)
+			eachURLPart(s, add)
 		}
 		return s
 	})
@@ -62,6 +69,26 @@ func eachURLSecret(s string, add func(string)) {
 		for _, v := range values {
 			for _, v := range v {
 				add(v)
+			}
+		}
+	}
+}
+
+// eachURLPart calls add for what else may be the secret of a URL that is one: all of it, its host and its path. An address is no secret.
+func eachURLPart(s string, add func(string)) {
+	add(s)
+	u, err := url.Parse(s)
+	if err != nil {
+		return
+	}
+	if host := u.Hostname(); net.ParseIP(host) == nil && strings.Contains(host, ".") {
+		add(host)
+	}
+	for _, path := range []string{u.EscapedPath(), u.Path} {
+		add(path)
+		for part := range strings.SplitSeq(path, "/") {
+			if len(part) >= minPart {
+				add(part)
 			}
 		}
 	}

@@ -6,8 +6,6 @@ import (
 	"net/url"
 	"strings"
 
-	duckv1 "knative.dev/pkg/apis/duck/v1"
-
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 )
 
@@ -72,10 +70,14 @@ func idRune(r rune) rune {
 	return '-'
 }
 
-// identity is what a person would call the same destination: not its API version, not the certificates it is trusted by.
-func identity(d *duckv1.Destination, namespace string) string {
+// identity is what a person would call the same sink: not its API version, not the certificates it is trusted by. A URL in a Secret is the
+// same while it is in the same key: a value that changes leaves the subscription, and a name made of it would tell of it.
+func identity(d *v1alpha1.Sink, namespace string) string {
 	if d == nil {
 		return ""
+	}
+	if from := d.URIFrom; from != nil {
+		return strings.Join([]string{"Secret", namespace, from.Name, from.Key}, "\x01")
 	}
 	var parts []string
 	if r := d.Ref; r != nil {

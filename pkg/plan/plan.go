@@ -8,7 +8,7 @@ import (
 )
 
 // Plan is everything that a gateway runs. It is JSON, holds resolved secrets, and is the same for the same objects in any order. What is
-// tagged secret:"value", or secret:"url" for what HideURL hides, is never printed.
+// tagged secret:"value", or secret:"url" for what HideURL hides, is never printed; with secret:"url,F" all of it is not while the field F is true.
 type Plan struct {
 	Buses       []Bus        `json:"buses,omitempty"`
 	Sources     []Source     `json:"sources,omitempty"`
@@ -319,9 +319,19 @@ type Target struct {
 	// Name is what a person calls it: "sink ns/name", or its URL.
 	Name string `json:"name" secret:"url"`
 	// URL to post to; empty means the event display.
-	URL string `json:"url,omitempty" secret:"url"`
+	URL string `json:"url,omitempty" secret:"url,Secret"`
+	// Secret tells that URL comes from a Secret: nothing of it may be shown.
+	Secret bool `json:"secret,omitempty"`
 	// CACerts are PEM certificates to trust besides the system's.
 	CACerts string `json:"caCerts,omitempty"`
+}
+
+// Address is what dead letters and logs call where t leads: its URL without what may be secret.
+func (t *Target) Address() string {
+	if t.URL == "" || t.Secret {
+		return t.Name
+	}
+	return HideURL(t.URL)
 }
 
 // TLS secures a connection. A connection that has none is not secured, unless its URL says so.

@@ -5,10 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
-
-	duckv1 "knative.dev/pkg/apis/duck/v1"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 )
@@ -82,11 +81,14 @@ func (r *reader) userName(path string, ref *v1alpha1.SecretKeyRef, inline *strin
 }
 
 // target returns where d leads, nil when there is no d.
-func (r *reader) target(path string, d *duckv1.Destination) *Target {
-	if d == nil {
+func (r *reader) target(path string, d *v1alpha1.Sink) *Target {
+	switch {
+	case d == nil:
 		return nil
+	case d.URIFrom != nil:
+		return r.secretTarget(path+".uriFrom", d)
 	}
-	t, err := r.c.opts.Resolve(d, r.o.namespace)
+	t, err := r.c.opts.Resolve(&d.Destination, r.o.namespace)
 	if err != nil {
 		r.problem(path, ReasonSinkNotResolved, "%v", err)
 		return nil
@@ -98,13 +100,40 @@ func (r *reader) target(path string, d *duckv1.Destination) *Target {
 	return t
 }
 
+// secretTarget returns where d leads, whose URL is in a Secret.
+func (r *reader) secretTarget(path string, d *v1alpha1.Sink) *Target {
+	from := d.URIFrom
+	t := &Target{
+		Name:   fmt.Sprintf("sink of Secret %s/%s, key %s", r.o.namespace, from.Name, from.Key),
+		Secret: true, CACerts: value(d.CACerts, ""),
+	}
+	if t.URL = r.secret(path, from, nil); t.URL == "" {
+		return nil // it would be the display
+	}
+	if u, err := url.Parse(t.URL); err != nil || !postable(u) {
+		r.problem(path, ReasonSecretInvalid, "key %q of Secret %s/%s is not an http or https URL: write one there, such as https://example.com/in", from.Key, r.o.namespace, from.Name)
+		return nil
+	}
+	if err := t.check(); err != nil {
+		r.problem(path, ReasonSinkNotResolved, "%s %v", t.Name, err)
+		return nil
+	}
+	return t
+}
+
+// postable tells whether u, which could be parsed, is an absolute URL that can be posted to.
+func postable(u *url.URL) bool {
+	port, err := strconv.ParseUint(cmp.Or(u.Port(), "1"), 10, 16)
+	return u.Hostname() != "" && err == nil && port > 0 && (u.Scheme == "http" || u.Scheme == "https")
+}
+
 // check tells why nothing can be posted to t, whose address may be what another object says of itself. No address is for the display.
 func (t *Target) check() error {
 	if t.URL == "" {
 		return nil
 	}
 	u, err := url.Parse(t.URL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if err != nil || !postable(u) {
 		return errors.New("leads to an address that is not an http or https URL: correct the ref, or the status of what it names")
 	}
 	if _, err := (&TLS{CACerts: t.CACerts}).Config(); err != nil {

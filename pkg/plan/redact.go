@@ -169,7 +169,11 @@ func replace(v reflect.Value, kind string, text func(s, kind string) string) ref
 		c.Set(v) // the unexported fields of time.Time
 		for i := range v.NumField() {
 			if f := v.Type().Field(i); f.IsExported() {
-				c.Field(i).Set(replace(v.Field(i), f.Tag.Get("secret"), text))
+				kind, whole, _ := strings.Cut(f.Tag.Get("secret"), ",")
+				if whole != "" && v.FieldByName(whole).Bool() {
+					kind = "secret url"
+				}
+				c.Field(i).Set(replace(v.Field(i), kind, text))
 			}
 		}
 	case reflect.Pointer:
@@ -194,7 +198,7 @@ func replace(v reflect.Value, kind string, text func(s, kind string) string) ref
 
 func hideText(s, kind string) string {
 	switch {
-	case kind == "value" && s != "":
+	case (kind == "value" || kind == "secret url") && s != "":
 		return hidden
 	case kind == "url":
 		return HideURL(s)

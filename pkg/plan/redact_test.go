@@ -35,14 +35,17 @@ func withSecrets() plan.Plan {
 			{EventSource: "es", Event: "h", Redis: &plan.Redis{Password: planted, SentinelPassword: planted, TLS: &plan.TLS{Key: planted}}},
 			{EventSource: "es", Event: "i", MQTT: &plan.MQTT{URL: "tcp://u:" + planted + "@m:1883", Password: planted, TLS: &plan.TLS{Key: planted}}},
 		},
-		Subscribers: []plan.Subscriber{{ID: "s", Condition: "a && b", Sink: sink, DeadLetter: sink}},
+		Subscribers: []plan.Subscriber{
+			{ID: "s", Condition: "a && b", Sink: sink, DeadLetter: sink},
+			{ID: "t", Sink: &plan.Target{Name: "sink of Secret default/s, key url", URL: "https://" + planted + ".example.com/in/" + planted, Secret: true}},
+		},
 	}
 }
 
 func TestPrintingShowsNoSecret(t *testing.T) {
 	p := withSecrets()
-	if n := strings.Count(marshal(t, p), planted); n != 31 {
-		t.Fatalf("the test plants %d secrets, want 31", n)
+	if n := strings.Count(marshal(t, p), planted); n != 33 {
+		t.Fatalf("the test plants %d secrets, want 33", n)
 	}
 	values := map[string]any{
 		"plan":          p,

@@ -19,6 +19,11 @@ func (c *compiler) eventSource(es *v1alpha1.EventSource) {
 	r := c.reader(o)
 	base := Source{Namespace: es.Namespace, EventSource: es.Name}
 	var sink Subscriber
+	if es.Spec.Sink != nil {
+		sink.Sink = r.target("spec.sink", es.Spec.Sink)
+		sink.DeadLetter = r.target("spec.deadLetterSink", es.Spec.DeadLetterSink)
+		sink.Delivery = r.delivery("spec.delivery", es.Spec.Delivery)
+	}
 	switch {
 	case es.Spec.EventBus != "":
 		b := c.bus(o, es.Spec.EventBus)
@@ -31,11 +36,6 @@ func (c *compiler) eventSource(es *v1alpha1.EventSource) {
 	case es.Spec.Sink == nil:
 		r.problem("spec", ReasonInvalid, "neither eventBus nor sink is set, so events would go nowhere")
 		return
-	}
-	if es.Spec.Sink != nil {
-		sink.Sink = r.target("spec.sink", es.Spec.Sink)
-		sink.DeadLetter = r.target("spec.deadLetterSink", es.Spec.DeadLetterSink)
-		sink.Delivery = r.delivery("spec.delivery", es.Spec.Delivery)
 	}
 	if base.Bus == "" {
 		base.Sink, base.DeadLetter, base.Delivery = sink.Sink, sink.DeadLetter, sink.Delivery

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
-	duckv1 "knative.dev/pkg/apis/duck/v1"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/plan"
@@ -20,7 +19,7 @@ type fault struct{ path, message string }
 
 var (
 	rawType         = reflect.TypeFor[runtime.RawExtension]()
-	destinationType = reflect.TypeFor[duckv1.Destination]()
+	sinkType        = reflect.TypeFor[v1alpha1.Sink]()
 	embeddedType    = reflect.TypeFor[*v1alpha1.EmbeddedSpec]()
 	unmarshalerType = reflect.TypeFor[json.Unmarshaler]()
 )
@@ -94,7 +93,7 @@ var durations = []string{"window", "timeout", "backoffDelay", "ackWait", "ackWai
 
 func conformStruct(value any, t reflect.Type, path string) []fault {
 	m, ok := value.(map[string]any)
-	if _, isText := value.(string); isText && t == destinationType {
+	if _, isText := value.(string); isText && t == sinkType {
 		return mismatch(path, "a mapping such as {uri: http://server.default}", value)
 	}
 	if !ok {

@@ -77,8 +77,15 @@ func (r *runner) sayIdle() {
 	r.printf("not running, for want of a Secret: %s", list)
 }
 
-// goesOn tells whether what w is about, a bus or an event of an EventSource, runs all the same.
+// goesOn tells whether what w is about, a bus, an event or the sink of an EventSource, or a Trigger, runs all the same.
 func goesOn(next *plan.Plan, w Problem) bool {
+	switch {
+	case strings.HasPrefix(w.Path, "spec.sink."), strings.HasPrefix(w.Path, "spec.deadLetterSink."):
+		return slices.ContainsFunc(next.Subscribers, func(s plan.Subscriber) bool { return s.Owner() == w.Object }) ||
+			slices.ContainsFunc(next.Sources, func(s plan.Source) bool { return s.Owner() == w.Object && s.Sink != nil })
+	case strings.HasPrefix(w.Path, "spec.subscribers["): // of several it is told as long as one waits
+		return !slices.ContainsFunc(next.Waiting, func(s plan.Subscriber) bool { return s.Owner() == w.Object })
+	}
 	return hasBus(next, w.Object) || slices.ContainsFunc(next.Sources, func(s plan.Source) bool {
 		return s.Owner() == w.Object && strings.HasPrefix(w.Path, fmt.Sprintf("spec.%s[%s].", s.Kind, s.Event))
 	})
@@ -92,7 +99,8 @@ func hasBus(p *plan.Plan, name string) bool {
 func idle(next *plan.Plan, waits []Problem) []string {
 	var names []string
 	for _, w := range waits {
-		if !strings.HasPrefix(w.Object, "EventSource ") && !hasBus(next, w.Object) { // of it single events wait
+		part := strings.HasPrefix(w.Object, "EventSource ") || strings.HasPrefix(w.Object, "Trigger ") // of which some waits
+		if !part && !hasBus(next, w.Object) {
 			names = append(names, w.Object)
 		}
 	}
@@ -101,8 +109,13 @@ func idle(next *plan.Plan, waits []Problem) []string {
 	}
 	for _, s := range next.Waiting {
 		runs := slices.ContainsFunc(next.Subscribers, func(o plan.Subscriber) bool { return o.ID == s.ID })
-		if s.Trigger != "" && !runs {
+		publishes := func(o plan.Source) bool { return o.Owner() == s.Owner() && o.Bus != "" }
+		switch {
+		case runs:
+		case s.Trigger != "":
 			names = append(names, s.Owner())
+		case slices.ContainsFunc(next.Sources, publishes):
+			names = append(names, s.Owner()+" sink")
 		}
 	}
 	slices.Sort(names)

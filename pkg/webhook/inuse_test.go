@@ -10,7 +10,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admission/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	duckv1 "knative.dev/pkg/apis/duck/v1"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/client/injection/informers/events/v1alpha1/clustereventbus"
@@ -62,7 +61,7 @@ func TestDeletingABus(t *testing.T) {
 	leaving := source("a", "es", "main")
 	leaving.DeletionTimestamp = &metav1.Time{Time: time.Unix(1, 0)}
 	sinkOnly := source("a", "es", "")
-	sinkOnly.Spec.Sink = &duckv1.Destination{}
+	sinkOnly.Spec.Sink = &v1alpha1.Sink{}
 	many := []any{triggerOn("a", "t", "main")}
 	for i := range 6 {
 		many = append(many, source("a", fmt.Sprintf("es%d", i), "main"))

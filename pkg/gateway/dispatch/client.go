@@ -109,13 +109,16 @@ func (c *Client) Close() {
 func (c *Client) Sink(t plan.Target) (*Sink, error) {
 	u, err := url.Parse(t.URL)
 	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return nil, fmt.Errorf("%s: %q is not an http or https URL", t.Name, plan.HideURL(t.URL))
+		return nil, fmt.Errorf("%s: %q is not an http or https URL", t.Name, t.Address())
 	}
 	transport, err := c.transport(t.CACerts)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", t.Name, err)
 	}
-	s := &Sink{name: plan.HideURL(t.URL), url: *u, caCerts: t.CACerts, transport: transport, client: c}
+	s := &Sink{name: t.Address(), url: *u, caCerts: t.CACerts, transport: transport, client: c}
+	if t.Secret {
+		s.name = "a URL that is in a Secret" // callers of an EventSource are told of errors, and need not know which
+	}
 	s.hider = sync.OnceValue(func() *strings.Replacer { return plan.Hider(&t) })
 	if u.User != nil {
 		r := http.Request{Header: http.Header{}}

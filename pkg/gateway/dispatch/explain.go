@@ -16,7 +16,7 @@ func (s *Sink) explain(err error) error {
 		p.Authorities = "CACerts, beside the sink's uri or ref or in the address of what ref names"
 	}
 	if untrusted := p.Untrusted(err); untrusted != nil {
-		return untrusted
+		err = untrusted
 	}
 	if text := s.hide(err.Error()); text != err.Error() {
 		return &hidden{err, text}

@@ -26,6 +26,37 @@ func echo(w http.ResponseWriter, r *http.Request) {
 	_, _ = fmt.Fprintf(w, "%s says %s:%s, and the brokers want %[3]s-kafka\n%s", r.URL, user, password, dump)
 }
 
+// TestNothingIsShownOfAURLThatIsASecret has a sink that repeats what it was asked.
+func TestNothingIsShownOfAURLThatIsASecret(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(echo))
+	defer server.Close()
+	c := NewClient(nil)
+	defer c.Close()
+	target := plan.Target{Name: "sink of Secret default/s, key url", Secret: true, URL: server.URL + "/T0123456/" + planted + "-part?key=" + planted + "-key"}
+	s, err := c.Sink(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, size := range []int{1, maxPooled + 1} {
+		e := newEvent(t, "text/plain", make([]byte, size))
+		err := s.Handle(t.Context(), e)
+		if err == nil {
+			t.Fatal("Handle() = nil")
+		}
+		letter := Letter(e, target.Address(), err)
+		shown, _ := base64.StdEncoding.DecodeString(letter.Extensions()[event.ErrorDataExtension].(string))
+		if want := "***?*** says :, and the brokers want -kafka\nPOST ***?*** HTTP/1.1"; !strings.Contains(string(shown), want) {
+			t.Errorf("the letter says %s, want %s", shown, want)
+		}
+		if got := letter.Extensions()[event.ErrorDestExtension]; got != target.Name {
+			t.Errorf("the letter is of %v, want %s", got, target.Name)
+		}
+		if text := err.Error() + string(shown); strings.Contains(text, planted) || strings.Contains(text, "T0123456") || !strings.HasPrefix(text, "post a URL that is in a Secret: status 400") {
+			t.Errorf("it says %s", text)
+		}
+	}
+}
+
 // TestNoErrorShowsASecret has sinks that repeat what they were asked, and what a broker's password is.
 func TestNoErrorShowsASecret(t *testing.T) {
 	plain := httptest.NewServer(http.HandlerFunc(echo))

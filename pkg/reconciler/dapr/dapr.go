@@ -5,13 +5,13 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-	duckv1 "knative.dev/pkg/apis/duck/v1"
 	"knative.dev/pkg/kmeta"
 
 	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
@@ -27,8 +27,9 @@ type Part struct {
 	Name string
 	// Bus tells that it is the object's bus.
 	Bus bool
-	// Sink is the destination, if it is one.
-	Sink *duckv1.Destination
+	// Sink is where it leads, and Path its field, if it is a sink.
+	Sink *v1alpha1.Sink
+	Path string
 	// Kind and Event are the event's, if it is one.
 	Kind, Event string
 }
@@ -50,25 +51,26 @@ func EventSourceParts(es *v1alpha1.EventSource) []Part {
 	add(plan.KindMQTT, slices.Sorted(maps.Keys(es.Spec.MQTT)))
 	add(plan.KindRedis, slices.Sorted(maps.Keys(es.Spec.Redis)))
 	if es.Spec.Sink != nil {
-		parts = append(parts, Part{Name: name("eventsource-sink", es.Name), Sink: es.Spec.Sink})
+		parts = append(parts, Part{Name: name("eventsource-sink", es.Name), Sink: es.Spec.Sink, Path: "spec.sink"})
 	}
 	return parts
 }
 
 // TriggerParts returns the parts of t, which is defaulted: its bus, and its sinks, each once, sorted by what they lead to.
 func TriggerParts(t *v1alpha1.Trigger) []Part {
-	sinks := map[string]*duckv1.Destination{}
-	for _, s := range t.Spec.Subscribers {
+	sinks := map[string]Part{}
+	for i, s := range t.Spec.Subscribers {
 		if s.Sink != nil {
-			sinks[identity(s.Sink, t.Namespace)] = s.Sink
+			sinks[identity(s.Sink, t.Namespace)] = Part{Sink: s.Sink, Path: fmt.Sprintf("spec.subscribers[%d].sink", i)}
 		}
 	}
 	parts := []Part{{Name: name("eventbus-trigger", t.Name), Bus: true}}
 	taken := map[string]bool{}
 	for _, id := range slices.Sorted(maps.Keys(sinks)) {
-		p := Part{Name: sinkName(t, sinks[id]), Sink: sinks[id]}
+		p := sinks[id]
+		p.Name = sinkName(t, p.Sink)
 		if taken[p.Name] { // by one of another kind, or one whose namespace and name make up the same words
-			p.Name = sinkName(t, sinks[id], hash(id))
+			p.Name = sinkName(t, p.Sink, hash(id))
 		}
 		taken[p.Name] = true
 		parts = append(parts, p)
@@ -88,8 +90,8 @@ func name(parts ...string) string {
 	return whole
 }
 
-// sinkName returns the name of a sink's Component. A URI is in it as a hash.
-func sinkName(t *v1alpha1.Trigger, d *duckv1.Destination, more ...string) string {
+// sinkName returns the name of a sink's Component. A URI is in it as a hash, and so is where one is read from.
+func sinkName(t *v1alpha1.Trigger, d *v1alpha1.Sink, more ...string) string {
 	parts := []string{"trigger-sink", t.Name}
 	if r := d.Ref; r != nil {
 		parts = append(parts, cmp.Or(r.Namespace, t.Namespace), r.Name)
@@ -99,12 +101,18 @@ func sinkName(t *v1alpha1.Trigger, d *duckv1.Destination, more ...string) string
 	if !d.URI.IsEmpty() {
 		parts = append(parts, hash(d.URI.String()))
 	}
+	if from := d.URIFrom; from != nil {
+		parts = append(parts, hash(from.Name+"\x00"+from.Key))
+	}
 	return name(append(parts, more...)...)
 }
 
 // identity is the same for destinations that lead to the same.
-func identity(d *duckv1.Destination, namespace string) string {
+func identity(d *v1alpha1.Sink, namespace string) string {
 	var parts []string
+	if from := d.URIFrom; from != nil {
+		parts = append(parts, from.Name, from.Key)
+	}
 	if r := d.Ref; r != nil {
 		parts = append(parts, cmp.Or(r.Namespace, namespace), r.Name, r.Kind, cmp.Or(r.APIVersion, r.Group))
 		if r.Address != nil {
@@ -121,7 +129,7 @@ func hash(s string) string {
 
 // EventSource returns the Components of es. One is left out that Dapr could not use: that of an http event, of a bus that is nil or
 // embedded, whose servers have an authority of their own; of a server that wants credentials or TLS in a way that Dapr has no field for, or
-// whose URL has a password; and of the sink while sinkURL is empty.
+// whose URL has a password; and of the sink while sinkURL is empty, unless Dapr itself reads the URL from a Secret.
 //
 // Dapr reads the Secrets of a Component in the Component's namespace, so those that a ClusterEventBus names have to be there too.
 func EventSource(es *v1alpha1.EventSource, bus *v1alpha1.EventBusSpec, sinkURL string) []*unstructured.Unstructured {
@@ -133,7 +141,7 @@ func EventSource(es *v1alpha1.EventSource, bus *v1alpha1.EventBusSpec, sinkURL s
 		case p.Bus:
 			s = busSpec(bus, group).discreet()
 		case p.Sink != nil:
-			s = sinkSpec(sinkURL)
+			s = sinkSpec(p.Sink, sinkURL)
 		default:
 			s = eventSpec(&es.Spec, p.Kind, p.Event, group).discreet()
 		}
@@ -146,14 +154,14 @@ func EventSource(es *v1alpha1.EventSource, bus *v1alpha1.EventBusSpec, sinkURL s
 
 // Trigger returns the Components of t. url tells where a sink leads; while that is not known it returns "". What is left out, and where
 // Secrets are read, is as with EventSource.
-func Trigger(t *v1alpha1.Trigger, bus *v1alpha1.EventBusSpec, url func(sink *duckv1.Destination) string) []*unstructured.Unstructured {
+func Trigger(t *v1alpha1.Trigger, bus *v1alpha1.EventBusSpec, url func(sink *v1alpha1.Sink) string) []*unstructured.Unstructured {
 	var components []*unstructured.Unstructured
 	for _, p := range TriggerParts(t) {
 		var s *spec
 		if p.Bus {
 			s = busSpec(bus, t.Namespace+"-"+p.Name).discreet()
 		} else {
-			s = sinkSpec(url(p.Sink))
+			s = sinkSpec(p.Sink, url(p.Sink))
 		}
 		if s != nil {
 			components = append(components, s.component(t.Namespace, p.Name))

@@ -10,8 +10,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/validation"
-	duckv1 "knative.dev/pkg/apis/duck/v1"
 
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/reconciler/dapr"
 	. "github.com/openfunction/events/pkg/reconciler/testing"
 )
@@ -65,8 +65,10 @@ func write(t *testing.T, b *strings.Builder, owner string, parts []dapr.Part, co
 }
 
 // url resolves every sink but those of the name missing.
-func url(d *duckv1.Destination) string {
+func url(d *v1alpha1.Sink) string {
 	switch {
+	case d.URIFrom != nil:
+		return ""
 	case d.Ref == nil:
 		return d.URI.String()
 	case d.Ref.Name == "missing":

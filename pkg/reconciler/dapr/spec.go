@@ -104,8 +104,11 @@ func (m metadata) text(name string) string {
 	return s
 }
 
-func sinkSpec(url string) *spec {
-	if url == "" {
+func sinkSpec(s *v1alpha1.Sink, url string) *spec {
+	switch {
+	case s.URIFrom != nil:
+		return &spec{"bindings.http", metadata{"url": map[string]any{"name": s.URIFrom.Name, "key": s.URIFrom.Key}}}
+	case url == "":
 		return nil
 	}
 	return &spec{"bindings.http", metadata{"url": url}}

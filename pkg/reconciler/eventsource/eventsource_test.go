@@ -48,6 +48,13 @@ func reconcileWith(w *World, key string, children *optional.Children) Pass {
 		controller.GetEventRecorder(w.Ctx), r), key)
 }
 
+// withURL is a Secret that holds the URL of a sink.
+func withURL(url string) *corev1.Secret {
+	s := Secret("shop", "hook")
+	s.Data = map[string][]byte{"url": []byte(url)}
+	return s
+}
+
 func get(t *testing.T, w *World) *v1alpha1.EventSource {
 	t.Helper()
 	es, err := client.Get(w.Ctx).EventsV1alpha1().EventSources("shop").Get(w.Ctx, "es", metav1.GetOptions{})
@@ -100,6 +107,24 @@ Running components 2/2 workloads 1/1
 BusReady True NotUsed: spec.eventBus is not set
 SinkResolved True
 SourcesReady True
+`},
+		{"a sink in a Secret", tick(WithSink(URIFrom("hook", "url"))), []runtime.Object{bus, withURL("http://pl4nted.example.com")}, `
+Running components 3/3 workloads 1/1
+BusReady True
+SinkResolved True InSecret: the URL is in key "url" of Secret hook
+SourcesReady True
+`},
+		{"a sink in a Secret that holds no URL", tick(WithSink(URIFrom("hook", "url"))), []runtime.Object{bus, withURL("pl4nted")}, `
+Error components 2/3 workloads 1/1
+BusReady True
+SinkResolved False SecretInvalid: spec.sink.uriFrom: key "url" of Secret shop/hook is not an http or https URL: write one there, such as https://example.com/in
+SourcesReady True
+`},
+		{"a sink in a Secret that is missing, and no bus", EventSource("shop", "es", WithBus("b"), WithCron("tick"), WithSink(URIFrom("hook", "url"))), nil, `
+Error components 0/3 workloads 0/1
+BusReady False BusNotFound: spec.eventBus: no EventBus "b" in namespace shop and no ClusterEventBus "b" (there are no others either); add an EventBus named b, for example with spec.embedded: {}
+SinkResolved False SecretNotFound: spec.sink.uriFrom: key "url" of Secret shop/hook: there is no such Secret: create it, or correct the name
+SourcesReady Unknown BusNotFound: no event is received until the bus can be used
 `},
 		{"no bus", tick(), nil, `
 Error components 0/2 workloads 0/1

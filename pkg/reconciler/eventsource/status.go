@@ -1,6 +1,7 @@
 package eventsource
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
@@ -80,6 +81,9 @@ func sink(es *v1alpha1.EventSource, o *objects.Outcome) v1alpha1.Verdict {
 		return v1alpha1.NotUsed("spec.sink is not set")
 	case o.Invalid:
 		return objects.Unseen()
+	case es.Spec.Sink.URIFrom != nil:
+		from := es.Spec.Sink.URIFrom
+		return v1alpha1.InSecret(fmt.Sprintf("the URL is in key %q of Secret %s", from.Key, from.Name))
 	}
 	return v1alpha1.Good()
 }

@@ -16,7 +16,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgotesting "k8s.io/client-go/testing"
-	duckv1 "knative.dev/pkg/apis/duck/v1"
 	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
 	secret "knative.dev/pkg/client/injection/kube/informers/core/v1/secret/filtered"
 	"knative.dev/pkg/configmap"
@@ -348,7 +347,7 @@ func TestADeletedSecretComesBack(t *testing.T) {
 func TestAPlanThatDoesNotFit(t *testing.T) {
 	noise := make([]byte, corev1.MaxSecretSize) // which gzip does not make smaller
 	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
-	filled := func(n int) *duckv1.Destination { return URI("http://" + hex.EncodeToString(noise[:n])) }
+	filled := func(n int) *v1alpha1.Sink { return URI("http://" + hex.EncodeToString(noise[:n])) }
 	huge := EventSource("a", "huge", WithHTTP("e"), WithHTTP("f"), WithSink(filled(len(noise)/2)))
 	large := EventSource("b", "large", WithHTTP("e"), WithSink(filled(len(noise)/4)))
 	small, smaller := EventSource("c", "small", WithHTTP("e"), WithHTTP("f"), WithSink(URI("http://sink"))), EventSource("c", "small", WithHTTP("e"), WithSink(URI("http://sink")))

@@ -11,7 +11,6 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/kubernetes"
 	"knative.dev/pkg/apis"
-	duckv1 "knative.dev/pkg/apis/duck/v1"
 	kubeclient "knative.dev/pkg/client/injection/kube/client"
 	"knative.dev/pkg/configmap"
 	"knative.dev/pkg/logging"
@@ -84,11 +83,11 @@ type Compiled struct {
 	targets   map[string]target
 }
 
-// URL is where d, a destination of the object, leads, "" when that is not known. It is written where more people read than may read the plan:
-// a user name and password are left out.
-func (c *Compiled) URL(d *duckv1.Destination) string {
-	t := c.targets[key(d, c.namespace)].plan
-	if t == nil {
+// URL is where d, a sink of the object, leads, "" when that is not known. It is written where more people read than may read the plan: a user
+// name and password are left out, and what is in a Secret is not known.
+func (c *Compiled) URL(d *v1alpha1.Sink) string {
+	t := c.targets[key(&d.Destination, c.namespace)].plan
+	if t == nil || d.URIFrom != nil {
 		return ""
 	}
 	u, err := url.Parse(t.URL)
@@ -115,9 +114,6 @@ func (r *Reader) EventSource(ctx context.Context, es *v1alpha1.EventSource) (*Co
 		s.use(es.Spec.EventBus)
 	}
 	s.compile()
-	if es.Spec.Sink != nil {
-		s.sink(es)
-	}
 	return s.result()
 }
 
@@ -239,15 +235,6 @@ func sourcesOf(all []plan.Source, owner string) []plan.Source {
 
 func subscribersOf(all []plan.Subscriber, owner string) []plan.Subscriber {
 	return slices.DeleteFunc(all, func(s plan.Subscriber) bool { return s.Owner() != owner })
-}
-
-// sink resolves the sink of es, also when there is no bus to bring events there.
-func (s *scope) sink(es *v1alpha1.EventSource) {
-	const path = "spec.sink"
-	_, err := s.resolve(es.Spec.Sink, es.Namespace)
-	if err != nil && !slices.ContainsFunc(s.compiled.Problems, func(p plan.Problem) bool { return p.Path == path }) {
-		s.problem(path, plan.ReasonSinkNotResolved, err.Error())
-	}
 }
 
 func (s *scope) result() (*Compiled, error) {

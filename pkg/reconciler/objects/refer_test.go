@@ -13,24 +13,22 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	clientgotesting "k8s.io/client-go/testing"
 	"knative.dev/pkg/apis"
-	duckv1 "knative.dev/pkg/apis/duck/v1"
 	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
 	dynamicclient "knative.dev/pkg/injection/clients/dynamicclient/fake"
 	"knative.dev/pkg/tracker"
 
+	"github.com/openfunction/events/pkg/apis/events/v1alpha1"
 	"github.com/openfunction/events/pkg/reconciler/objects"
 	. "github.com/openfunction/events/pkg/reconciler/testing"
 	"github.com/openfunction/events/test/servers"
 )
 
 func TestSink(t *testing.T) {
-	relative := func(d *duckv1.Destination, uri string) *duckv1.Destination {
+	relative := func(d *v1alpha1.Sink, uri string) *v1alpha1.Sink {
 		d.URI, _ = apis.ParseURL(uri)
 		return d
 	}
-	ref := func(apiVersion, kind, name string) *duckv1.Destination {
-		return &duckv1.Destination{Ref: &duckv1.KReference{APIVersion: apiVersion, Kind: kind, Name: name}}
-	}
+	ref := func(apiVersion, kind, name string) *v1alpha1.Sink { return Ref(apiVersion, kind, "", name) }
 	named := ref("serving.knative.dev/v1", "Service", "display")
 	named.Ref.Address = new(string)
 	*named.Ref.Address = "internal"
@@ -42,7 +40,7 @@ func TestSink(t *testing.T) {
 	const display = "Service shop/display (serving.knative.dev/v1)"
 	for _, tt := range []struct {
 		name string
-		sink *duckv1.Destination
+		sink *v1alpha1.Sink
 		want string
 		err  string
 	}{
@@ -99,20 +97,18 @@ func TestSink(t *testing.T) {
 
 func TestWhoSinksAreTrustedBy(t *testing.T) {
 	own, theirs := servers.NewAuthority(t).Cert, servers.NewAuthority(t).Cert
-	with := func(d *duckv1.Destination) *duckv1.Destination {
+	with := func(d *v1alpha1.Sink) *v1alpha1.Sink {
 		d.CACerts = &own
 		return d
 	}
-	plain := func() *duckv1.Destination {
-		return &duckv1.Destination{Ref: &duckv1.KReference{APIVersion: "v1", Kind: "Service", Namespace: "shop", Name: "plain"}}
-	}
+	plain := func() *v1alpha1.Sink { return Ref("v1", "Service", "shop", "plain") }
 	secure := Addressable("shop", "secure", "https://secure.shop.example.com")
 	if err := unstructured.SetNestedField(secure.Object, theirs, "status", "address", "CACerts"); err != nil {
 		t.Fatal(err)
 	}
 	for _, tt := range []struct {
 		name, url, certs string
-		sink             *duckv1.Destination
+		sink             *v1alpha1.Sink
 	}{
 		{"the address's", "https://secure.shop.example.com", theirs, Service("shop", "secure")},
 		{"the sink's own come before the address's", "https://secure.shop.example.com", own, with(Service("shop", "secure"))},

@@ -30,6 +30,8 @@ func TestASecretThatComes(t *testing.T) {
 		{"of an event", EventSource("shop", "es", WithBus("plain"), WithKafka("orders", "kafka")), "shop", "kafka", "shop/es"},
 		{"of an EventSource's bus", EventSource("shop", "es", WithBus("b"), WithCron("tick")), "shop", "nats", "shop/es"},
 		{"of a Trigger's bus", Trigger("shop", "t", OnBus("b"), WithInput("a", "", "es", "tick"), WithSubscriber("a", URI("http://sink"))), "shop", "nats", "shop/t"},
+		{"of an EventSource's sink", EventSource("shop", "es", WithBus("plain"), WithCron("tick"), WithSink(URIFrom("hook", "url"))), "shop", "hook", "shop/es"},
+		{"of a Trigger's sink", Trigger("shop", "t", OnBus("plain"), WithInput("a", "", "es", "tick"), WithSubscriber("a", URIFrom("hook", "url"))), "shop", "hook", "shop/t"},
 		{"of an EventBus", EventBus("shop", "b", WithToken("nats")), "shop", "nats", "shop/b"},
 		{"of a ClusterEventBus", ClusterEventBus("b", WithToken("nats")), "", "nats", "/b"},
 		{"of the servers of an EventBus", EventBus("shop", "e", Embedded), "shop", "eventbus-e", "shop/e"},

@@ -78,7 +78,7 @@ func WithBus(name string) func(*v1alpha1.EventSource) {
 }
 
 // WithSink sends the events of an EventSource to d too.
-func WithSink(d *duckv1.Destination) func(*v1alpha1.EventSource) {
+func WithSink(d *v1alpha1.Sink) func(*v1alpha1.EventSource) {
 	return func(es *v1alpha1.EventSource) { es.Spec.Sink = d }
 }
 
@@ -88,17 +88,27 @@ func WithAllowed(namespaces ...string) func(*v1alpha1.EventSource) {
 }
 
 // Service refers to a Knative Service.
-func Service(namespace, name string) *duckv1.Destination {
-	return &duckv1.Destination{Ref: &duckv1.KReference{APIVersion: "serving.knative.dev/v1", Kind: "Service", Namespace: namespace, Name: name}}
+func Service(namespace, name string) *v1alpha1.Sink {
+	return Ref("serving.knative.dev/v1", "Service", namespace, name)
 }
 
-// URI is a destination by its address.
-func URI(uri string) *duckv1.Destination {
+// Ref is a sink by reference.
+func Ref(apiVersion, kind, namespace, name string) *v1alpha1.Sink {
+	return &v1alpha1.Sink{Destination: duckv1.Destination{Ref: &duckv1.KReference{APIVersion: apiVersion, Kind: kind, Namespace: namespace, Name: name}}}
+}
+
+// URI is a sink by its address.
+func URI(uri string) *v1alpha1.Sink {
 	u, err := apis.ParseURL(uri)
 	if err != nil {
 		panic(err) // a programmer's mistake
 	}
-	return &duckv1.Destination{URI: u}
+	return &v1alpha1.Sink{Destination: duckv1.Destination{URI: u}}
+}
+
+// URIFrom is a sink whose address is in a Secret.
+func URIFrom(secret, key string) *v1alpha1.Sink {
+	return &v1alpha1.Sink{URIFrom: &v1alpha1.SecretKeyRef{Name: secret, Key: key}}
 }
 
 // Trigger is one with what the options add, and its defaults.
@@ -119,7 +129,7 @@ func WithInput(name, namespace, eventSource, event string) func(*v1alpha1.Trigge
 }
 
 // WithSubscriber adds a subscriber with a sink.
-func WithSubscriber(condition string, sink *duckv1.Destination) func(*v1alpha1.Trigger) {
+func WithSubscriber(condition string, sink *v1alpha1.Sink) func(*v1alpha1.Trigger) {
 	return func(t *v1alpha1.Trigger) {
 		t.Spec.Subscribers = append(t.Spec.Subscribers, v1alpha1.Subscriber{Condition: condition, Sink: sink})
 	}

@@ -112,7 +112,8 @@ func mark(t *v1alpha1.Trigger, o *objects.Outcome) {
 		if part.Bus {
 			components.Add(bus.IsGood())
 		} else {
-			components.Add(o.URL(part.Sink) != "")
+			_, wrong := o.Verdict(part.Path)
+			components.Add(!wrong && !o.Invalid)
 		}
 	}
 	workloads.Add(o.States[workload.Name("trigger", t.Name)].Ready)

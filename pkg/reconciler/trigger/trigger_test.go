@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	clientgotesting "k8s.io/client-go/testing"
-	duckv1 "knative.dev/pkg/apis/duck/v1"
 	kubeclient "knative.dev/pkg/client/injection/kube/client/fake"
 	"knative.dev/pkg/controller"
 	dynamicclient "knative.dev/pkg/injection/clients/dynamicclient/fake"
@@ -341,7 +340,7 @@ func TestASinkThatIsNotThereYet(t *testing.T) {
 func TestARemovedSubscriberEnds(t *testing.T) {
 	display := Addressable("shop", "display", "http://display.shop.example.com")
 	there, missing := Service("shop", "display"), Service("shop", "missing")
-	with := func(sinks ...*duckv1.Destination) *v1alpha1.Trigger {
+	with := func(sinks ...*v1alpha1.Sink) *v1alpha1.Trigger {
 		options := []func(*v1alpha1.Trigger){OnBus("b"), onOrders}
 		for _, s := range sinks {
 			options = append(options, WithSubscriber("a", s))

@@ -4,7 +4,6 @@ import (
 	"cmp"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	duckv1 "knative.dev/pkg/apis/duck/v1"
 )
 
 // defaultBus is the name of the bus that carries what names no bus.
@@ -34,8 +33,8 @@ func setDefaultPointer[T any](field **T, value T) {
 	}
 }
 
-func setDestinationDefaults(d *duckv1.Destination, namespace string) {
-	if d != nil && d.Ref != nil {
-		setDefault(&d.Ref.Namespace, namespace)
+func setSinkDefaults(s *Sink, namespace string) {
+	if s != nil && s.Ref != nil {
+		setDefault(&s.Ref.Namespace, namespace)
 	}
 }

@@ -53,6 +53,11 @@ func NotUsed(message string) Verdict {
 	return Verdict{Status: corev1.ConditionTrue, Reason: "NotUsed", Message: message}
 }
 
+// InSecret says of a part that is as it should be where it is read from, since nothing else is shown of it.
+func InSecret(message string) Verdict {
+	return Verdict{Status: corev1.ConditionTrue, Reason: "InSecret", Message: message}
+}
+
 // Pending says what is still to come.
 func Pending(reason, message string) Verdict {
 	return Verdict{Status: corev1.ConditionUnknown, Reason: reason, Message: message}

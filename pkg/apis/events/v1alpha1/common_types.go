@@ -2,6 +2,7 @@ package v1alpha1
 
 import (
 	"k8s.io/apimachinery/pkg/runtime"
+	duckv1 "knative.dev/pkg/apis/duck/v1"
 )
 
 // SecretKeyRef points at one key of a Secret in the object's own namespace.
@@ -10,6 +11,14 @@ type SecretKeyRef struct {
 	Name string `json:"name"`
 	// Key in the Secret.
 	Key string `json:"key"`
+}
+
+// Sink is where events are posted to: a destination as Knative has it, or a URL that is in a Secret.
+type Sink struct {
+	duckv1.Destination `json:",inline"`
+	// URIFrom reads the URL, all of it, from a Secret, since it holds a password or is one, as those of many webhooks. It takes the place of ref and uri.
+	// +optional
+	URIFrom *SecretKeyRef `json:"uriFrom,omitempty"`
 }
 
 // TLSSpec secures a connection with TLS 1.2 or later; {} trusts the system's authorities and shows no certificate.

@@ -119,13 +119,16 @@ func between[T int32 | int64](r report, n *T, least, most T) {
 	}
 }
 
-// destination checks where events are sent; nil is nowhere. Unlike Knative's, an absolute uri wins over ref, as it always did here.
-func (r report) destination(d *duckv1.Destination) {
+// sink checks where events are sent; nil is nowhere. Unlike Knative's, an absolute uri wins over ref, as it always did here.
+func (r report) sink(d *Sink) {
 	if d == nil {
 		return
 	}
-	if d.Ref == nil && d.URI.IsEmpty() {
-		r.errorf("leads nowhere: set ref (apiVersion, kind and name of something addressable) or uri (an http or https URL)")
+	switch {
+	case r.secret("uri", nil, d.URIFrom):
+		d.alone(r.field("uriFrom"))
+	case d.Ref == nil && d.URI.IsEmpty():
+		r.errorf("leads nowhere: set ref (apiVersion, kind and name of something addressable), uri (an http or https URL) or uriFrom (a Secret that holds one)")
 	}
 	if d.Ref != nil {
 		r.field("ref").reference(d.Ref)
@@ -144,6 +147,16 @@ func (r report) destination(d *duckv1.Destination) {
 	}
 	if d.Audience != nil {
 		r.field("audience").warnf("is not used: events are sent without a token")
+	}
+}
+
+// alone refuses what uriFrom takes the place of.
+func (s *Sink) alone(r report) {
+	if s.Ref != nil {
+		r.errorf("ref is set too: keep one")
+	}
+	if !s.URI.IsEmpty() {
+		r.errorf("uri is set too: keep one, preferably uriFrom")
 	}
 }
 
@@ -192,7 +205,7 @@ func (r report) sinkURL(u *url.URL, hasRef bool) {
 		}
 	}
 	if _, has := u.User.Password(); has {
-		r.warnf("holds a password in plain text, which anyone who may read this object can see: leave it out, and let a proxy or mesh in front of the sink show it")
+		r.warnf("holds a password in plain text, which anyone who may read this object can see: put the URL into a Secret and use uriFrom")
 	}
 }
 

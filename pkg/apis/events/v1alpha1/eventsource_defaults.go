@@ -22,8 +22,8 @@ func (es *EventSource) SetDefaults(ctx context.Context) {
 	if s.Sink != nil && !isStored(ctx) {
 		defaults.setDelivery(&s.Delivery)
 	}
-	setDestinationDefaults(s.Sink, namespaceOf(es))
-	setDestinationDefaults(s.DeadLetterSink, namespaceOf(es))
+	setSinkDefaults(s.Sink, namespaceOf(es))
+	setSinkDefaults(s.DeadLetterSink, namespaceOf(es))
 	setEventDefaults(s.HTTP, (*HTTPSpec).setDefaults)
 	setEventDefaults(s.Cron, (*CronSpec).setDefaults)
 	setEventDefaults(s.Kafka, (*KafkaSpec).setDefaults)

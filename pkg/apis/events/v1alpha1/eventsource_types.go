@@ -13,7 +13,7 @@ import (
 // +kubebuilder:resource:categories={all,openfunction},shortName=es
 // +kubebuilder:subresource:status
 // +kubebuilder:printcolumn:name="EventBus",type=string,JSONPath=".spec.eventBus"
-// +kubebuilder:printcolumn:name="Sink",type=string,JSONPath=".spec.sink['ref.name','uri']"
+// +kubebuilder:printcolumn:name="Sink",type=string,JSONPath=".spec.sink['ref.name','uri','uriFrom.name']"
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=".status.state"
 // +kubebuilder:printcolumn:name="Components",type=string,JSONPath=".status.componentStatistics"
 // +kubebuilder:printcolumn:name="Workloads",type=string,JSONPath=".status.workloadStatistics"
@@ -58,10 +58,10 @@ type EventSourceSpec struct {
 	EventBus string `json:"eventBus,omitempty"`
 	// Sink receives every event directly. With an event bus too, it is one more subscriber of the bus.
 	// +optional
-	Sink *duckv1.Destination `json:"sink,omitempty"`
+	Sink *Sink `json:"sink,omitempty"`
 	// DeadLetterSink receives the events that sink did not take.
 	// +optional
-	DeadLetterSink *duckv1.Destination `json:"deadLetterSink,omitempty"`
+	DeadLetterSink *Sink `json:"deadLetterSink,omitempty"`
 	// Delivery says how events are delivered to sink.
 	// +optional
 	Delivery *DeliverySpec `json:"delivery,omitempty"`

@@ -59,8 +59,8 @@ func (s *EventSourceSpec) validate(r report) {
 	if s.EventBus != "" {
 		r.field("eventBus").name(s.EventBus)
 	}
-	r.field("sink").destination(s.Sink)
-	r.field("deadLetterSink").destination(s.DeadLetterSink)
+	r.field("sink").sink(s.Sink)
+	r.field("deadLetterSink").sink(s.DeadLetterSink)
 	s.Delivery.validate(r.field("delivery"))
 	switch {
 	case s.Sink == nil:

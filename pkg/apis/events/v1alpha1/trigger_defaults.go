@@ -18,8 +18,8 @@ func (t *Trigger) SetDefaults(ctx context.Context) {
 			continue
 		}
 		defaults.setDelivery(&sub.Delivery)
-		setDestinationDefaults(sub.Sink, namespace)
-		setDestinationDefaults(sub.DeadLetterSink, namespace)
+		setSinkDefaults(sub.Sink, namespace)
+		setSinkDefaults(sub.DeadLetterSink, namespace)
 		setDefault(&sub.Match, MatchOnce)
 		setDefault(&sub.Payload, PayloadEvent)
 	}

@@ -108,13 +108,13 @@ type Subscriber struct {
 	Condition string `json:"condition"`
 	// Sink receives the event.
 	// +optional
-	Sink *duckv1.Destination `json:"sink,omitempty"`
+	Sink *Sink `json:"sink,omitempty"`
 	// Topic of the event bus on which the event is published, as it is written here.
 	// +optional
 	Topic string `json:"topic,omitempty"`
 	// DeadLetterSink receives the events that could not be delivered.
 	// +optional
-	DeadLetterSink *duckv1.Destination `json:"deadLetterSink,omitempty"`
+	DeadLetterSink *Sink `json:"deadLetterSink,omitempty"`
 	// DeadLetterTopic of the event bus receives the events that could not be delivered. Default: a topic of the Trigger's own.
 	// +optional
 	DeadLetterTopic string `json:"deadLetterTopic,omitempty"`

@@ -137,9 +137,9 @@ func (s *Subscriber) validate(r report) {
 	if s.Sink == nil && s.Topic == "" {
 		r.errorf("has no target: set sink, topic or both")
 	}
-	r.field("sink").destination(s.Sink)
+	r.field("sink").sink(s.Sink)
 	r.field("topic").topic(s.Topic)
-	r.field("deadLetterSink").destination(s.DeadLetterSink)
+	r.field("deadLetterSink").sink(s.DeadLetterSink)
 	r.field("deadLetterTopic").topic(s.DeadLetterTopic)
 	s.Delivery.validate(r.field("delivery"))
 	r.field("match").oneOf(string(s.Match), string(MatchOnce), string(MatchLatest))
