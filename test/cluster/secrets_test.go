@@ -14,13 +14,14 @@ import (
 	"github.com/openfunction/events/test/servers"
 )
 
-// keeper has a broker that lets in only who knows a password, and trusts its authority: both are in a Secret.
+// keeper has a broker that lets in only who knows a password, and trusts its authority: both are in a Secret. So is the URL of its sink.
 type keeper struct {
 	*installation
 	server    *servers.JetStreamServer
 	authority *servers.Authority
 	monitor   string // host:port that tells who is connected
 	sink      *sink
+	moved     *sink // where the URL leads in the end
 	load      *load
 	before    string // the pods
 }
@@ -44,16 +45,16 @@ spec: {http: {posted: {}}, cron: {tick: {schedule: "@every 1h"}}}
 apiVersion: events.openfunction.io/v1alpha1
 kind: Trigger
 metadata: {name: t, namespace: secretive}
-spec: {inputs: {posted: {eventSource: es, event: posted}}, subscribers: [{condition: posted, sink: {uri: %q}}]}
+spec: {inputs: {posted: {eventSource: es, event: posted}}, subscribers: [{condition: posted, sink: {uriFrom: {name: hook, key: url}}}]}
 `
 
 func newKeeper(t *testing.T, i *installation) *keeper {
 	t.Helper()
-	k := &keeper{installation: i, authority: servers.NewAuthority(t), sink: newSink(t)}
+	k := &keeper{installation: i, authority: servers.NewAuthority(t), sink: newSink(t), moved: newSink(t)}
 	k.monitor = servers.FreeAddress(t)
 	k.server = servers.JetStreamTLS(t, k.authority, k.users("before")...)
 	i.forwardService("secretive", "secured", "4222", strings.TrimPrefix(k.server.URL(), "tls://"))
-	i.Apply(fmt.Sprintf(keeperObjects, k.sink.URL))
+	i.Apply(keeperObjects)
 	return k
 }
 
@@ -105,11 +106,21 @@ func (k *keeper) comes() {
 	patch(map[string]string{"ca.crt": servers.NewAuthority(k.t).Cert})
 	says("Unreachable", "signed by an authority that is not trusted: correct tls.caCertFrom")
 	patch(map[string]string{"ca.crt": k.authority.Cert, "password": "passw0rd-before"})
+	k.says(30*time.Second, "secretive", "tg/t", "False SecretNotFound Error")
+	k.Kubectl("-n", "secretive", "create", "secret", "generic", "hook", "--from-literal=url=pl4nted")
+	k.says(30*time.Second, "secretive", "tg/t", "False SecretInvalid Error")
+	k.leads(k.sink.URL + "/pl4nted")
 	took := k.ready(time.Minute, "-n", "secretive", "eb/default", "es/es", "tg/t")
 	k.t.Logf("ready %s after the Secret was right", took.Round(10*time.Millisecond))
 	body := unique()
 	k.posts("secretive/es/posted", body, http.StatusAccepted)
 	k.eventually(30*time.Second, "the event at the sink", func() error { return k.sink.missing(body) })
+}
+
+// leads has the URL of the sink be this one.
+func (k *keeper) leads(url string) {
+	k.t.Helper()
+	k.Kubectl("-n", "secretive", "patch", "secret", "hook", "-p", fmt.Sprintf(`{"stringData": {"url": %q}}`, url))
 }
 
 // rotates begins to post events, and changes the user and password, of which the broker takes both at first.
@@ -133,8 +144,37 @@ func (k *keeper) rotated() {
 	})
 	k.server.Reload(k.users("after")...)
 	k.passes(k.load, 50, k.sink)
+	subscriptions := func() string {
+		return k.Kubectl("-n", "secretive", "get", "tg/t", "-o", "jsonpath={.status.subscriptions}")
+	}
+	before := subscriptions()
+	k.leads(k.moved.URL + "/pl4nted")
+	k.eventually(time.Minute, "an event at the other URL", func() error {
+		if len(k.moved.received()) == 0 {
+			return errors.New("none")
+		}
+		return nil
+	})
+	k.passes(k.load, 50, k.moved)
 	k.load.stop()
-	k.eventually(time.Minute, "every event at the sink", func() error { return k.sink.missing(k.load.taken...) })
+	k.eventually(time.Minute, "every event at one of the URLs", func() error {
+		arrived := map[string]bool{}
+		for _, e := range append(k.sink.received(), k.moved.received()...) {
+			arrived[e.body] = true
+		}
+		for _, body := range k.load.taken {
+			if !arrived[body] {
+				return fmt.Errorf("%s is missing, and %d of %d are there", body, len(arrived), len(k.load.taken))
+			}
+		}
+		return nil
+	})
+	if got := subscriptions(); got != before {
+		k.t.Errorf("subscriptions were %s and are %s", before, got)
+	}
+	if out := k.Kubectl("-n", "secretive", "get", "es,tg", "-o", "yaml"); strings.Contains(out, "pl4nted") {
+		k.t.Errorf("the URL is shown: %s", out)
+	}
 	if _, refusals, _ := k.load.end(); len(refusals) > 0 {
 		k.t.Logf("%d times refused, and taken later:\n%s", len(refusals), summary(refusals))
 	}

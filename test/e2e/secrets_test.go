@@ -24,7 +24,7 @@ const planted = "pl4nted-s3cret"
 
 const secretive = `
 {apiVersion: v1, kind: Secret, metadata: {name: s}, stringData: {value: %[1]s, seed: SU%[1]s, creds: "-----BEGIN NATS USER JWT-----\n%[1]s\n",
-  userSeed: %[6]q, userCreds: "-----BEGIN NATS USER JWT-----\ne30.%[1]s.e30\n------END NATS USER JWT------\n-----BEGIN USER NKEY SEED-----\n%[6]s\n------END USER NKEY SEED------\n",
+  url: "http://me:%[1]s-url@%[4]s/in-%[1]s?token=%[1]s-query", userSeed: %[6]q, userCreds: "-----BEGIN NATS USER JWT-----\ne30.%[1]s.e30\n------END NATS USER JWT------\n-----BEGIN USER NKEY SEED-----\n%[6]s\n------END USER NKEY SEED------\n",
   tls.crt: %[7]q, tls.key: %[8]q}}
 ---
 {apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: refused}, spec: {jetStream: {url: %[2]q, username: events, passwordFrom: {name: s, key: value}}}}
@@ -74,6 +74,9 @@ const secretive = `
 ---
 {apiVersion: events.openfunction.io/v1alpha1, kind: Trigger, metadata: {name: t}, spec: {eventBus: works, inputs: {i: {eventSource: works, event: bearer}},
   subscribers: [{condition: i, sink: {uri: "http://me:%[1]s-url@%[4]s/in?token=%[1]s-query"}, delivery: {retry: 0}}]}}
+---
+{apiVersion: events.openfunction.io/v1alpha1, kind: Trigger, metadata: {name: from}, spec: {eventBus: works, inputs: {i: {eventSource: works, event: bearer}},
+  subscribers: [{condition: i, sink: {uriFrom: {name: s, key: url}}, delivery: {retry: 0}}]}}
 `
 
 // TestE2ENoCredentialIsShown has every kind of credential used, and refused, and looks for it in all that the program says.
@@ -158,6 +161,24 @@ func TestE2ENoCredentialIsShown(t *testing.T) {
 			return err
 		}
 		answers["the dead letter"] = string(letters[0].Event) + string(letter.Data)
+		return nil
+	})
+	eventually(t, 30*time.Second, "the dead letter of a URL in a Secret", func() error {
+		letters := p.deliveries("deadletter topic openfunction.default.trigger.from.deadletter")
+		if len(letters) == 0 {
+			return fmt.Errorf("none")
+		}
+		var letter struct {
+			Dest string `json:"knativeerrordest"`
+			Data []byte `json:"knativeerrordata"`
+		}
+		if err := json.Unmarshal(letters[0].Event, &letter); err != nil {
+			return err
+		}
+		if want := "sink of Secret default/s, key url"; letter.Dest != want {
+			t.Errorf("the letter is of %s, want %s", letter.Dest, want)
+		}
+		answers["the dead letter of a URL in a Secret"] = string(letters[0].Event) + string(letter.Data)
 		return nil
 	})
 	if code := p.terminate(); code != 0 {
