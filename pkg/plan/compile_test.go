@@ -235,6 +235,10 @@ func TestSubscriberID(t *testing.T) {
 	if got := slices.Compact(slices.Clone(all)); len(got) != len(all) {
 		t.Errorf("different targets, Triggers or namespaces share an ID: %v", all)
 	}
+	a, b := inSecret("s", "a"), inSecret("s", "b")
+	if one, other := ids(t, "default", "t", a, b), ids(t, "default", "t", b, a); one[0] != other[1] || one[1] != other[0] {
+		t.Errorf("the order of URLs in Secrets counts: %v and %v", one, other)
+	}
 }
 
 // A URL in a Secret that changes leaves the subscription, which tells nothing of it.
