@@ -19,6 +19,7 @@ import (
 
 // TestE2EOrder applies objects in any order, lets what they refer to come, go and move, and wants them to follow by themselves.
 func TestE2EOrder(t *testing.T) {
+	servers.Alone(t) // it measures time
 	i := install(t)
 	nats := servers.NATSStreaming(t)
 	i.forwardService("default", "nats", "4222", strings.TrimPrefix(nats.URL(), "nats://"))

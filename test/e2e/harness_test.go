@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/test/servers"
 )
 
 // binary builds the program once for the whole test binary.
@@ -80,6 +81,7 @@ func run(t testing.TB, args ...string) *process {
 // start starts `events run` with args and does not wait.
 func start(t testing.TB, args ...string) *process {
 	t.Helper()
+	servers.Beside(t)
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)

@@ -46,7 +46,7 @@ func build(ctx context.Context, dir, pkg, name string, flags ...string) (string,
 	if err := os.MkdirAll(bin, 0o755); err != nil {
 		return "", fmt.Errorf("build %s: %w", name, err)
 	}
-	unlock, err := lockFile(filepath.Join(bin, name+".lock"))
+	unlock, err := lockFile(filepath.Join(bin, name+".lock"), syscall.LOCK_EX)
 	if err != nil {
 		return "", fmt.Errorf("build %s: %w", name, err)
 	}
@@ -60,12 +60,13 @@ func build(ctx context.Context, dir, pkg, name string, flags ...string) (string,
 	return path, nil
 }
 
-func lockFile(path string) (unlock func(), err error) {
+// lockFile waits for the lock of a file: for all of it, or for a share (syscall.LOCK_SH).
+func lockFile(path string, how int) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX); err != nil {
+	if err := syscall.Flock(int(f.Fd()), how); err != nil {
 		_ = f.Close()
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
@@ -90,6 +91,7 @@ type Process struct {
 // The process dies with the test at the latest.
 func StartProcess(t testing.TB, cmd *exec.Cmd, ready func() error) *Process {
 	t.Helper()
+	Beside(t)
 	p := &Process{cmd: cmd, output: &output{}, exited: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
