@@ -24,7 +24,7 @@ import (
 	"github.com/openfunction/events/test/servers"
 )
 
-const deadline = 30 * time.Second
+const deadline = 90 * time.Second
 
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()

@@ -117,12 +117,12 @@ func TestE2EFrozenServer(t *testing.T) {
 	begin := time.Now()
 	err := b.Topic(bus.Topic{Name: "topic"}).Handle(t.Context(), newEvent(t, "frozen", "", nil))
 	var away *event.Unavailable
-	if !errors.As(err, &away) || time.Since(begin) > 8*time.Second {
-		t.Errorf("Handle while the server is frozen = %v after %s, want *event.Unavailable within 8s", err, time.Since(begin))
+	if !errors.As(err, &away) || time.Since(begin) > 20*time.Second { // 5, and what a busy machine adds
+		t.Errorf("Handle while the server is frozen = %v after %s, want *event.Unavailable within 20s", err, time.Since(begin))
 	}
 	begin = time.Now()
-	if err := other.Close(); err != nil || time.Since(begin) > 15*time.Second {
-		t.Errorf("Close while the server is frozen = %v after %s, want nil within 15s", err, time.Since(begin))
+	if err := other.Close(); err != nil || time.Since(begin) > 30*time.Second { // 10, and what a busy machine adds
+		t.Errorf("Close while the server is frozen = %v after %s, want nil within 30s", err, time.Since(begin))
 	}
 	eventually(t, "the bus is away", func() bool { return !isReady(b)() })
 	signal(syscall.SIGCONT)
