@@ -322,7 +322,8 @@ func (i *installation) ready(within time.Duration, objects ...string) time.Durat
 
 func (i *installation) eventually(within time.Duration, what string, check func() error) {
 	i.t.Helper()
-	for deadline := time.Now().Add(within); ; time.Sleep(100 * time.Millisecond) {
+	// A kubectl takes as much of a processor as the pods that it asks for: were it always there, it would make them wait.
+	for deadline := time.Now().Add(within); ; time.Sleep(250 * time.Millisecond) {
 		err := check()
 		if err == nil {
 			return
