@@ -86,7 +86,7 @@ func TestE2EDaprAndKEDA(t *testing.T) {
 		i.Kubectl("patch", "es", "my-eventsource", "--type=merge", "-p", `{"spec": {"logLevel": "debug"}}`)
 		i.Kubectl("patch", "tg", "my-trigger", "--type=merge", "-p", `{"spec": {"logLevel": "debug"}}`)
 		for _, name := range deployments {
-			i.eventually(20*time.Second, name+" with the changed spec", func() error {
+			i.eventually(60*time.Second, name+" with the changed spec", func() error {
 				if out := i.Kubectl("get", "deployment", name, "-o", "json"); !strings.Contains(out, `"value": "debug"`) {
 					return fmt.Errorf("it is as it was")
 				}
@@ -108,7 +108,7 @@ func TestE2EDaprAndKEDA(t *testing.T) {
 		i.Kubectl("patch", "eb", "default", "--type=merge", "-p", `{"spec": {"natsStreaming": {"scaleOption": null}}}`)
 		i.has(kedaKind)
 		for _, name := range []string{"eventsource-my-eventsource-kafka-sample-two", "trigger-my-trigger"} {
-			i.eventually(20*time.Second, "one replica of "+name, func() error {
+			i.eventually(60*time.Second, "one replica of "+name, func() error {
 				if got := i.Kubectl("get", "deployment", name, "-o", "jsonpath={.spec.replicas}"); got != "1" {
 					return fmt.Errorf("there are %s", got)
 				}
@@ -240,7 +240,7 @@ func (i *installation) specIs(name, want string) {
 	if err := yaml.Unmarshal([]byte(want), &wanted); err != nil {
 		i.t.Fatal(err)
 	}
-	i.eventually(20*time.Second, "ScaledObject "+name, func() error {
+	i.eventually(60*time.Second, "ScaledObject "+name, func() error {
 		var got struct{ Spec any }
 		if err := json.Unmarshal([]byte(i.Kubectl("get", kedaKind, name, "-o", "json")), &got); err != nil {
 			return err

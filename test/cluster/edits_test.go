@@ -138,7 +138,7 @@ func (e *edited) flows() {
 			}
 		}
 	}
-	e.eventually(10*time.Second, "ticks", func() error {
+	e.eventually(30*time.Second, "ticks", func() error {
 		if len(e.at["ticks"].received()) < ticks+2 {
 			return fmt.Errorf("none came")
 		}
@@ -198,7 +198,7 @@ func (e *edited) edit(edit func(*edited), want []string) {
 	edit(e)
 	e.apply()
 	e.flows()
-	e.eventually(10*time.Second, "the changed children", func() error {
+	e.eventually(30*time.Second, "the changed children", func() error {
 		if diff := cmp.Diff(want, changes(before, e.children())); diff != "" {
 			return fmt.Errorf("changes (-want, +got):\n%s", diff)
 		}
@@ -317,7 +317,7 @@ func (e *edited) deleteChildren() {
 			}
 			send()
 			begin := time.Now()
-			e.eventually(10*time.Second, strings.Join(kinds, ", ")+" "+name, func() error {
+			e.eventually(30*time.Second, strings.Join(kinds, ", ")+" "+name, func() error {
 				now := e.children()
 				for _, kind := range kinds {
 					key := kind + " default/" + name
@@ -373,7 +373,7 @@ func (e *edited) deletePlan() {
 	e.passes(l, 50, s)
 	deleted := uid()
 	e.Kubectl("-n", "openfunction", "delete", "secret", "events-gateway-plan")
-	e.eventually(10*time.Second, "the plan", func() error {
+	e.eventually(30*time.Second, "the plan", func() error {
 		if now := uid(); now == "" || now == deleted {
 			return fmt.Errorf("it does not come back")
 		}
@@ -426,7 +426,7 @@ func (i *installation) relabels(namespace string, children ...string) {
 	i.t.Helper()
 	in := []string{"-n", namespace}
 	i.Kubectl(slices.Concat(in, []string{"label"}, children, []string{"app.kubernetes.io/name-"})...)
-	i.eventually(20*time.Second, "labels", func() error {
+	i.eventually(60*time.Second, "labels", func() error {
 		out, err := i.Try(slices.Concat(in, []string{"get"}, children, []string{"--show-labels", "--no-headers"})...)
 		if err == nil && strings.Count(out, "app.kubernetes.io/name=openfunction-events") != len(children) {
 			err = fmt.Errorf("there are only\n%s", out)
@@ -494,11 +494,11 @@ func (e *edited) deleteTrigger() {
 			inputs: {posted: {eventSource: es, event: posted}}, subscribers: [{condition: posted, sink: {uri: %q}}]}}`, name, at.URL))
 	}
 	flows := func(to ...*sink) {
-		e.ready(20*time.Second, "-n", "js", "es/es", "tg/stays", "tg/goes")
+		e.ready(60*time.Second, "-n", "js", "es/es", "tg/stays", "tg/goes")
 		body := unique()
 		e.posts("js/es/posted", body, http.StatusAccepted)
 		for _, s := range to {
-			e.eventually(10*time.Second, "the event", func() error { return s.missing(body) })
+			e.eventually(30*time.Second, "the event", func() error { return s.missing(body) })
 		}
 	}
 	subscriptions := func(want ...string) {
@@ -523,7 +523,7 @@ func (e *edited) deleteTrigger() {
 	subscriptions("js_stays")
 	body := unique()
 	e.posts("js/es/posted", body, http.StatusAccepted)
-	e.eventually(10*time.Second, "the event", func() error { return stays.missing(body) })
+	e.eventually(30*time.Second, "the event", func() error { return stays.missing(body) })
 }
 
 // consumers are the durable subscriptions to events on a JetStream server, by the names of their Triggers.

@@ -282,7 +282,7 @@ func (i *installation) defineKnative() {
 // knativeService makes a Knative Service that is at url.
 func (i *installation) knativeService(namespace, name, url string) {
 	i.t.Helper()
-	i.eventually(10*time.Second, "Knative Service", func() error {
+	i.eventually(30*time.Second, "Knative Service", func() error {
 		_, err := i.TryApply(fmt.Sprintf("{apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: %s, namespace: %s}, spec: {}}", name, namespace))
 		return err
 	})

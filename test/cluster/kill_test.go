@@ -159,7 +159,7 @@ func (i *installation) restarted(p part, want string) {
 func (i *installation) killsWebhook() {
 	i.t.Helper()
 	i.killsAndWaits(webhooks)
-	i.eventually(10*time.Second, "admission", func() error {
+	i.eventually(30*time.Second, "admission", func() error {
 		_, err := i.Try("annotate", "tg/t", "--overwrite", "admitted=again")
 		return err
 	})
@@ -174,7 +174,7 @@ func (i *installation) losesBroker(js *servers.JetStreamServer) {
 	i.t.Helper()
 	begin := time.Now()
 	js.Kill()
-	i.eventually(20*time.Second, "the objects without a broker", func() error {
+	i.eventually(30*time.Second, "the objects without a broker", func() error {
 		out, err := i.Try("get", "eb/default", "es/es", "tg/t", "-o",
 			`jsonpath={range .items[*]}{.kind} {.status.conditions[?(@.type=="Ready")].status} {.status.state}, {end}`)
 		if want := "EventBus False Error, EventSource False Error, Trigger False Error, "; err == nil && out != want {
@@ -223,7 +223,7 @@ func (i *installation) losesLeader() {
 	if next == leader {
 		i.t.Errorf("%s still leads", leader)
 	}
-	i.eventually(10*time.Second, "events of the new Trigger", func() error {
+	i.eventually(30*time.Second, "events of the new Trigger", func() error {
 		if len(s.received()) == 0 {
 			return fmt.Errorf("none came")
 		}

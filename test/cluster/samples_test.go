@@ -48,7 +48,7 @@ func TestE2ESamples(t *testing.T) {
 		i.shows("tg", `my-trigger +default +Running +2/2 +1/1`)
 		i.Kubectl("get", "deployment", "eventsource-my-eventsource-kafka-sample-two", "trigger-my-trigger")
 		bodies := i.flows(kafka, s, 20)
-		i.eventually(20*time.Second, "topic metrics", func() error { return metrics.missing(bodies...) })
+		i.eventually(60*time.Second, "topic metrics", func() error { return metrics.missing(bodies...) })
 		i.counts("trigger-my-trigger", `openfunction_deliveries_total{kind="Trigger",name="my-trigger",namespace="default",target="topic metrics"} 20`)
 	})
 	t.Run("4 a cluster's bus in place of the namespace's", func(t *testing.T) {
@@ -58,7 +58,7 @@ func TestE2ESamples(t *testing.T) {
 		}
 		i.Kubectl("annotate", "eb", "default", "events.openfunction.io/force-delete=true")
 		i.Kubectl("delete", "eb", "default", "--timeout=20s")
-		i.eventually(10*time.Second, "the Trigger without its bus", func() error {
+		i.eventually(30*time.Second, "the Trigger without its bus", func() error {
 			out, err := i.Try("get", "tg", "my-trigger", "-o", `jsonpath={.status.state} {.status.conditions[?(@.type=="Ready")].reason}`)
 			if err == nil && out != "Error BusNotFound" {
 				err = fmt.Errorf("its status is %s", out)
@@ -67,10 +67,10 @@ func TestE2ESamples(t *testing.T) {
 		})
 		i.flows(kafka, s, 20) // what runs goes on
 		i.Kubectl("apply", "-f", "../../config/samples/sample-4-clustereventbus.yaml")
-		took := i.ready(10*time.Second, "es/my-eventsource", "tg/my-trigger", "ceb/default")
+		took := i.ready(30*time.Second, "es/my-eventsource", "tg/my-trigger", "ceb/default")
 		t.Logf("ready %s after the ClusterEventBus", took.Round(time.Millisecond))
 		bodies := i.flows(kafka, s, 20)
-		i.eventually(20*time.Second, "topic metrics", func() error { return metrics.missing(bodies...) })
+		i.eventually(60*time.Second, "topic metrics", func() error { return metrics.missing(bodies...) })
 		i.Kubectl("delete", "-f", "../../config/samples/sample-2-bus-and-trigger.yaml", "--ignore-not-found")
 		i.gone("deployment/trigger-my-trigger", "deployment/eventsource-my-eventsource-kafka-sample-two")
 	})
@@ -157,7 +157,7 @@ func TestE2ESamples(t *testing.T) {
 		i.ready(time.Minute, "es/my-eventsource", "tg/my-trigger")
 		i.shows("es", `my-eventsource +default +Running +2/2 +1/1`)
 		bodies := flows()
-		i.eventually(20*time.Second, "topic metrics", func() error { return metrics.missing(bodies...) })
+		i.eventually(60*time.Second, "topic metrics", func() error { return metrics.missing(bodies...) })
 		i.Kubectl("delete", "es/my-eventsource", "tg/my-trigger")
 	})
 }
@@ -176,7 +176,7 @@ func inRedis(t *testing.T, name string) string {
 // shows wants a line like that in what kubectl get prints.
 func (i *installation) shows(kind, line string) {
 	i.t.Helper()
-	i.eventually(10*time.Second, "kubectl get "+kind, func() error {
+	i.eventually(30*time.Second, "kubectl get "+kind, func() error {
 		out, err := i.Try("get", kind)
 		if err == nil && !regexp.MustCompile(`(?m)^`+line+` `).MatchString(out) {
 			err = fmt.Errorf("%q does not match\n%s", line, out)
@@ -255,7 +255,7 @@ func (i *installation) counts(workload, line string) {
 	if !i.Ours() {
 		address = i.Forward("default", pod, 9090)
 	}
-	i.eventually(20*time.Second, "metrics of "+workload, func() error {
+	i.eventually(60*time.Second, "metrics of "+workload, func() error {
 		response, err := http.Get("http://" + address + "/metrics")
 		if err != nil {
 			return err

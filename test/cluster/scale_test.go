@@ -58,8 +58,8 @@ spec:
 
 // TestE2EScale adds more and more objects, and wants each to cost what the first ones did. Once all are ready nothing may be written.
 func TestE2EScale(t *testing.T) {
-	servers.Alone(t) // it measures time
 	servers.NeedsOwnKubernetes(t, "measures processes of pods")
+	servers.Alone(t) // it measures time
 	i := install(t)
 	jetStream(t, i)
 	s := newSink(t)

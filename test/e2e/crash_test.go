@@ -135,7 +135,7 @@ func TestE2EJoinSurvivesKill(t *testing.T) {
 			args := append([]string{"-f", file, "--sink", "default/joined=" + joined.URL, "--sink", "default/each=" + each.URL}, b.args...)
 			p := run(t, args...)
 			publish(t, func() string { return p.url + "/default/join/a" }, "first-leg", []byte(`{"leg":1}`))
-			eventually(t, 30*time.Second, "the first leg has passed", func() error {
+			eventually(t, 60*time.Second, "the first leg has passed", func() error {
 				if len(each.received()) == 0 {
 					return errors.New("not yet")
 				}

@@ -52,14 +52,14 @@ func TestE2EGarbage(t *testing.T) {
 				tt.publish(t, "openfunction.default.garbage.a", data)
 			}
 			publish(t, func() string { return p.url + "/default/garbage/a" }, "good", []byte(`{}`))
-			eventually(t, 30*time.Second, "the event behind the garbage", func() error {
+			eventually(t, 60*time.Second, "the event behind the garbage", func() error {
 				if s.ids()["good"] == 0 {
 					return errors.New("not yet")
 				}
 				return nil
 			})
 			// Two subscribers listen to the topic; each has its own dead letters.
-			eventually(t, 30*time.Second, "dead letters", func() error {
+			eventually(t, 60*time.Second, "dead letters", func() error {
 				if got, want := len(p.deliveries("deadletter topic openfunction.default.trigger.garbage.deadletter")), 2*len(garbage); got < want {
 					return fmt.Errorf("%d of %d", got, want)
 				}

@@ -33,14 +33,14 @@ func TestE2EMQTT(t *testing.T) {
 		m.SetPassword("events", "another")
 		s, ticks := newSink(t), newSink(t)
 		p := runMQTT(t, s, ticks, "--address", address+"="+m.Users)
-		eventually(t, 30*time.Second, "the refusal is said", func() error {
+		eventually(t, 60*time.Second, "the refusal is said", func() error {
 			if p.find(`(EventSource default/sensors mqtt event reading.*correct username and passwordFrom)`) == "" {
 				return fmt.Errorf("the log says:\n%s", p.log())
 			}
 			return nil
 		})
 		before := len(ticks.received())
-		eventually(t, 30*time.Second, "ticks of another source", func() error {
+		eventually(t, 60*time.Second, "ticks of another source", func() error {
 			if got := len(ticks.received()); got < before+3 {
 				return fmt.Errorf("%d after %d", got, before)
 			}
@@ -50,7 +50,7 @@ func TestE2EMQTT(t *testing.T) {
 			t.Errorf("the log says %d times that no messages come, want once:\n%s", got, p.log())
 		}
 		m.SetPassword("events", password)
-		eventually(t, 30*time.Second, "messages come", func() error {
+		eventually(t, 60*time.Second, "messages come", func() error {
 			if p.find(`(mqtt messages come again)`) == "" {
 				return fmt.Errorf("the log says:\n%s", p.log())
 			}
@@ -65,7 +65,7 @@ func TestE2EMQTT(t *testing.T) {
 			Address: p.find(`embedded mqtt stands for ` + address + ` at (\S+)`), Username: "events", Password: password,
 		}
 		t.Cleanup(publisher.Close)
-		eventually(t, 30*time.Second, "the session", func() error { // what nobody subscribes to goes nowhere
+		eventually(t, 60*time.Second, "the session", func() error { // what nobody subscribes to goes nowhere
 			publisher.Publish(t, &paho.Publish{Topic: "sensors/probe/temperature", QoS: 1, Payload: []byte("0")})
 			if len(s.received()) == 0 {
 				return fmt.Errorf("the log says:\n%s", p.log())

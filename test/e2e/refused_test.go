@@ -26,7 +26,7 @@ func TestE2ERefusedTopic(t *testing.T) {
 	for i := range 20 {
 		publish(t, func() string { return p.url + "/default/refused/a" }, fmt.Sprint(i), []byte(`{}`))
 	}
-	eventually(t, 30*time.Second, "the log says why", func() error {
+	eventually(t, 60*time.Second, "the log says why", func() error {
 		if !strings.Contains(p.log(), want) {
 			return errors.New("not yet")
 		}

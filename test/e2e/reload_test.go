@@ -42,7 +42,7 @@ func TestE2EReloads(t *testing.T) {
 		if err := os.WriteFile(file, []byte(fmt.Sprintf("%s# edit %d\n", text, i)), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 30*time.Second, fmt.Sprintf("edit %d: %s", i, said), func() error {
+		eventually(t, 60*time.Second, fmt.Sprintf("edit %d: %s", i, said), func() error {
 			if lines(said) == before {
 				return errors.New("not yet")
 			}
@@ -52,7 +52,7 @@ func TestE2EReloads(t *testing.T) {
 	passes := func(id string) {
 		t.Helper()
 		publish(t, func() string { return p.url + "/default/reload/a" }, id, []byte(`{}`))
-		eventually(t, 30*time.Second, id+" arrives", func() error {
+		eventually(t, 60*time.Second, id+" arrives", func() error {
 			if s.ids()[id] == 0 {
 				return errors.New("not yet")
 			}
@@ -68,7 +68,7 @@ func TestE2EReloads(t *testing.T) {
 		edit(i)
 	}
 	passes("after")
-	eventually(t, 30*time.Second, "200 reloads leave nothing behind", func() error {
+	eventually(t, 60*time.Second, "200 reloads leave nothing behind", func() error {
 		filesNow, threadsNow, rssNow := p.holds(t)
 		if filesNow > files+8 || threadsNow > threads+8 || rssNow > rss+32 {
 			return fmt.Errorf("%d files, %d threads, %d MiB before; %d files, %d threads, %d MiB after", files, threads, rss, filesNow, threadsNow, rssNow)

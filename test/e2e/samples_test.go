@@ -185,6 +185,7 @@ func wantBodies(t *testing.T, within time.Duration, what string, got func() []*e
 const function = "default/function-sample-serving-qrdx8-ksvc-fwml8"
 
 func TestE2ESamples(t *testing.T) {
+	t.Parallel()
 	for name, w := range worlds(t) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel() // ticks are five seconds apart
@@ -212,7 +213,7 @@ func sample1(t *testing.T, w world) {
 	p := run(t, append(w.args, "-f", w.file(t, "sample-1-sink.yaml"), "--sink", function+"="+s.URL)...)
 	values := []string{unique("one"), unique("two"), unique("three")}
 	w.produce(t, p, values...)
-	wantBodies(t, 30*time.Second, "the sink", s.received, values...)
+	wantBodies(t, 90*time.Second, "the sink", s.received, values...)
 	for _, e := range s.received() {
 		if e.Type() != "io.openfunction.events."+w.kind || e.Source() != "/namespaces/default/eventsources/my-eventsource/sample-one" {
 			t.Errorf("event has type %q and source %q", e.Type(), e.Source())
@@ -233,9 +234,9 @@ func sample2(t *testing.T, w world, files ...string) {
 	topic := metrics(t, w.nats(p))
 	values := []string{unique("a"), unique("b")}
 	w.produce(t, p, values...)
-	wantBodies(t, 30*time.Second, "the sink", s.received, values...)
-	wantBodies(t, 30*time.Second, "the topic metrics", topic, values...)
-	eventually(t, 10*time.Second, "the lines for the topic", func() error {
+	wantBodies(t, 90*time.Second, "the sink", s.received, values...)
+	wantBodies(t, 90*time.Second, "the topic metrics", topic, values...)
+	eventually(t, 60*time.Second, "the lines for the topic", func() error {
 		if got := len(p.deliveries("topic metrics")); got < 2 {
 			return fmt.Errorf("%d lines", got)
 		}
@@ -259,8 +260,8 @@ func sample3(t *testing.T, w world) {
 	p := run(t, append(w.args, "-f", w.file(t, "sample-3-multi.yaml"), "--sink", "default/function-sample-serving-x6qjw-ksvc-x72j7="+s.URL)...)
 	value := unique("three")
 	w.produce(t, p, value)
-	wantBodies(t, 30*time.Second, "the sink", s.received, value)
-	eventually(t, 15*time.Second, "two ticks", func() error {
+	wantBodies(t, 90*time.Second, "the sink", s.received, value)
+	eventually(t, 60*time.Second, "two ticks", func() error {
 		ticks := map[string]bool{}
 		for _, e := range s.received() {
 			if e.Type() == "io.openfunction.events.cron" {
@@ -285,7 +286,7 @@ func sample5(t *testing.T, w world) {
 	topic := metrics(t, w.nats(p))
 	wantTopic := func(n int) {
 		t.Helper()
-		eventually(t, 15*time.Second, fmt.Sprintf("%d matches on metrics", n), func() error {
+		eventually(t, 60*time.Second, fmt.Sprintf("%d matches on metrics", n), func() error {
 			if got := topic(); len(got) < n {
 				return fmt.Errorf("%q", bodies(got))
 			}
@@ -295,7 +296,7 @@ func sample5(t *testing.T, w world) {
 	tick := func() *event.Event {
 		t.Helper()
 		before := len(s.received())
-		eventually(t, 15*time.Second, "a tick of eventB", func() error {
+		eventually(t, 60*time.Second, "a tick of eventB", func() error {
 			if len(s.received()) == before {
 				return fmt.Errorf("none after %d", before)
 			}

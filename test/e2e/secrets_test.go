@@ -149,7 +149,7 @@ func TestE2ENoCredentialIsShown(t *testing.T) {
 	if got := answers["with the token"]; !strings.HasPrefix(got, "202") {
 		t.Errorf("with the right token: %s", got)
 	}
-	eventually(t, 30*time.Second, "the dead letter", func() error {
+	eventually(t, 60*time.Second, "the dead letter", func() error {
 		letters := p.deliveries("deadletter topic openfunction.default.trigger.t.deadletter")
 		if len(letters) == 0 {
 			return fmt.Errorf("none")

@@ -72,7 +72,7 @@ func TestE2EASecretWithoutAKeyStopsNothingElse(t *testing.T) {
 	}
 	wantLines := func(n int, text string) {
 		t.Helper()
-		eventually(t, 30*time.Second, fmt.Sprintf("%d lines with %q", n, text), func() error {
+		eventually(t, 60*time.Second, fmt.Sprintf("%d lines with %q", n, text), func() error {
 			if lines := p.logged(text); len(lines) != n {
 				return fmt.Errorf("%d", len(lines))
 			}

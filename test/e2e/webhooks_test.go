@@ -62,7 +62,7 @@ func TestE2EWebhooks(t *testing.T) {
 		// https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries#testing-the-webhook-payload-validation
 		documented = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
 	)
-	eventually(t, 30*time.Second, "GitHub's documented example is taken", func() error {
+	eventually(t, 60*time.Second, "GitHub's documented example is taken", func() error {
 		if code, body := hook(github, "Hello, World!", "X-Hub-Signature-256", documented, "X-GitHub-Delivery", "d-1"); code != http.StatusAccepted {
 			return fmt.Errorf("status %d: %s", code, body)
 		}
@@ -88,7 +88,7 @@ func TestE2EWebhooks(t *testing.T) {
 			t.Errorf("%s: status %d (%s), want %d", tt.name, code, body, tt.want)
 		}
 	}
-	eventually(t, 30*time.Second, "three events arrive", func() error {
+	eventually(t, 60*time.Second, "three events arrive", func() error {
 		if n := len(p.deliveries("topic hooks")); n < 3 {
 			return fmt.Errorf("%d", n)
 		}

@@ -17,14 +17,15 @@ var company = struct {
 }{is: map[testing.TB]bool{}}
 
 // Alone has the test wait until no other test has a server, in any process, and the others wait until it has ended. It comes after those of its
-// own process, and lets all others go first, as long as there are any. To be called first.
+// own process, and lets all others go first, as long as there are any. It is to be called before anything is started.
 func Alone(t *testing.T) {
 	t.Helper()
 	t.Parallel() // so that it does not hold up those of its process that may run beside others
 	lockCompany(t, syscall.LOCK_EX)
 }
 
-// Beside has the test wait while another one has to be alone, and such tests until it has ended. Servers of this package do so when they start.
+// Beside has the test wait while another one is alone, and has those that want to be alone wait until it has ended. Whoever starts a server of this
+// package does that by it.
 func Beside(t testing.TB) {
 	t.Helper()
 	if !isAlone(t) {
