@@ -13,16 +13,21 @@ run:
 build:
 	$(GO) build -o bin/events ./cmd/events
 
-# The quick tests: no process but their own, servers in process.
+# The quick tests: no process but their own, servers in process. More packages at once than processors, since the longest of them wait.
 test:
-	$(GO) test ./...
+	$(GO) test -p 4 ./...
+
+# How many packages of the suites against real servers run beside each other: they wait more than they compute. The longest begin first.
+lanes ?= 3
+suites := ./test/cluster ./pkg/gateway/bus/kafka ./test/e2e ./pkg/gateway/... ./test/...
 
 # The suites against real servers, which are built or installed first. KUBECONFIG names another cluster than one of our own: docs/architecture.md.
 e2e:
 	hack/servers.sh
 	$(GO) test -run '^$$' -fuzz '^FuzzParse$$' -fuzztime 70000x ./pkg/condition
 	GOWORK=off $(GO) test -C third_party/kubernetes -count 1 ./...
-	$(GO) test -tags e2e -count 1 -p 1 -parallel 4 -timeout 60m -v -run 'E2E' ./test/... ./pkg/gateway/... | hack/progress.sh
+	@echo "e2e: $(lanes) packages beside each other, with $$(nproc) processors and $$(awk '/^MemTotal/ {print int($$2 / 1048576)}' /proc/meminfo) GiB"
+	$(GO) test -json -tags e2e -count 1 -p $(lanes) -parallel 4 -timeout 60m -run 'E2E' $(suites) | $(GO) run ./hack/progress
 
 # Ratios against a baseline that is measured in the same run.
 bench:
