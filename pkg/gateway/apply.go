@@ -248,6 +248,8 @@ func (g *Gateway) runPart(ctx context.Context, p *part) {
 		g.health.set(p.name, err)
 		if err == nil {
 			p.bus.gate.arrive(p)
+		} else {
+			p.bus.gate.lack(p, err)
 		}
 	}
 	err := p.run(ctx, report)

@@ -214,7 +214,7 @@ func (s *subscription) consumer(ctx context.Context, l *link, p *part) (jetstrea
 }
 
 func (s *subscription) wrapConsumer(p *part, err error) error {
-	return fmt.Errorf("consumer %s of stream %s: %w", s.Name, p.stream, err)
+	return fmt.Errorf("consumer %s of stream %s: %w%s", s.Name, p.stream, err, cure(err))
 }
 
 func subjects(c jetstream.ConsumerConfig) []string {

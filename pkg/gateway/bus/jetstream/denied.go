@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 	"knative.dev/pkg/logging"
 
+	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/internal/natsaccess"
 )
 
@@ -119,6 +121,16 @@ func (p *backoff) after(err error, usual time.Duration) time.Duration {
 	}
 	p.next = min(max(2*p.next, deniedMin), deniedMax)
 	return p.next
+}
+
+// refused marks err, of a session, if it is an answer that the next try will most likely have too.
+func refused(err error) error {
+	switch {
+	case code(err) == codeUnavailable, code(err) == codeNoLeader:
+	case code(err) != 0, errors.Is(err, nats.ErrPermissionViolation), errors.Is(err, jetstream.ErrConsumerDeleted):
+		return bus.Refused(err)
+	}
+	return err
 }
 
 // concernsStream tells whether subject is a request to the server about the stream or, if name is not empty, its consumer of that name.

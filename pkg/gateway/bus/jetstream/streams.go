@@ -33,6 +33,10 @@ const (
 // Error codes of the server that nats.go has no name for.
 const (
 	codeNoPeers              jetstream.ErrorCode = 10005
+	codeUnavailable          jetstream.ErrorCode = 10008 // nobody leads the servers
+	codeNoLeader             jetstream.ErrorCode = 10009
+	codeTooManyConsumers     jetstream.ErrorCode = 10026
+	codeTooManyStreams       jetstream.ErrorCode = 10027
 	codeNotEnabledForAccount jetstream.ErrorCode = 10039
 	codeNotClustered         jetstream.ErrorCode = 10074
 	codeNotEnabled           jetstream.ErrorCode = 10076
@@ -405,7 +409,7 @@ func wrapStream(verb, name string, err error) error {
 	return fmt.Errorf("%s stream %s: %w%s", verb, name, err, cure(err))
 }
 
-// cure says what to do about an error of a stream, if that is known.
+// cure says what to do about an error of a stream or consumer, if that is known.
 func cure(err error) string {
 	switch code(err) {
 	case codeNotClustered:
@@ -416,6 +420,10 @@ func cure(err error) string {
 		return ": another stream has some of its subjects: take them away from that one with nats stream edit, or give the bus an account of its own"
 	case codeNotEnabled, codeNotEnabledForAccount:
 		return ": " + switchOn
+	case codeTooManyConsumers:
+		return ": each subscriber has one: raise max_consumers of the bus's account in the server's configuration or, if it has one, of the stream; or remove consumers that nobody needs with nats consumer rm"
+	case codeTooManyStreams:
+		return ": raise max_streams of the bus's account in the server's configuration, or remove streams that nobody needs with nats stream rm"
 	}
 	if errors.Is(err, nats.ErrNoResponders) {
 		return ": " + switchOn

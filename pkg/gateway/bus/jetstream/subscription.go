@@ -3,13 +3,11 @@ package jetstream
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"knative.dev/pkg/logging"
 
@@ -38,8 +36,7 @@ type subscription struct {
 	parts   map[string]*part
 	first   []*delivery // is handed over before what is in queue; used by run's goroutine only, as are
 	refused string      // the subject of an acknowledgement that was denied
-	news    bool        // the last report was nil
-	warned  bool        // that something is not permitted, since then
+	reports bus.Reports
 
 	mu     sync.Mutex
 	ending bool
@@ -84,6 +81,7 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 		parts: map[string]*part{},
 		idle:  make(chan struct{}, 1),
 	}
+	sub.reports = bus.Reports{Bus: b, Subscription: s, Log: logging.FromContext(b.ctx).With("bus", b.o.Name)}
 	sub.run(ctx)
 	return nil
 }
@@ -102,6 +100,7 @@ func (s *subscription) run(ctx context.Context) {
 	defer end()
 	var pause backoff
 	for ctx.Err() == nil {
+		s.reports.Await()
 		l := s.b.await(ctx)
 		if l == nil {
 			break
@@ -110,37 +109,13 @@ func (s *subscription) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			break
 		}
-		s.report(err)
+		s.reports.Report(refused(err))
 		s.pause(ctx, pause.after(err, reattach))
 	}
-	s.report(errEnded)
+	s.reports.End()
 	s.drain()
 	close(dead)
 	<-alive
-}
-
-var errEnded = errors.New("the subscription has ended")
-
-// report tells whoever asked whether messages arrive.
-func (s *subscription) report(err error) {
-	denied := errors.Is(err, nats.ErrPermissionViolation) && !s.warned
-	if ((err == nil) != s.news || denied) && !errors.Is(err, errEnded) {
-		log := logging.FromContext(s.b.ctx).With("bus", s.b.o.Name, "subscription", s.Name)
-		switch {
-		case err == nil:
-			log.Debugw("subscription is ready")
-		case s.b.current.Load() != nil && !errors.Is(err, jetstream.ErrServerShutdown): // otherwise the bus says that it is away
-			log.Warnw("subscription is interrupted", "error", err)
-		}
-	}
-	s.news = err == nil
-	s.warned = !s.news && (s.warned || denied)
-	if s.Ready != nil {
-		if err != nil {
-			err = fmt.Errorf("subscription %s: %w", s.Name, err)
-		}
-		s.Ready(err)
-	}
 }
 
 func (s *subscription) pause(ctx context.Context, d time.Duration) {
@@ -168,7 +143,7 @@ func (s *subscription) session(ctx context.Context, l *link) error {
 		return s.whyDenied(watched, err)
 	}
 	s.refused = ""
-	s.report(nil)
+	s.reports.Report(nil)
 	if s.Ordered {
 		if err := s.gather(watched, l, consumers, lost); err != nil {
 			return s.whyDenied(watched, err)

@@ -36,7 +36,7 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 	look := kafkaclient.Look{Admin: m.admin, Topics: m.Topics, IDs: m.ids, Denied: &m.denied}
 	m.looking.Go(func() { m.quit(look.Wait(m.ctx)) })
 	// Also without a partition: whoever has it has done the same.
-	m.report(nil)
+	m.reports.Report(nil)
 	return nil
 }
 

@@ -33,7 +33,7 @@ type subscription struct {
 	holder  string // names this Subscribe in what it commits, see signature
 	receive func(*bus.Message)
 	slots   chan struct{} // one in it for each message handed over and not Done
-	news    bool          // the last report was nil; used by run's goroutine only
+	reports bus.Reports   // used by run's goroutine only
 
 	ctx  context.Context // done when the subscription is to end
 	over context.Context // done when what is handed over is not waited for any longer
@@ -74,6 +74,7 @@ func (b *Bus) Subscribe(ctx context.Context, s bus.Subscription, receive func(*b
 		Subscription: s, b: b, group: groupPrefix + s.Name, holder: rand.Text()[:12], receive: receive,
 		slots: make(chan struct{}, s.MaxInFlight), start: map[string]map[int32]int64{}, partitions: map[place]*partition{},
 	}
+	sub.reports = bus.Reports{Bus: b, Subscription: s, Log: logging.FromContext(b.ctx).With("bus", b.o.Name)}
 	if err := sub.run(ctx); err != nil {
 		return fmt.Errorf("subscription %s: %w", s.Name, err)
 	}
@@ -103,7 +104,7 @@ func (s *subscription) run(ctx context.Context) error {
 	var errs sync.WaitGroup
 	errs.Go(func() { s.debug(group.Errors()) })
 	err = s.loop(group)
-	s.report(errEnded)
+	s.reports.End()
 	s.drain()
 	endOver()
 	_ = group.Close() // leaves the group; if the brokers are away they notice by themselves
@@ -150,9 +151,7 @@ func (s *subscription) open(dialer *kafkaclient.Dialer) error {
 func (s *subscription) loop(group sarama.ConsumerGroup) error {
 	wait := retryMin
 	for {
-		if err := s.b.Ready(); err != nil && s.news {
-			s.report(err)
-		}
+		s.reports.Await()
 		l := s.b.await(s.ctx)
 		if l == nil {
 			return nil
@@ -216,29 +215,32 @@ func (s *subscription) interrupted(l *link, err error) {
 			}
 		}
 	}
-	s.report(s.b.explain(err))
+	s.reports.Report(refused(s.b.explain(err)))
 }
 
-var errEnded = errors.New("the subscription has ended")
+// refused marks err if it is an answer of the brokers that they will most likely give again.
+func refused(err error) error {
+	var refusal *kafkaclient.Refusal
+	if errors.As(err, &refusal) {
+		if refusal.Guess {
+			return err
+		}
+		return bus.Refused(err)
+	}
+	var answer sarama.KError
+	if !errors.As(err, &answer) || slices.Contains(passing, answer) {
+		return err
+	}
+	return bus.Refused(err)
+}
 
-// report tells whoever asked whether messages arrive.
-func (s *subscription) report(err error) {
-	if (err == nil) != s.news && !errors.Is(err, errEnded) {
-		log := logging.FromContext(s.b.ctx).With("bus", s.b.o.Name, "subscription", s.Name)
-		switch {
-		case err == nil:
-			log.Debugw("subscription is ready")
-		case s.b.Ready() == nil: // otherwise the bus says that it is away
-			log.Warnw("subscription is interrupted", "error", err)
-		}
-	}
-	s.news = err == nil
-	if s.Ready != nil {
-		if err != nil {
-			err = fmt.Errorf("subscription %s: %w", s.Name, err)
-		}
-		s.Ready(err)
-	}
+// passing are the answers of brokers that look for a leader or a coordinator, or have just made a topic.
+var passing = []sarama.KError{
+	sarama.ErrUnknown, sarama.ErrUnknownTopicOrPartition, sarama.ErrLeaderNotAvailable, sarama.ErrNotLeaderForPartition, sarama.ErrRequestTimedOut,
+	sarama.ErrBrokerNotAvailable, sarama.ErrReplicaNotAvailable, sarama.ErrNetworkException, sarama.ErrOffsetsLoadInProgress,
+	sarama.ErrConsumerCoordinatorNotAvailable, sarama.ErrNotCoordinatorForConsumer, sarama.ErrNotEnoughReplicas, sarama.ErrIllegalGeneration,
+	sarama.ErrUnknownMemberId, sarama.ErrRebalanceInProgress, sarama.ErrNotController, sarama.ErrKafkaStorageError, sarama.ErrFencedLeaderEpoch,
+	sarama.ErrUnknownLeaderEpoch, sarama.ErrOffsetNotAvailable, sarama.ErrFencedInstancedId,
 }
 
 // debug keeps what the client complains about while it recovers by itself. What it does not recover from ends the session, see kafkaclient.Look.

@@ -29,11 +29,12 @@ const (
 
 // What the server says in words only.
 const (
-	saysClientIDTaken  = "stan: clientID already registered"
-	saysUnknownClient  = "stan: unknown clientID"
-	saysInvalidPublish = "stan: invalid publish request"
-	saysTooMany        = "too many channels"
-	saysDiskFull       = "no space left on device"
+	saysClientIDTaken        = "stan: clientID already registered"
+	saysUnknownClient        = "stan: unknown clientID"
+	saysInvalidPublish       = "stan: invalid publish request"
+	saysTooMany              = "too many channels"
+	saysTooManySubscriptions = "too many subscriptions"
+	saysDiskFull             = "no space left on device"
 )
 
 var errTaken = errors.New("another live client has it")

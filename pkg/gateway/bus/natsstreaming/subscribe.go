@@ -89,9 +89,10 @@ func check(s bus.Subscription) error {
 
 // attach keeps the subscriptions of f on the server until ctx is done; then it closes them, which keeps what is durable.
 func (b *Bus) attach(ctx context.Context, s bus.Subscription, f *flow) error {
-	report := reporter(s.Ready)
+	reports := bus.Reports{Bus: b, Subscription: s, Log: b.log}
 	var since time.Time // when the subscription first existed
 	for generation := 1; ; generation++ {
+		reports.Await()
 		session := b.session(ctx)
 		if session == nil {
 			return nil
@@ -104,7 +105,7 @@ func (b *Bus) attach(ctx context.Context, s bus.Subscription, f *flow) error {
 			if since.IsZero() {
 				since = tried
 			}
-			report(nil)
+			reports.Report(nil)
 			err = m.stay(ctx, f)
 		}
 		if err == nil || ctx.Err() != nil {
@@ -112,31 +113,28 @@ func (b *Bus) attach(ctx context.Context, s bus.Subscription, f *flow) error {
 			return nil
 		}
 		f.suspend()
-		m.leave()
-		err = fmt.Errorf("subscribe %s: %w", s.Name, err)
-		if cannotBeCured(err) {
-			return err
+		if !session.isLost() && session.nc.IsConnected() { // that it was, and not in vain, is all that an answer has in common
+			err = bus.Refused(err)
 		}
-		report(err)
+		m.leave()
+		if cannotBeCured(err) {
+			return fmt.Errorf("subscribe %s: %w", s.Name, err)
+		}
+		reports.Report(err)
 		if !session.isLost() {
 			pause(ctx, resubscribeAfter)
 		}
 	}
 }
 
-// reporter calls ready, if there is one, when the subscription begins or ceases to receive, or when there is another reason.
-func reporter(ready func(error)) func(error) {
-	last := "?"
-	return func(err error) {
-		now := ""
-		if err != nil {
-			now = err.Error()
+// cure says what to do about a limit of the server's, if err is one.
+func cure(err error) string {
+	for limit, names := range map[string]string{saysTooMany: "max_channels of its store_limits, or -mc", saysTooManySubscriptions: "max_subs of its store_limits, or -msu"} {
+		if strings.Contains(err.Error(), limit) {
+			return ": make room or raise its limit (" + names + ")"
 		}
-		if ready != nil && now != last {
-			ready(err)
-		}
-		last = now
 	}
+	return ""
 }
 
 // membership is a subscription on the server, for one session.
@@ -165,7 +163,7 @@ func (m *membership) join(f *flow, generation int) error {
 	for _, topic := range s.Topics {
 		sub, err := m.subscribe(m.session, s.Name, topic, take, stan.MaxInflight(share), m.startAt(m.since))
 		if err != nil {
-			return fmt.Errorf("topic %s: %w", topic, err)
+			return fmt.Errorf("topic %s: %w%s", topic, err, cure(err))
 		}
 		m.subs = append(m.subs, sub)
 	}
