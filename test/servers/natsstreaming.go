@@ -115,6 +115,13 @@ func (s *NATSStreamingServer) Reload(lines ...string) {
 	}
 }
 
+// Configure gives the streaming block other directives when the process is started the next time.
+func (s *NATSStreamingServer) Configure(directives ...string) {
+	s.t.Helper()
+	s.directives = directives
+	s.configure(nil)
+}
+
 // URL is where clients connect to.
 func (s *NATSStreamingServer) URL() string { return s.scheme + "://" + s.address }
 
