@@ -27,7 +27,6 @@ type gated struct {
 	*Gateway
 	t       *testing.T
 	bus     *openBus
-	state   *state
 	reports map[string]func(error)
 }
 

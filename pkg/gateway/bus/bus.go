@@ -90,7 +90,8 @@ type Subscription struct {
 	// Ordered makes what was received and is not Done, by a process that ended, come again in the broker's order and before what is new, also if
 	// that takes as long as the broker waits for it; after a kill -9 on buses that can. Only one process may receive then.
 	Ordered bool
-	// Ready, when set, is called with nil once the subscription exists on the broker and receives, and with an error when it ceases to.
+	// Ready, when set, is called with nil once the subscription exists on the broker and receives, and with an error when it ceases to, or cannot be set
+	// up: one that IsRefused is true of if the broker said so.
 	Ready func(error)
 }
 
