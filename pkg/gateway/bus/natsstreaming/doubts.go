@@ -81,8 +81,8 @@ func (b *Bus) tellDoubts(topic string, gaps map[string]missing, first uint64) {
 		if gap.from > 1 { // otherwise the messages before are those of another process
 			log = log.With("from", gap.from)
 		}
-		log.Warnw("the server has discarded events that may not have been delivered: the channel is at its limits; " + cure)
-		b.lose(fmt.Sprintf("channel %s discarded events that subscription %s may not have got, since it is at its limits: ", topic, subscription) + cure)
+		log.Warnw("the server has discarded events that may not have been delivered: the channel is at its limits; " + roomCure)
+		b.lose(fmt.Sprintf("channel %s discarded events that subscription %s may not have got, since it is at its limits: ", topic, subscription) + roomCure)
 	}
 }
 

@@ -121,7 +121,7 @@ func TestWhatOfADoubtIsTold(t *testing.T) {
 			} else if diff := cmp.Diff(tt.want, told[0].ContextMap()); diff != "" {
 				t.Errorf("the keys of the line differ (-want +got):\n%s", diff)
 			}
-			if got, want := b.Losing(), "channel topic discarded events that subscription s may not have got, since it is at its limits: "+cure; got != want {
+			if got, want := b.Losing(), "channel topic discarded events that subscription s may not have got, since it is at its limits: "+roomCure; got != want {
 				t.Errorf("Losing() = %q, want %q", got, want)
 			}
 		})

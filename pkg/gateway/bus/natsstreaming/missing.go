@@ -18,7 +18,7 @@ const (
 	// tellLoss is how long Losing tells of messages that were lost.
 	tellLoss = time.Hour
 
-	cure = "raise max_msgs, max_bytes and max_age of the channel in the server's store_limits"
+	roomCure = "raise max_msgs, max_bytes and max_age of the channel in the server's store_limits"
 )
 
 // position is the greatest sequence of a topic that came. Only if it came while there was no other member, it is known what should come next.
@@ -144,9 +144,9 @@ func (m *membership) tellMissing(ctx context.Context, gaps map[string]missing) {
 			continue
 		}
 		n := min(gap.events, first-gap.from)
-		m.log.Errorw("the server has discarded events that were not delivered: the channel is at its limits; "+cure,
+		m.log.Errorw("the server has discarded events that were not delivered: the channel is at its limits; "+roomCure,
 			"subscription", m.subscription.Name, "channel", topic, "events", n)
-		m.lose(fmt.Sprintf("channel %s discarded events that subscription %s had not got, since it is at its limits: ", topic, m.subscription.Name) + cure)
+		m.lose(fmt.Sprintf("channel %s discarded events that subscription %s had not got, since it is at its limits: ", topic, m.subscription.Name) + roomCure)
 	}
 }
 
