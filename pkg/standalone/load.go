@@ -39,7 +39,7 @@ type Object struct {
 	tree  *tree
 	root  string
 
-	// misspelt are the paths about which an unknown field may be all that is wrong: where it stands, and what it nearly is.
+	// misspelt are the paths about which an unknown or an empty field may be all that is wrong: itself, where it stands, and what it nearly is.
 	misspelt map[string]bool
 }
 
@@ -257,7 +257,7 @@ func (c *Config) decode(o *Object, kind string, fields map[string]any, r metav1.
 		}
 		c.problem(o, f.path, f.message)
 		parent := f.path[:max(0, strings.LastIndexByte(f.path, '.'))]
-		o.misspelt[parent] = true
+		o.misspelt[parent], o.misspelt[f.path] = true, true
 		if _, near, ok := strings.Cut(f.message, `did you mean "`); ok {
 			o.misspelt[join(parent, strings.TrimSuffix(near, `"?`))] = true
 		}

@@ -107,11 +107,23 @@ func conformStruct(value any, t reflect.Type, path string) []fault {
 		if !ok {
 			return []fault{{at, unknownField(key, fields)}}
 		}
-		if m[key] == nil && field == embeddedType {
+		switch {
+		case m[key] != nil:
+		case field == embeddedType:
 			return []fault{{at, "is empty: write {}"}}
+		case isObject(field) && path != "": // such as an auth whose body is commented out: nobody means no guard by it
+			return []fault{{at, "is empty: write what is meant, or leave it out"}}
 		}
 		return conform(m[key], field, at)
 	})
+}
+
+// isObject tells whether values of the type are objects of fields.
+func isObject(t reflect.Type) bool {
+	for t.Kind() == reflect.Pointer {
+		t = t.Elem()
+	}
+	return t.Kind() == reflect.Struct && t != rawType && !reflect.PointerTo(t).Implements(unmarshalerType)
 }
 
 // collect gathers the fields of a struct by their JSON names, those of inlined structs too.
