@@ -85,6 +85,9 @@ func (b *Binary) Set(name, value string) error {
 }
 
 func (b *Binary) extension(name, value string) error {
+	if isReserved(name) {
+		return malformed("attribute name %q: is reserved for the data, which is the body", name)
+	}
 	if !validName(name) {
 		return malformed("attribute name %q: only lower-case letters and digits are allowed", name)
 	}
@@ -112,8 +115,11 @@ func (b *Binary) full(name string) bool {
 	return n >= maxExtensions
 }
 
+// isReserved tells whether the JSON format has the data under this name.
+func isReserved(name string) bool { return name == "data" || name == "data_base64" }
+
 func validName(name string) bool {
-	if name == "" || name == "data" || name == "data_base64" {
+	if name == "" || isReserved(name) {
 		return false
 	}
 	for i := range len(name) {

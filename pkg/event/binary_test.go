@@ -91,7 +91,7 @@ func TestBinaryRejects(t *testing.T) {
 		{name: "a blank source", pairs: []string{"source", "\t"}, says: "source is missing"},
 		{name: "an upper-case name", pairs: []string{"Ext", ""}, says: "lower-case"},
 		{name: "a name with an underscore", pairs: []string{"my_ext", ""}, says: "lower-case"},
-		{name: "a name that is reserved", pairs: []string{"data", ""}, says: "data"},
+		{name: "a name that is reserved", pairs: []string{"data", ""}, says: "is reserved"},
 		{name: "no name", pairs: []string{"", ""}, says: "attribute name"},
 		{name: "a value that is not UTF-8", pairs: []string{"ext", "\xff"}, says: "UTF-8"},
 		{name: "too many extensions", pairs: long, says: "128"},
