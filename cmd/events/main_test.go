@@ -94,6 +94,8 @@ func TestCommandLine(t *testing.T) {
 		{"send takes no arguments", []string{"send", "--to", "http://h", "x"}, 2, "", `argument "x": not understood`},
 		{"send wants headers with a name", []string{"send", "--to", "http://h", "--header", "planted-secret"}, 2, "", "events send: header: want 'NAME: VALUE'\nSee"},
 		{"send wants headers that are valid", []string{"send", "--to", "http://h", "--header", "a b: planted-secret"}, 2, "", "events send: header: want 'NAME: VALUE'\nSee"},
+		{"send has flags for attributes", []string{"send", "--to", "http://h", "--header", "Ce-Id: mine"}, 2, "", "header Ce-Id: use --id\n"},
+		{"send says the time itself", []string{"send", "--to", "http://h", "--header", "ce-time: now"}, 2, "", "header ce-time: is set for each event\n"},
 		{"send wants a file that is there", []string{"send", "--to", "http://h", "--data", "@nope"}, 1, "", "data: open nope: no such file or directory"},
 		{"send wants attributes that are valid", []string{"send", "--to", "http://h", "--type", " "}, 1, "", "attribute type is missing or empty"},
 	}
@@ -123,6 +125,23 @@ func TestWhatCannotBeWrittenIsNotDone(t *testing.T) {
 			if got := run(t.Context(), args, broken{why}, &stderr); got != want || (stderr.Len() > 0) != (want > 0) {
 				t.Errorf("events %v to an output with %v = %d, %q, want %d", args, why, got, stderr.String(), want)
 			}
+		}
+	}
+}
+
+// A run ends, since what it delivers on would be shown to nobody.
+func TestRunEndsWhenItCannotPrint(t *testing.T) {
+	files(t, map[string]string{"shown.yaml": `
+apiVersion: events.openfunction.io/v1alpha1
+kind: EventSource
+metadata: {name: s}
+spec: {cron: {tick: {schedule: "@every 1s"}}, sink: {ref: {apiVersion: v1, kind: Service, name: shown}}}
+`})
+	for why, want := range map[error]int{syscall.ENOSPC: 1, syscall.EPIPE: 0} {
+		var stderr bytes.Buffer
+		got := run(t.Context(), []string{"run", "shown.yaml", "--listen", "127.0.0.1:0"}, broken{why}, &stderr)
+		if said := strings.Contains(stderr.String(), "events run: deliveries cannot be printed: "+why.Error()+"\n"); got != want || said != (want > 0) {
+			t.Errorf("events run to an output with %v = %d, want %d\n%s", why, got, want, &stderr)
 		}
 	}
 }

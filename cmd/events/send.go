@@ -79,6 +79,8 @@ func (o *sendOptions) check() error {
 		return fmt.Errorf("to %q: want an http or https URL", o.to)
 	case slices.ContainsFunc(o.header, isNoHeader):
 		return fmt.Errorf("header: want 'NAME: VALUE'") // what it is instead may be secret
+	case flagInstead(o.header) != nil:
+		return flagInstead(o.header)
 	case o.count < 1:
 		return fmt.Errorf("count %d: want 1 or more", o.count)
 	case o.concurrency < 1 || o.concurrency > maxConcurrency:
@@ -100,6 +102,20 @@ func field(header string) (name, value string) {
 func isNoHeader(header string) bool {
 	name, value := field(header)
 	return !strings.Contains(header, ":") || !httpguts.ValidHeaderFieldName(name) || !httpguts.ValidHeaderFieldValue(value)
+}
+
+// flagInstead refuses headers that would take the place of what each event says of itself; extensions have no flag.
+func flagInstead(headers []string) error {
+	for _, h := range headers {
+		name, _ := field(h)
+		switch attribute := strings.TrimPrefix(strings.ToLower(name), "ce-"); strings.ToLower(name) {
+		case "ce-id", "ce-type", "ce-source", "ce-subject":
+			return fmt.Errorf("header %s: use --%s", name, attribute)
+		case "ce-time", "ce-specversion":
+			return fmt.Errorf("header %s: is set for each event", name)
+		}
+	}
+	return nil
 }
 
 // payload returns the data and its content type.

@@ -9,8 +9,6 @@ import (
 	"syscall"
 	"time"
 
-	"knative.dev/pkg/logging"
-
 	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/pkg/standalone/embedded"
 )
@@ -150,17 +148,15 @@ func credentials(a *plan.HTTPAuth) (options, comment string) {
 	return `-H "Authorization: Bearer $TOKEN" `, ""
 }
 
-// display prints deliveries until the function that it returns is called, which waits for that unless nobody reads. When the reader has
-// gone away it calls end.
-func (r *runner) display(ctx context.Context, end func()) (shown *display, stop func()) {
-	log := logging.FromContext(ctx)
+// display prints deliveries until the function that it returns is called, which waits for that unless nobody reads, and returns why they
+// could not be printed. Then, or when the reader has gone away, display calls end: what goes on would be delivered to nobody.
+func (r *runner) display(ctx context.Context, end func()) (shown *display, stop func() error) {
 	shown = newDisplay(r.Stdout, r.JSON)
+	var unprinted error
 	shown.failed = func(err error) {
-		if !errors.Is(err, syscall.EPIPE) {
-			log.Errorw("deliveries are not printed", "error", err)
-			return
+		if !errors.Is(err, syscall.EPIPE) { // whoever read, such as head, has seen enough
+			unprinted = fmt.Errorf("deliveries cannot be printed: %w", err)
 		}
-		// Whoever read, such as head, has seen enough.
 		shown.giveUp()
 		end()
 	}
@@ -170,12 +166,13 @@ func (r *runner) display(ctx context.Context, end func()) (shown *display, stop 
 		defer close(done)
 		shown.run(printing)
 	}()
-	return shown, func() {
+	return shown, func() error {
 		stopPrinting()
 		if shown.blocked(0) {
-			return // a write that nobody reads ends with the process only
+			return nil // a write that nobody reads ends with the process only
 		}
 		<-done
+		return unprinted
 	}
 }
 

@@ -145,7 +145,7 @@ func (r *runner) run(ctx context.Context, config *Config, p *plan.Plan, waits []
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	shown, stopPrinting := r.display(ctx, cancel)
-	defer stopPrinting()
+	defer func() { err = errors.Join(err, stopPrinting()) }()
 	log := logging.FromContext(ctx)
 	troubled := func(name string, err error) {
 		if err == nil {
