@@ -127,6 +127,18 @@ func TestSendManyHasUniqueIDs(t *testing.T) {
 	}
 }
 
+func TestSendSaysThatNoAnswerCame(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, q *http.Request) {
+		_, _ = io.Copy(io.Discard, q.Body)
+		<-q.Context().Done()
+	}))
+	defer server.Close()
+	code, _, stderr := events(t, "send", "--to", server.URL, "--id", "x", "--timeout", "50ms")
+	if want := "send x: post " + server.URL + ": no answer within 50ms (--timeout)\n"; code != 1 || stderr != want {
+		t.Errorf("send = %d, %q, want %q", code, stderr, want)
+	}
+}
+
 func TestSendAtARate(t *testing.T) {
 	r := &received{}
 	server := httptest.NewServer(r)

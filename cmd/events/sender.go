@@ -3,10 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -118,6 +120,9 @@ func (s *sender) post(ctx context.Context, client *http.Client, e *event.Event) 
 		r.Header.Set(name, value)
 	}
 	response, err := client.Do(r)
+	if late, ok := errors.AsType[*url.Error](err); ok && late.Timeout() && ctx.Err() == nil {
+		return fmt.Errorf("post %s: no answer within %s (--timeout)", late.URL, s.timeout)
+	}
 	if err != nil {
 		return err
 	}

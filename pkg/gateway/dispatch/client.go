@@ -234,6 +234,9 @@ func (s *Sink) Handle(ctx context.Context, e *event.Event) error {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	body = []byte(s.hide(string(body)))
 	failure.Body = body[:min(len(body), maxErrorBody)]
+	if to, err := resp.Location(); err == nil && resp.StatusCode < 400 { // only its host: a token may be in all else
+		failure.Body = []byte(s.hide("redirects are not followed, this one leads to " + cmp.Or(to.Host, s.url.Host)))
+	}
 	_, _ = io.CopyN(io.Discard, resp.Body, maxDrain)
 	switch {
 	case resp.StatusCode == http.StatusRequestEntityTooLarge, resp.StatusCode == http.StatusRequestHeaderFieldsTooLarge:

@@ -237,6 +237,25 @@ func TestRetryBoundsAnAttempt(t *testing.T) {
 	if !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Handle() = %v, want a deadline exceeded", err)
 	}
+	if want := "no answer within 50ms (delivery.timeout)"; !strings.HasSuffix(err.Error(), ": "+want) {
+		t.Errorf("Handle() = %v, want %s", err, want)
+	}
+}
+
+// The path and the query of where a redirect leads may hold a token.
+func TestRedirectIsExplained(t *testing.T) {
+	for location, want := range map[string]string{"https://user:planted@other.example:8443/planted?token=planted": "other.example:8443", "/planted": "127.0.0.1:"} {
+		s := sinkTo(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Location", location)
+			w.WriteHeader(http.StatusFound)
+		})
+		e := newEvent(t, "", nil)
+		err := s.Handle(t.Context(), e)
+		data, _ := base64.StdEncoding.DecodeString(Letter(e, s.name, err).Extensions()[event.ErrorDataExtension].(string))
+		if got := string(data); !strings.HasPrefix(got, "redirects are not followed, this one leads to "+want) || strings.Contains(got+err.Error(), "planted") {
+			t.Errorf("Handle() = %v, and the dead letter says %q, want the host %s", err, got, want)
+		}
+	}
 }
 
 func TestDeadLetter(t *testing.T) {

@@ -24,7 +24,7 @@ func (s *Sink) explain(err error) error {
 	return err
 }
 
-// hidden is an error whose text holds no secrets.
+// hidden is an error with another text, such as one that holds no secrets.
 type hidden struct {
 	err  error
 	text string

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -129,7 +130,12 @@ func (r *retry) attempt(ctx context.Context, e *event.Event) error {
 		time.AfterFunc(lastAttempt, cancel)
 	})
 	defer stop()
-	return r.next.Handle(attempt, e)
+	err := r.next.Handle(attempt, e)
+	if errors.Is(err, context.DeadlineExceeded) && attempt.Err() == context.DeadlineExceeded {
+		late := fmt.Sprintf("no answer within %s (delivery.timeout)", timeout)
+		return &hidden{err, strings.Replace(err.Error(), context.DeadlineExceeded.Error(), late, 1)}
+	}
+	return err
 }
 
 // pause is how long to wait after the failed attempt of this number, counted from zero: the backoff, give or take a tenth so that many
