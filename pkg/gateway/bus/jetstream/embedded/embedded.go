@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -122,7 +123,7 @@ func Start(o Options) (*Server, error) {
 	ns, err := s.start()
 	if err != nil {
 		s.remove()
-		return nil, fmt.Errorf("embedded bus in %s: %w", o.Dir, err)
+		return nil, fmt.Errorf("embedded bus in %s: %w", o.Dir, withCure(err))
 	}
 	s.running.Store(ns)
 	s.look()
@@ -133,6 +134,14 @@ func Start(o Options) (*Server, error) {
 		(&guard{Server: s}).run(ctx)
 	}()
 	return s, nil
+}
+
+// withCure adds to the error of a start what to do about a full disk.
+func withCure(err error) error {
+	if errors.Is(err, syscall.ENOSPC) {
+		return fmt.Errorf("%w: make room on its disk; nothing that it has is lost", err)
+	}
+	return err
 }
 
 // start returns a server that is ready for connections and has all that it has stored.
