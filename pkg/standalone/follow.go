@@ -156,15 +156,44 @@ func (r *runner) left(config *Config) (problems []Problem) {
 
 // applied is called when p runs. What p has is remembered, and what the plan before had and nobody has any more is told.
 func (r *runner) applied(p *plan.Plan, consumers []v1alpha1.Consumer) {
-	if r.last != nil {
-		for _, s := range r.last.Subscribers {
-			if !slices.ContainsFunc(p.Subscribers, func(o plan.Subscriber) bool { return o.ID == s.ID }) { // one that has another bus leaves it behind
-				r.printf("removed, with what waited for it: %s to %s", s.Owner(), s.Targets())
-			}
+	removed := 0
+	for _, s := range r.lost(p) {
+		if removed++; removed <= shownParts {
+			r.printf("removed, with what waited for it: %s to %s", s.Owner(), s.Targets())
 		}
+	}
+	if more := removed - shownParts; more > 0 {
+		r.printf("... and %d more", more)
 	}
 	r.last, r.consumers = p, consumers
 	r.remember()
+}
+
+// lost are the subscribers of the plan before whose subscriptions are gone now that p runs. One whose bus leads to another broker is left
+// behind there, unless that was in memory.
+func (r *runner) lost(p *plan.Plan) (all []plan.Subscriber) {
+	if r.last == nil {
+		return nil
+	}
+	buses := func(p *plan.Plan) map[string]plan.Bus {
+		m := map[string]plan.Bus{}
+		for _, b := range p.Buses {
+			m[b.Name] = b
+		}
+		return m
+	}
+	before, now := buses(r.last), buses(p)
+	for _, s := range r.last.Subscribers {
+		was := before[s.Bus]
+		is, ok := now[s.Bus]
+		same := ok && plan.SameBroker(was, is)
+		inMemory := was.Embedded != nil && r.DataDir == ""
+		goesOn := slices.ContainsFunc(p.Subscribers, func(o plan.Subscriber) bool { return o.ID == s.ID })
+		if !same && inMemory || (same || !ok) && !goesOn {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // remember writes the file. At the end of the run it knows which retired subscriptions were removed.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/nats-io/nats-server/v2/server"
 
+	"github.com/openfunction/events/pkg/plan"
 	"github.com/openfunction/events/test/servers"
 )
 
@@ -226,4 +227,47 @@ func TestASubscriptionThatNobodyHasIsRemovedWhenItsBrokerIsBack(t *testing.T) {
 		})
 		return t.Failed() || !strings.Contains(saved(), "retired")
 	})
+}
+
+// What waited is gone where its subscription is removed, and with a bus in memory; on a broker that is left it stays.
+func TestLost(t *testing.T) {
+	embedded := plan.Bus{Name: "b", Embedded: &plan.Embedded{}}
+	broker := plan.Bus{Name: "b", JetStream: &plan.JetStream{URL: "nats://one:4222"}}
+	of := func(bus plan.Bus, subscribers ...plan.Subscriber) *plan.Plan {
+		return &plan.Plan{Buses: []plan.Bus{bus}, Subscribers: subscribers}
+	}
+	a, other := plan.Subscriber{ID: "a", Bus: "b"}, plan.Subscriber{ID: "other", Bus: "b"}
+	for _, tt := range []struct {
+		name, dir string
+		last, now *plan.Plan
+		want      int
+	}{
+		{"it goes on", "", of(embedded, a), of(embedded, a), 0},
+		{"it is removed from a bus in memory", "", of(embedded, a), of(embedded, other), 1},
+		{"it is removed from a broker", "", of(broker, a), of(broker, other), 1},
+		{"its bus goes with it", "", of(broker, a), &plan.Plan{}, 1},
+		{"a bus in memory becomes a broker", "", of(embedded, a), of(broker, a), 1},
+		{"so too under another name", "", of(embedded, a), of(broker, other), 1},
+		{"a bus on disk is left", "d", of(embedded, a), of(broker, other), 0},
+		{"a broker is left", "", of(broker, a), of(embedded, a), 0},
+		{"a broker is left under another name", "", of(broker, a), of(embedded, other), 0},
+		{"nothing ran before", "", nil, of(embedded, a), 0},
+	} {
+		r := &runner{Options: Options{DataDir: tt.dir}, last: tt.last}
+		if got := r.lost(tt.now); len(got) != tt.want {
+			t.Errorf("%s: lost() = %v, want %d", tt.name, got, tt.want)
+		}
+	}
+}
+
+func TestManyThatAreRemovedAreCounted(t *testing.T) {
+	last := &plan.Plan{}
+	for i := range 13 {
+		last.Subscribers = append(last.Subscribers, plan.Subscriber{ID: fmt.Sprint(i)})
+	}
+	var says strings.Builder
+	(&runner{Options: Options{Stderr: &says}, last: last}).applied(&plan.Plan{}, nil)
+	if got := says.String(); strings.Count(got, "removed, ") != 10 || !strings.HasSuffix(got, "\n... and 3 more\n") {
+		t.Errorf("applied() says\n%s", got)
+	}
 }
