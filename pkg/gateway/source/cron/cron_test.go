@@ -112,6 +112,12 @@ func TestTicks(t *testing.T) {
 		name: "noon stays noon when summer time ends", schedule: "0 12 * * *", zone: "Europe/Berlin", from: "2026-10-24T00:00:00Z", lasts: 48 * time.Hour,
 		want: []string{"2026-10-24T10:00:00Z", "2026-10-25T11:00:00Z"},
 	}, {
+		name: "a time that summer time leaps over is left out", schedule: "30 2 * * *", zone: "Europe/Berlin", from: "2026-03-28T00:00:00Z", lasts: 72 * time.Hour,
+		want: []string{"2026-03-28T01:30:00Z", "2026-03-30T00:30:00Z"},
+	}, {
+		name: "a time that comes twice is two ticks", schedule: "30 2 * * *", zone: "Europe/Berlin", from: "2026-10-24T12:00:00Z", lasts: 48 * time.Hour,
+		want: []string{"2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z", "2026-10-26T01:30:00Z"},
+	}, {
 		name: "every hour is every hour when a clock hour comes twice", schedule: "@hourly", zone: "Europe/Berlin", from: "2026-10-24T23:30:00Z", lasts: 4 * time.Hour,
 		want: []string{"2026-10-25T00:00:00Z", "2026-10-25T01:00:00Z", "2026-10-25T02:00:00Z", "2026-10-25T03:00:00Z"},
 	}, {
