@@ -520,6 +520,26 @@ func TestASubscriberThatMovesToAnotherBusLeavesWhatWaitsOnTheOld(t *testing.T) {
 	}
 }
 
+// What an embedded bus in memory has ends with it: nothing stays that could be led to again.
+func TestABusInMemoryThatIsLeftKeepsNothing(t *testing.T) {
+	for dir, want := range map[string]int{"": 0, t.TempDir(): 1} {
+		r := start(t, dir)
+		p := onePath(plan.Subscriber{ID: "s", Condition: "a", Sink: display("each")})
+		r.apply(t, p)
+		if got := r.subscriptions(t, "bus"); got != 1 {
+			t.Fatalf("%d subscriptions before, want 1", got)
+		}
+		p.Buses[0] = plan.Bus{Name: "bus", JetStream: &plan.JetStream{URL: "nats://127.0.0.1:1"}}
+		if err := r.Apply(p); err != nil { // it is not ready: nobody is there
+			t.Fatal(err)
+		}
+		if got := r.logs.FilterMessageSnippet("stays on the broker that is left").Len(); got != want {
+			t.Errorf("data directory %q: %d subscriptions are said to stay, want %d", dir, got, want)
+		}
+		r.stop()
+	}
+}
+
 func TestARestartRemovesSubscriptionsThatThePlanLost(t *testing.T) {
 	dead := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusServiceUnavailable) }))
 	defer dead.Close()
