@@ -12,6 +12,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/google/uuid"
 
+	"github.com/openfunction/events/pkg/flood"
 	"github.com/openfunction/events/pkg/gateway/room"
 )
 
@@ -49,6 +50,8 @@ type Ingress struct {
 	// slots holds one token for each post that is inside. Close holds them all to know that none is.
 	slots   chan struct{}
 	closing sync.Mutex
+	crowded flood.Outage // no slot is free
+
 	// posts and bytes are what routes share: requests that are inside, and their bodies.
 	posts, bytes *room.Room
 }

@@ -37,15 +37,27 @@ func (i *Ingress) serve(w http.ResponseWriter, r *http.Request, route *Route) in
 	case i.slots <- struct{}{}:
 		defer func() { <-i.slots }()
 	default:
+		if i.crowded.Begins() {
+			logging.FromContext(r.Context()).Warnw("posts are refused: too many are inside", "event", route.part(), "status", http.StatusServiceUnavailable)
+		}
 		return retryLater(w, http.StatusServiceUnavailable, time.Second, "too many requests are inside: try again later")
+	}
+	if i.crowded.Ends() {
+		logging.FromContext(r.Context()).Infow("posts are taken again")
 	}
 	if i.base.Err() != nil {
 		return retryLater(w, http.StatusServiceUnavailable, time.Second, "shutting down: try again")
 	}
 	if !route.posts.Try(1) {
+		if route.refusals.crowded.Begins() {
+			logging.FromContext(r.Context()).Warnw("posts are refused: too many to this event are inside", "event", route.part(), "status", http.StatusServiceUnavailable)
+		}
 		return retryLater(w, http.StatusServiceUnavailable, time.Second, "too many requests to this event are inside: try again later")
 	}
 	defer route.posts.Leave(1)
+	if route.refusals.crowded.Ends() {
+		logging.FromContext(r.Context()).Infow("posts to this event are taken again", "event", route.part())
+	}
 	reply, err := i.handle(r, route)
 	switch {
 	case err != nil:

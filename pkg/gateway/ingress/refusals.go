@@ -9,6 +9,7 @@ import (
 	"knative.dev/pkg/logging"
 
 	"github.com/openfunction/events/pkg/event"
+	"github.com/openfunction/events/pkg/flood"
 )
 
 // sayAgain is how long after a status was said it may be said again, of one route.
@@ -20,6 +21,8 @@ type refusals struct {
 	mu   sync.Mutex
 	last map[int]time.Time
 	more map[int]int
+
+	crowded flood.Outage // too many requests are inside
 }
 
 // sayRefused says in the log what is wrong with a post: who reads the answer may not be who can put it right.

@@ -13,6 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
+	"knative.dev/pkg/logging"
+
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/plan"
 )
@@ -266,7 +272,13 @@ func TestRequestsInsideAreBounded(t *testing.T) {
 		routes = append(routes, r)
 	}
 	i.SetRoutes(routes)
-	address, _ := start(t, i, 5*time.Second, nil)
+	core, logs := observer.New(zapcore.InfoLevel)
+	address, _ := start(t, i, 5*time.Second, func(server *http.Server) {
+		h := server.Handler
+		server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			h.ServeHTTP(w, r.WithContext(logging.WithLogger(r.Context(), zap.New(core).Sugar())))
+		})
+	})
 	var conns []net.Conn
 	to := func(name string) string { return strings.Replace(post, "/e ", "/"+name+" ", 1) + "\r\n" }
 	enters := func(name string) {
@@ -287,6 +299,7 @@ func TestRequestsInsideAreBounded(t *testing.T) {
 	enters("a")
 	enters("a")
 	isRefused("a", "too many requests to this event are inside") // half is for others
+	isRefused("a", "too many requests to this event are inside")
 	enters("b")
 	isRefused("b", "too many requests to this event are inside")
 	enters("c")
@@ -296,6 +309,27 @@ func TestRequestsInsideAreBounded(t *testing.T) {
 		if got := status(t, conn); got != accepted {
 			t.Errorf("status of those inside = %d, want %d", got, accepted)
 		}
+	}
+	for range 2 {
+		conn := dial(t, address, to("a"))
+		<-entered
+		if got := status(t, conn); got != accepted {
+			t.Errorf("status afterwards = %d, want %d", got, accepted)
+		}
+	}
+	var says []string
+	for _, l := range logs.All() {
+		says = append(says, fmt.Sprint(l.Message, l.ContextMap()["event"]))
+	}
+	want := []string{
+		"posts are refused: too many to this event are insideEventSource ns/es http event a",
+		"posts are refused: too many to this event are insideEventSource ns/es http event b",
+		"posts are refused: too many are insideEventSource ns/es http event d",
+		"posts are taken again<nil>",
+		"posts to this event are taken againEventSource ns/es http event a",
+	}
+	if diff := cmp.Diff(want, says); diff != "" {
+		t.Errorf("log (-want +got):\n%s", diff)
 	}
 }
 
