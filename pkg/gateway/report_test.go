@@ -70,9 +70,9 @@ func TestReport(t *testing.T) {
 	if err := r.Apply(p); err != nil {
 		t.Fatal(err)
 	}
-	usedAway := []string{used + " is unavailable: connection refused"}
+	usedAway := []string{used + " is unavailable: connection refused: start the server, or correct url"}
 	r.reports(t, p, map[string][]string{
-		unused: {unused + " is unavailable: connection refused"}, used: usedAway,
+		unused: {unused + " is unavailable: connection refused: start the server, or correct url"}, used: usedAway,
 		"Trigger default/other": usedAway, "EventSource default/stuck": usedAway,
 		"EventSource default/records": {"kafka event orders: kafka kafka:9092: kafka: client has run out of available brokers to talk to: connection refused"},
 	})
@@ -158,7 +158,7 @@ func TestProbes(t *testing.T) {
 		{"without a plan nothing flows", false, nil, 503, "no plan was applied yet"},
 		{"nor is anything served", true, nil, 503, "no plan was applied yet"},
 		{"with all buses there events flow", false, well, 200, "ok"},
-		{"a bus that is away keeps events from flowing", false, stuck, 503, "EventBus default/away: EventBus default/away is unavailable: connection refused"},
+		{"a bus that is away keeps events from flowing", false, stuck, 503, "EventBus default/away: EventBus default/away is unavailable: connection refused: start the server, or correct url"},
 		{"but not requests from being served", true, stuck, 200, "ok"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
