@@ -87,6 +87,9 @@ type dialer struct {
 	// silence is how long a server may be silent to a client that waits without a bound before it is asked whether it is there, and how
 	// long that answer may take. Zero asks for nothing.
 	silence time.Duration
+
+	// asked is the host that answered last, a string.
+	asked atomic.Value
 }
 
 func newDialer(plain func(ctx context.Context, network, address string) (net.Conn, error), t *plan.TLS) (*dialer, error) {
@@ -101,6 +104,13 @@ func newDialer(plain func(ctx context.Context, network, address string) (net.Con
 }
 
 func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	if asked, ok := d.asked.Load().(string); ok && host == "" { // a node of a cluster that does not know its own means the one that was asked
+		host, address = asked, net.JoinHostPort(asked, port)
+	}
 	c, err := d.plain(ctx, network, address)
 	if err != nil {
 		return nil, err
@@ -110,6 +120,7 @@ func (d *dialer) dial(ctx context.Context, network, address string) (net.Conn, e
 			return nil, err
 		}
 	}
+	d.asked.Store(host)
 	return &conn{Conn: c, lost: &d.lost, silence: d.silence}, nil
 }
 

@@ -26,10 +26,13 @@ func (r *run) reason(err error) (problem, why string) {
 	var reply redis.Error
 	var oversize *oversizeError
 	var other *strangerError
-	p := r.peer()
-	sentinels := strings.Contains(err.Error(), "all sentinels specified")
+	p, start := r.peer(), "start the server"
+	_, said, sentinels := strings.Cut(err.Error(), noSentinel)
 	if sentinels {
-		p.Name, p.Kind = "a Sentinel", "a Sentinel"
+		p.Name, p.Kind, start = "a Sentinel", "a Sentinel", "start the Sentinels"
+		problem, why = sentinelReason(said)
+	} else {
+		said = err.Error()
 	}
 	untrusted := p.Untrusted(err)
 	switch {
@@ -37,26 +40,27 @@ func (r *run) reason(err error) (problem, why string) {
 		return named(untrusted)
 	case errors.As(err, &other):
 		return named(p.Stranger(other.answer))
-	case sentinels:
-		return sentinelReason(err)
-	case errors.As(err, &reply):
+	case problem != "":
+		return problem, why
+	case !sentinels && errors.As(err, &reply):
 		return r.replyReason(reply.Error())
 	case errors.As(err, &oversize) && oversize.what == "a string":
 		return "oversize", fmt.Sprintf("the server sends %d bytes at once, of which %d are read at most: %s", oversize.size, maxString, r.shrink())
 	}
+	said = strings.ReplaceAll(said, "\n", "; ") // several Sentinels, each with its own
 	if r.wasRead {
-		return "away", err.Error()
+		return "away", said
 	}
 	var network *net.OpError
 	switch {
 	case peer.HungUp(err):
 		return "away", p.HangsUp().Error() // its reason may not have come through
 	case errors.As(err, &network) && network.Op == "dial":
-		return "away", err.Error() + ": start the server, or correct redisHost"
+		return "away", said + ": " + start + ", or correct redisHost"
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return named(p.Stranger(nil))
 	}
-	return "away", err.Error()
+	return "away", said
 }
 
 // named is a problem whose sentence is always the same.
@@ -113,21 +117,22 @@ func (s *Source) replyReason(reply string) (problem, why string) {
 	return problem, "the server answers: " + reply
 }
 
-// sentinelReason explains why no Sentinel tells where the server is. The causes are joined, so that only their text is looked at.
-func sentinelReason(err error) (problem, why string) {
-	text := err.Error()
+// noSentinel begins the client's error that no Sentinel tells where the server is. Why follows, a line for each of them.
+const noSentinel = "redis: all sentinels specified in configuration are unreachable: "
+
+// sentinelReason explains what Sentinels answered instead. It has nothing to say about those that did not.
+func sentinelReason(said string) (problem, why string) {
 	switch {
-	case strings.Contains(text, "unknown command"):
+	case strings.Contains(said, "unknown command"):
 		return "no sentinel", "these are not Sentinels: name Sentinels in redisHost, or set failover to false"
-	case strings.Contains(text, "WRONGPASS"):
+	case strings.Contains(said, "WRONGPASS"):
 		return "sentinel WRONGPASS", "the Sentinels refuse the user name or password (WRONGPASS): correct sentinelUsername and sentinelPasswordFrom"
-	case strings.Contains(text, "NOAUTH"):
+	case strings.Contains(said, "NOAUTH"):
 		return "sentinel NOAUTH", "the Sentinels want a password (NOAUTH): set sentinelPasswordFrom"
-	case strings.Contains(text, redis.Nil.Error()):
+	case strings.Contains(said, redis.Nil.Error()):
 		return "no master", "the Sentinels know no server of that name: correct sentinelMasterName"
 	}
-	text, _, _ = strings.Cut(text, ", with args beginning with")
-	return "sentinel", text
+	return "", ""
 }
 
 // redact takes the passwords out of a text, should a server repeat them.

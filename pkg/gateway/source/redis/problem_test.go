@@ -3,6 +3,8 @@ package redis
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -127,6 +129,11 @@ func TestProblems(t *testing.T) {
 		server: secured(&tls.Config{}, ours.Server()),
 		want:   "the server ends the connection without an answer: if it wants TLS, set enableTLS to true; if it is not a Redis server, correct redisHost",
 	}, {
+		name:   "a Sentinel that wants TLS",
+		server: secured(&tls.Config{}, ours.Server()),
+		plan:   func(p *plan.Redis) { p.MasterName = "main" },
+		want:   ": a Sentinel ends the connection without an answer: if it wants TLS, set enableTLS to true; if it is not a Sentinel, correct redisHost",
+	}, {
 		name:   "a server that is no Sentinel",
 		server: func(t *testing.T) *miniredis.Miniredis { return miniredis.RunT(t) },
 		plan:   func(p *plan.Redis) { p.MasterName, p.Password = "main", "s3cret" },
@@ -155,6 +162,26 @@ func TestProblems(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Sentinels that are away are said in one line, with all of them in it: /readyz has a line for each event.
+func TestSentinelsThatAreAwayAreNamed(t *testing.T) {
+	o := options("stream", "key", servers.FreeAddress(t), servers.FreeAddress(t))
+	o.Source.Redis.MasterName = "main"
+	got := start(t, o, &sink{}).awaitReady(false).Error()
+	want := "redis main of the Sentinels " + strings.Join(o.Source.Redis.Addresses, ",") + ": dial tcp "
+	if !strings.HasPrefix(got, want) || !strings.HasSuffix(got, ": connect: connection refused: start the Sentinels, or correct redisHost") {
+		t.Errorf("ready(%q), want the cause after %q and then what to do", got, want)
+	}
+	_, causes, _ := strings.Cut(got, ": ")
+	for _, address := range o.Source.Redis.Addresses {
+		if !strings.Contains(causes, "dial tcp "+address+": ") {
+			t.Errorf("ready(%q), want the cause at %s in it", got, address)
+		}
+	}
+	if strings.Count(got, "; ") != 1 || strings.Contains(got, "\n") {
+		t.Errorf("ready(%q), want two causes in one line", got)
 	}
 }
 
@@ -207,5 +234,56 @@ func TestTheClientHasThePlansOptions(t *testing.T) {
 		if pair[0] != pair[1] {
 			t.Errorf("%s: %v, want %v", name, pair[0], pair[1])
 		}
+	}
+}
+
+// A cluster of one node does not know its own address: it names an empty host, which means the one that was asked.
+func TestAClusterThatDoesNotKnowItsAddressIsFound(t *testing.T) {
+	ours := servers.NewAuthority(t)
+	for name, tt := range map[string]struct {
+		start func(*miniredis.Miniredis) error
+		tls   *plan.TLS
+	}{
+		"at another address": {start: func(m *miniredis.Miniredis) error {
+			return m.StartAddr(net.JoinHostPort("127.0.0.2", strconv.Itoa(servers.FreePort(t))))
+		}},
+		"with TLS": {
+			start: func(m *miniredis.Miniredis) error {
+				return m.StartTLS(&tls.Config{Certificates: []tls.Certificate{ours.Server().Pair(t)}})
+			},
+			tls: &plan.TLS{CACerts: ours.Cert},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := miniredis.NewMiniRedis()
+			if err := tt.start(m); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(m.Close)
+			m.Server().SetPreHook(func(p *miniserver.Peer, command string, args ...string) bool {
+				if command != "CLUSTER" || !strings.EqualFold(args[0], "SLOTS") {
+					return false
+				}
+				port, _ := strconv.Atoi(m.Port())
+				p.WriteLen(1)
+				p.WriteLen(3)
+				p.WriteInt(0)
+				p.WriteInt(16383)
+				p.WriteLen(3)
+				p.WriteBulk("")
+				p.WriteInt(port)
+				p.WriteBulk("id")
+				return true
+			})
+			o := options("list", "orders", servers.FreeAddress(t), m.Addr()) // nobody is at the first
+			o.Source.Redis.Cluster, o.Source.Redis.TLS = true, tt.tls
+			taken := &sink{}
+			start(t, o, taken).awaitReady(true)
+			if _, err := m.Push("orders", "x"); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "an event", func() bool { return taken.count("x") == 1 })
+		})
 	}
 }

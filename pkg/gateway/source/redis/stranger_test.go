@@ -39,6 +39,8 @@ func TestStrangers(t *testing.T) {
 		"who hangs up at once":         {"stream", func(net.Conn) {}, nil, hangsUp},
 		"who hangs up, for TLS":        {"stream", servers.Answer(""), secured, "the server ends the connection in the TLS handshake: if it speaks no TLS, " + noTLS},
 		"a silent server":              {"stream", silent, func(p *plan.Redis) { p.ReadTimeout = 200 * time.Millisecond }, "what answers there says nothing: if it is not a Redis server, correct redisHost"},
+		"a silent server, for a Sentinel": {"stream", silent, func(p *plan.Redis) { p.MasterName, p.ReadTimeout = "main", 200*time.Millisecond },
+			"what answers there says nothing: if it is not a Sentinel, correct redisHost"},
 		"a silent server, for TLS": {"stream", silent, func(p *plan.Redis) { secured(p); p.DialTimeout = 2 * time.Second },
 			"the server does not answer the TLS handshake: if it speaks no TLS, " + noTLS},
 	} {
