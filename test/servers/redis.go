@@ -32,31 +32,30 @@ type RedisServer struct {
 // configuration.
 func Redis(t testing.TB, directives ...string) *RedisServer {
 	t.Helper()
-	r := newRedis(t)
-	r.write(append([]string{
-		"port " + r.port(), "appendonly yes", "appendfsync always", `save ""`,
-	}, directives...))
+	r := newRedis(t, "127.0.0.1")
+	r.write("port "+r.port(), onDisk, directives)
 	r.Start()
 	return r
 }
 
+const onDisk = "appendonly yes\nappendfsync always\nsave \"\""
+
 // RedisTLS is Redis that speaks TLS only, with a certificate of the authority.
 func RedisTLS(t testing.TB, a *Authority, directives ...string) *RedisServer {
 	t.Helper()
-	r := newRedis(t)
-	r.tls = a.Cert
-	dir, c := filepath.Dir(r.config), a.Server()
-	for name, pem := range map[string]string{"ca.pem": a.Cert, "cert.pem": c.Cert, "key.pem": c.Key} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(pem), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	r.write(append([]string{
-		"port 0", "tls-port " + r.port(), "tls-ca-cert-file " + filepath.Join(dir, "ca.pem"),
-		"tls-cert-file " + filepath.Join(dir, "cert.pem"), "tls-key-file " + filepath.Join(dir, "key.pem"), `save ""`,
-	}, directives...))
+	r := newRedis(t, "127.0.0.1")
+	r.write(r.secured(a), onDisk, directives)
 	r.Start()
 	return r
+}
+
+// secured returns the directives with which a server speaks TLS only.
+func (r *RedisServer) secured(a *Authority) string {
+	r.t.Helper()
+	r.tls = a.Cert
+	c := a.Server()
+	at := WriteFiles(r.t, map[string]string{"ca.pem": a.Cert, "cert.pem": c.Cert, "key.pem": c.Key})
+	return fmt.Sprintf("port 0\ntls-port %s\ntls-ca-cert-file %s\ntls-cert-file %s\ntls-key-file %s", r.port(), at("ca.pem"), at("cert.pem"), at("key.pem"))
 }
 
 // SetClients has a server of RedisTLS let in only clients with a certificate of these authorities (PEM) from now on. Connections that are there stay.
@@ -66,10 +65,28 @@ func (r *RedisServer) SetClients(authorities ...string) {
 	r.Do("CONFIG", "SET", "tls-ca-cert-file", at("ca.pem"))
 }
 
-// RedisCluster starts a cluster of one server, which has all slots.
-func RedisCluster(t testing.TB) *RedisServer {
+// RedisCluster starts a cluster of one server, which has all slots. It is at another address than 127.0.0.1, which it does not know.
+func RedisCluster(t testing.TB, directives ...string) *RedisServer {
 	t.Helper()
-	r := Redis(t, "cluster-enabled yes", "cluster-port "+strconv.Itoa(FreePort(t)))
+	r := newRedis(t, "127.0.0.2")
+	r.write("port "+r.port(), onDisk, directives)
+	r.startCluster()
+	return r
+}
+
+// RedisClusterTLS is RedisCluster that speaks TLS only, at 127.0.0.1.
+func RedisClusterTLS(t testing.TB, a *Authority, directives ...string) *RedisServer {
+	t.Helper()
+	r := newRedis(t, "127.0.0.1")
+	r.write(r.secured(a)+"\ntls-cluster yes", onDisk, directives)
+	r.startCluster()
+	return r
+}
+
+func (r *RedisServer) startCluster() {
+	r.t.Helper()
+	r.args = []string{"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(FreePort(r.t))}
+	r.Start()
 	r.Do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
 	r.eventually("the cluster is up", func(c *redis.Client) error {
 		if info := c.ClusterInfo(context.Background()).Val(); !strings.Contains(info, "cluster_state:ok") {
@@ -77,36 +94,47 @@ func RedisCluster(t testing.TB) *RedisServer {
 		}
 		return nil
 	})
-	return r
 }
 
 // RedisSentinel starts a Sentinel that watches a server under the name "main". It takes a server that has been silent for a second for gone.
 func RedisSentinel(t testing.TB, master *RedisServer, directives ...string) *RedisServer {
 	t.Helper()
-	s := newRedis(t)
-	host, port, _ := net.SplitHostPort(master.Addr())
-	s.args = []string{"--sentinel"}
-	s.write(append([]string{
-		"port " + s.port(),
-		fmt.Sprintf("sentinel monitor main %s %s 1", host, port),
-		"sentinel down-after-milliseconds main 1000",
-		"sentinel failover-timeout main 5000",
-	}, directives...))
-	s.Start()
+	s := newRedis(t, "127.0.0.1")
+	s.watch("port "+s.port(), master, directives)
 	return s
 }
 
-func newRedis(t testing.TB) *RedisServer {
+// RedisSentinelTLS is RedisSentinel that speaks TLS only, also to its server.
+func RedisSentinelTLS(t testing.TB, a *Authority, master *RedisServer, directives ...string) *RedisServer {
+	t.Helper()
+	s := newRedis(t, "127.0.0.1")
+	s.watch(s.secured(a)+"\ntls-replication yes", master, directives)
+	return s
+}
+
+func (r *RedisServer) watch(listener string, master *RedisServer, directives []string) {
+	r.t.Helper()
+	host, port, _ := net.SplitHostPort(master.Addr())
+	r.args = []string{"--sentinel"}
+	r.write(listener, fmt.Sprintf(
+		"sentinel monitor main %s %s 1\nsentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000", host, port,
+	), directives)
+	r.Start()
+}
+
+func newRedis(t testing.TB, host string) *RedisServer {
 	t.Helper()
 	return &RedisServer{
 		t: t, config: filepath.Join(t.TempDir(), "redis.conf"),
-		address: FreeAddress(t),
+		address: net.JoinHostPort(host, strconv.Itoa(FreePort(t))),
 	}
 }
 
-func (r *RedisServer) write(directives []string) {
+// write writes the configuration: how the server listens, what it is for, and what the test adds.
+func (r *RedisServer) write(listener, purpose string, directives []string) {
 	r.t.Helper()
-	lines := append([]string{"bind 127.0.0.1", "dir " + filepath.Dir(r.config), "daemonize no"}, directives...)
+	host, _, _ := net.SplitHostPort(r.address)
+	lines := append([]string{"bind " + host, "dir " + filepath.Dir(r.config), "daemonize no", listener, purpose}, directives...)
 	if err := os.WriteFile(r.config, []byte(strings.Join(lines, "\n")+"\n"), 0o600); err != nil {
 		r.t.Fatal(err)
 	}

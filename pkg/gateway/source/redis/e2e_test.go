@@ -27,13 +27,40 @@ import (
 )
 
 func TestE2EConformance(t *testing.T) {
-	for way := range ways {
-		t.Run(way, func(t *testing.T) {
+	const user = "user events on >s3cret +@all ~* &*"
+	ours := servers.NewAuthority(t)
+	open := func(t *testing.T) *servers.RedisServer { return servers.Redis(t, "requirepass s3cret") }
+	for name, tt := range map[string]struct {
+		way   string
+		start func(*testing.T) *servers.RedisServer
+		base  plan.Redis
+	}{
+		"stream":  {"stream", open, plan.Redis{}},
+		"list":    {"list", open, plan.Redis{}},
+		"channel": {"channel", open, plan.Redis{}},
+		"pattern": {"pattern", open, plan.Redis{}},
+		"list of a user, with TLS": {
+			"list", func(t *testing.T) *servers.RedisServer { return servers.RedisTLS(t, ours, "tls-auth-clients no", user) },
+			plan.Redis{Username: "events", TLS: &plan.TLS{CACerts: ours.Cert}},
+		},
+		"stream of a user of a cluster, with TLS": {
+			"stream", func(t *testing.T) *servers.RedisServer {
+				return servers.RedisClusterTLS(t, ours, "tls-auth-clients no", user)
+			},
+			plan.Redis{Username: "events", TLS: &plan.TLS{CACerts: ours.Cert}, Cluster: true},
+		},
+		"list of a user of a cluster": {
+			"list", func(t *testing.T) *servers.RedisServer { return servers.RedisCluster(t, user) },
+			plan.Redis{Username: "events", Cluster: true},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := servers.Redis(t, "requirepass s3cret")
-			f := fixture(way, s.ClientOf("", "s3cret"), plan.Redis{
-				Addresses: []string{s.Addr()}, Password: "s3cret", RedeliverInterval: 500 * time.Millisecond, ProcessingTimeout: 5 * time.Second,
-			})
+			s := tt.start(t)
+			base := tt.base
+			base.Addresses, base.Password = []string{s.Addr()}, "s3cret"
+			base.RedeliverInterval, base.ProcessingTimeout = 500*time.Millisecond, 5*time.Second
+			f := fixture(tt.way, s.ClientOf(base.Username, base.Password), base)
 			f.Stop, f.Start = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }
 			f.Outage, f.Company = 20*time.Second, true
 			sourcetest.Run(t, f)
@@ -44,8 +71,8 @@ func TestE2EConformance(t *testing.T) {
 func TestE2ERedis(t *testing.T) {
 	s := servers.Redis(t)
 	for name, test := range map[string]func(*testing.T, *servers.RedisServer){
-		"a process that is killed loses nothing":                        processKilled,
-		"a password that is changed under load loses nothing":           rotation,
+		"a process that is killed loses nothing":                        func(t *testing.T, s *servers.RedisServer) { processKilled(t, s, plan.Redis{}) },
+		"a password that is changed under load loses nothing":           func(t *testing.T, s *servers.RedisServer) { rotation(t, s, plan.Redis{}) },
 		"a right that is missing is named once, until it is granted":    rights,
 		"the rights that the documentation names are enough":            documentedRights,
 		"an entry that takes long is not taken over":                    func(t *testing.T, s *servers.RedisServer) { slow(t, "stream", s) },
@@ -77,14 +104,16 @@ func produce(t *testing.T, c redis.UniversalClient, way, key string, n int) {
 	}
 }
 
-func processKilled(t *testing.T, s *servers.RedisServer) {
+func processKilled(t *testing.T, s *servers.RedisServer, base plan.Redis) {
 	for _, way := range []string{"stream", "list"} {
 		t.Run(way, func(t *testing.T) {
 			const n = 1000
 			key, taken := "killed-"+way, t.TempDir()+"/taken"
 			c := s.Client()
-			startSource(t, s, way, key, taken).Kill() // without one event
-			p := startSource(t, s, way, key, taken)
+			o := options(way, key, s.Addr())
+			o.Source.Redis.Cluster = base.Cluster
+			startSource(t, o, taken).Kill() // without one event
+			p := startSource(t, o, taken)
 			var producer sync.WaitGroup
 			producer.Go(func() { produce(t, c, way, key, n) })
 			runtest.Eventually(t, "some events", func() bool { return len(runtest.Lines(taken)) > 100 })
@@ -93,7 +122,6 @@ func processKilled(t *testing.T, s *servers.RedisServer) {
 			before := runtest.Lines(taken)
 
 			after := &runtest.Sink{}
-			o := options(way, key, s.Addr())
 			o.Instance = "another"
 			start(t, o, after)
 			runtest.Eventually(t, "every event", func() bool { return runtest.Distinct(before, after.Data()) == n })
@@ -103,9 +131,9 @@ func processKilled(t *testing.T, s *servers.RedisServer) {
 }
 
 // startSource runs a source in a process of its own, which appends what it takes to a file. It returns once the source is ready.
-func startSource(t *testing.T, s *servers.RedisServer, way, key, file string) *servers.Process {
+func startSource(t *testing.T, o Options, file string) *servers.Process {
 	t.Helper()
-	cmd, ready := runtest.Process(t, options(way, key, s.Addr()).Source, file)
+	cmd, ready := runtest.Process(t, o.Source, file)
 	return servers.StartProcess(t, cmd, ready)
 }
 
@@ -114,25 +142,27 @@ func TestSourceProcess(t *testing.T) {
 	runtest.SourceProcess(t, func(s plan.Source) source.Source { return New(Options{Instance: "test-0", Source: s}) })
 }
 
-// credential is what a source shows, at first and later.
+// rotations is how often a credential changes under load.
+const rotations = 3
+
+// credential has numbers, from 0 on.
 type credential struct {
-	show func(p *plan.Redis, later bool)
-	// change has the server take only the later one, and ends the connections that were made with the other.
-	change  func()
+	show func(p *plan.Redis, n int)
+	// change has the server take only the n-th, and ends the connections that were made with another.
+	change  func(n int)
 	refused string
 }
 
-func rotation(t *testing.T, s *servers.RedisServer) {
+func rotation(t *testing.T, s *servers.RedisServer, base plan.Redis) {
 	for _, way := range []string{"stream", "list"} {
 		t.Run(way, func(t *testing.T) {
 			user := "rotation-" + way
-			s.Do("ACL", "SETUSER", user, "on", ">first", "+@all", "~*")
+			secret := func(n int) string { return fmt.Sprint("secret-", n) }
+			s.Do("ACL", "SETUSER", user, "on", ">"+secret(0), "+@all", "~*")
 			rotates(t, s, way, credential{
-				show: func(p *plan.Redis, later bool) {
-					p.Username, p.Password = user, map[bool]string{false: "first", true: "second"}[later]
-				},
-				change: func() {
-					s.Do("ACL", "SETUSER", user, "resetpass", ">second")
+				show: func(p *plan.Redis, n int) { p.Cluster, p.Username, p.Password = base.Cluster, user, secret(n) },
+				change: func(n int) {
+					s.Do("ACL", "SETUSER", user, "resetpass", ">"+secret(n))
 					s.Do("CLIENT", "KILL", "USER", user)
 				},
 				refused: "(WRONGPASS): correct redisUsername and redisPasswordFrom",
@@ -146,15 +176,18 @@ func TestE2ECertificateRotation(t *testing.T) {
 	for _, way := range []string{"stream", "list"} {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()
-			ours, next := servers.NewAuthority(t), servers.NewAuthority(t)
-			shown := map[bool]servers.Certificate{false: ours.Client("events"), true: next.Client("events")}
-			s := servers.RedisTLS(t, ours, "tls-auth-clients optional")
+			var authorities []*servers.Authority
+			var shown []servers.Certificate
+			for range rotations + 1 {
+				a := servers.NewAuthority(t)
+				authorities, shown = append(authorities, a), append(shown, a.Client("events"))
+			}
+			ours := authorities[0].Cert
+			s := servers.RedisTLS(t, authorities[0], "tls-auth-clients optional")
 			rotates(t, s, way, credential{
-				show: func(p *plan.Redis, later bool) {
-					p.TLS = &plan.TLS{CACerts: ours.Cert, Cert: shown[later].Cert, Key: shown[later].Key}
-				},
-				change: func() {
-					s.SetClients(next.Cert)
+				show: func(p *plan.Redis, n int) { p.TLS = &plan.TLS{CACerts: ours, Cert: shown[n].Cert, Key: shown[n].Key} },
+				change: func(n int) {
+					s.SetClients(authorities[n].Cert)
 					s.Do("CLIENT", "KILL", "TYPE", "normal")
 				},
 				refused: "the server refuses the client certificate (",
@@ -163,31 +196,59 @@ func TestE2ECertificateRotation(t *testing.T) {
 	}
 }
 
-// rotates changes a credential as one does: on the server, then in the plan, which stops a source and starts another.
+// rotates changes a credential as one does, while 1,000 values a second are written: on the server, then in the plan, which stops a source and
+// starts another.
 func rotates(t *testing.T, s *servers.RedisServer, way string, c credential) {
-	const n = 4000
 	key := "rotated-" + way
 	o := options(way, key, s.Addr())
-	c.show(o.Source.Redis, false)
-	a, b := &runtest.Sink{}, &runtest.Sink{}
-	old := start(t, o, a)
-	old.AwaitReady(true)
-	var producer sync.WaitGroup
-	producer.Go(func() { produce(t, s.Client(), way, key, n) })
-	runtest.Eventually(t, "some events", func() bool { return a.Distinct() > 1000 })
-
-	c.change()
-	for !strings.Contains(old.AwaitReady(false).Error(), c.refused) { // first, perhaps, that its connection ended
+	c.show(o.Source.Redis, 0)
+	taken := &runtest.Sink{}
+	r := start(t, o, taken)
+	r.AwaitReady(true)
+	load := sourcetest.StartLoad(t, burst(t, s.Client(), way, key))
+	for i := 1; i <= rotations; i++ {
+		before := taken.Distinct()
+		runtest.Eventually(t, "some events", func() bool { return taken.Distinct() > before+500 })
+		load.Mark()
+		c.change(i)
+		for !strings.Contains(r.AwaitReady(false).Error(), c.refused) { // first, perhaps, that its connection ended
+		}
+		r.End()
+		changed := *o.Source.Redis
+		c.show(&changed, i)
+		o.Source.Redis = &changed
+		r = start(t, o, taken)
+		r.AwaitReady(true)
+		load.Mark()
 	}
-	old.End()
-	p := *o.Source.Redis
-	c.show(&p, true)
-	o.Source.Redis = &p
-	start(t, o, b).AwaitReady(true)
-	producer.Wait()
-	runtest.Eventually(t, "every event", func() bool { return runtest.Distinct(a.Data(), b.Data()) == n })
-	repeated := len(a.Data()) + len(b.Data()) - n
-	t.Logf("lost 0 of %d, repeated %d", n, repeated)
+	n := load.Stop()
+	for got := taken.Distinct(); got < n; got = taken.Distinct() { // however long that takes
+		runtest.Eventually(t, fmt.Sprintf("more than %d of %d events", got, n), func() bool { return taken.Distinct() > got })
+	}
+	if got := taken.Distinct(); got != n {
+		t.Errorf("%d events, want %d", got, n)
+	}
+	t.Logf("lost 0 of %d, repeated %d, %d changes", n, len(taken.Data())-n, rotations)
+}
+
+// burst writes numbers at once.
+func burst(t *testing.T, c redis.UniversalClient, way, key string) func(from, to int) {
+	return func(from, to int) {
+		_, err := c.Pipelined(context.Background(), func(p redis.Pipeliner) error {
+			for i := from; i < to; i++ {
+				switch way {
+				case "stream":
+					p.XAdd(context.Background(), &redis.XAddArgs{Stream: key, Values: []any{"data", i}})
+				case "list":
+					p.RPush(context.Background(), key, i)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("write to %s: %v", key, err)
+		}
+	}
 }
 
 func rights(t *testing.T, s *servers.RedisServer) {
@@ -374,21 +435,37 @@ func TestE2ETLS(t *testing.T) {
 	ours, other := servers.NewAuthority(t), servers.NewAuthority(t)
 	s := servers.RedisTLS(t, ours, "tls-auth-clients yes")
 	client := ours.Client("events")
+	cluster, sentinel := servers.RedisClusterTLS(t, ours, "tls-auth-clients no"), servers.RedisSentinelTLS(t, ours, s, "tls-auth-clients no")
+	stranger := &plan.TLS{CACerts: other.Cert, Cert: client.Cert, Key: client.Key}
+	const unknown = "the server's certificate was signed by an authority that is not trusted: correct tls.caCertFrom"
+	clustered, watched := func(p *plan.Redis) { p.Cluster = true }, func(p *plan.Redis) { p.MasterName = "main" }
 	tests := []struct {
 		name string
+		way  string
+		s    *servers.RedisServer
+		plan func(*plan.Redis)
 		tls  *plan.TLS
 		want string
 	}{
-		{"an unknown authority", &plan.TLS{CACerts: other.Cert, Cert: client.Cert, Key: client.Key}, "signed by an authority that is not trusted: correct tls.caCertFrom"},
-		{"no certificate of the client", &plan.TLS{CACerts: ours.Cert}, "set tls.clientCertFrom and tls.clientKeyFrom"},
-		{"no TLS", nil, "set enableTLS to true"},
+		{"an unknown authority, for a stream", "stream", s, nil, stranger, unknown},
+		{"an unknown authority, for a list", "list", s, nil, stranger, unknown},
+		{"an unknown authority, for a channel", "channel", s, nil, stranger, unknown},
+		{"an unknown authority, for a cluster", "stream", cluster, clustered, stranger, unknown},
+		{"an unknown authority, for a Sentinel", "stream", sentinel, watched, stranger, "a Sentinel's certificate was signed by an authority that is not trusted: correct tls.caCertFrom"},
+		{"no certificate of the client", "stream", s, nil, &plan.TLS{CACerts: ours.Cert}, "set tls.clientCertFrom and tls.clientKeyFrom"},
+		{"no TLS", "stream", s, nil, nil, "set enableTLS to true"},
+		{"no TLS, for a cluster", "stream", cluster, clustered, nil, "set enableTLS to true"},
+		{"no TLS, for a Sentinel", "stream", sentinel, watched, nil, "a Sentinel ends the connection without an answer: if it wants TLS, set enableTLS to true"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			o := options("stream", "secured", s.Addr())
+			o := options(tt.way, "secured", tt.s.Addr())
 			o.Source.Redis.TLS = tt.tls
+			if tt.plan != nil {
+				tt.plan(o.Source.Redis)
+			}
 			err := start(t, o, &runtest.Sink{}).AwaitReady(false).Error()
-			if !strings.HasPrefix(err, "redis "+s.Addr()+": ") || !strings.Contains(err, tt.want) {
+			if !strings.HasPrefix(err, "redis "+New(o).where()+": ") || !strings.Contains(err, tt.want) {
 				t.Errorf("ready(%q), want %q in it", err, tt.want)
 			}
 		})
@@ -465,8 +542,7 @@ func TestE2ESentinel(t *testing.T) {
 
 func TestE2ECluster(t *testing.T) {
 	s := servers.RedisCluster(t)
-	c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{s.Addr()}})
-	defer c.Close()
+	c := s.Client()
 	for way := range ways {
 		t.Run(way, func(t *testing.T) {
 			o := options(way, "clustered-"+way, s.Addr())
@@ -476,6 +552,12 @@ func TestE2ECluster(t *testing.T) {
 			produce(t, c, way, "clustered-"+way, 200)
 			runtest.Eventually(t, "every event", func() bool { return taken.Distinct() == 200 })
 		})
+	}
+	for name, test := range map[string]func(*testing.T, *servers.RedisServer, plan.Redis){
+		"a process that is killed loses nothing":              processKilled,
+		"a password that is changed under load loses nothing": rotation,
+	} {
+		t.Run(name, func(t *testing.T) { test(t, s, plan.Redis{Cluster: true}) })
 	}
 	o := options("stream", "x", servers.Redis(t).Addr())
 	o.Source.Redis.Cluster = true

@@ -169,7 +169,7 @@ func TestProblems(t *testing.T) {
 func TestSentinelsThatAreAwayAreNamed(t *testing.T) {
 	o := options("stream", "key", servers.FreeAddress(t), servers.FreeAddress(t))
 	o.Source.Redis.MasterName = "main"
-	got := start(t, o, &sink{}).awaitReady(false).Error()
+	got := start(t, o, &runtest.Sink{}).AwaitReady(false).Error()
 	want := "redis main of the Sentinels " + strings.Join(o.Source.Redis.Addresses, ",") + ": dial tcp "
 	if !strings.HasPrefix(got, want) || !strings.HasSuffix(got, ": connect: connection refused: start the Sentinels, or correct redisHost") {
 		t.Errorf("ready(%q), want the cause after %q and then what to do", got, want)
@@ -278,12 +278,12 @@ func TestAClusterThatDoesNotKnowItsAddressIsFound(t *testing.T) {
 			})
 			o := options("list", "orders", servers.FreeAddress(t), m.Addr()) // nobody is at the first
 			o.Source.Redis.Cluster, o.Source.Redis.TLS = true, tt.tls
-			taken := &sink{}
-			start(t, o, taken).awaitReady(true)
+			taken := &runtest.Sink{}
+			start(t, o, taken).AwaitReady(true)
 			if _, err := m.Push("orders", "x"); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, "an event", func() bool { return taken.count("x") == 1 })
+			runtest.Eventually(t, "an event", func() bool { return taken.Count("x") == 1 })
 		})
 	}
 }
