@@ -85,15 +85,68 @@ func RedisClusterTLS(t testing.TB, a *Authority, directives ...string) *RedisSer
 
 func (r *RedisServer) startCluster() {
 	r.t.Helper()
-	r.args = []string{"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(FreePort(r.t))}
-	r.Start()
+	r.startNode()
 	r.Do("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+	r.awaitCluster(1)
+}
+
+// startNode returns the port at which other servers of the cluster are listened to.
+func (r *RedisServer) startNode() (port int) {
+	r.t.Helper()
+	port = FreePort(r.t)
+	r.args = []string{"--cluster-enabled", "yes", "--cluster-port", strconv.Itoa(port)}
+	r.Start()
+	return port
+}
+
+func (r *RedisServer) awaitCluster(nodes int) {
+	r.t.Helper()
 	r.eventually("the cluster is up", func(c *redis.Client) error {
-		if info := c.ClusterInfo(context.Background()).Val(); !strings.Contains(info, "cluster_state:ok") {
+		info := c.ClusterInfo(context.Background()).Val()
+		if !strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d\r", nodes)) {
 			return fmt.Errorf("cluster info: %s", info)
 		}
 		return nil
 	})
+}
+
+// RedisNodes starts a cluster of three servers, which share the slots.
+func RedisNodes(t testing.TB) []*RedisServer {
+	t.Helper()
+	const n, slots = 3, 16384
+	var nodes []*RedisServer
+	for i := range n {
+		r := newRedis(t, "127.0.0.1")
+		r.write("port "+r.port(), onDisk, nil)
+		bus := r.startNode()
+		r.Do("CLUSTER", "ADDSLOTSRANGE", i*slots/n, (i+1)*slots/n-1)
+		r.Do("CLUSTER", "SET-CONFIG-EPOCH", i+1)
+		if i > 0 {
+			nodes[0].Do("CLUSTER", "MEET", "127.0.0.1", r.port(), bus)
+		}
+		nodes = append(nodes, r)
+	}
+	for _, r := range nodes {
+		r.awaitCluster(n)
+	}
+	return nodes
+}
+
+// MoveSlot moves the slot of a key, with all that is in it, to another server of the cluster.
+func (r *RedisServer) MoveSlot(key string, to *RedisServer) {
+	r.t.Helper()
+	slot, id := r.Do("CLUSTER", "KEYSLOT", key), to.Do("CLUSTER", "MYID")
+	to.Do("CLUSTER", "SETSLOT", slot, "IMPORTING", r.Do("CLUSTER", "MYID"))
+	r.Do("CLUSTER", "SETSLOT", slot, "MIGRATING", id)
+	for {
+		keys := r.Do("CLUSTER", "GETKEYSINSLOT", slot, 1).([]any)
+		if len(keys) == 0 {
+			break
+		}
+		r.Do("MIGRATE", "127.0.0.1", to.port(), keys[0], 0, 10000)
+	}
+	to.Do("CLUSTER", "SETSLOT", slot, "NODE", id)
+	r.Do("CLUSTER", "SETSLOT", slot, "NODE", id)
 }
 
 // RedisSentinel starts a Sentinel that watches a server under the name "main". It takes a server that has been silent for a second for gone.

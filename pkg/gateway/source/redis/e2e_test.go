@@ -26,6 +26,9 @@ import (
 	"github.com/openfunction/events/test/servers"
 )
 
+// outageTime is how long the server is away in one case of each way, and of a cluster.
+const outageTime = 20 * time.Second
+
 func TestE2EConformance(t *testing.T) {
 	const user = "user events on >s3cret +@all ~* &*"
 	ours := servers.NewAuthority(t)
@@ -34,24 +37,25 @@ func TestE2EConformance(t *testing.T) {
 		way   string
 		start func(*testing.T) *servers.RedisServer
 		base  plan.Redis
+		away  time.Duration // or, if zero, until the source has noticed
 	}{
-		"stream":  {"stream", open, plan.Redis{}},
-		"list":    {"list", open, plan.Redis{}},
-		"channel": {"channel", open, plan.Redis{}},
-		"pattern": {"pattern", open, plan.Redis{}},
+		"stream":  {"stream", open, plan.Redis{}, outageTime},
+		"list":    {"list", open, plan.Redis{}, outageTime},
+		"channel": {"channel", open, plan.Redis{}, outageTime},
+		"pattern": {"pattern", open, plan.Redis{}, outageTime},
 		"list of a user, with TLS": {
 			"list", func(t *testing.T) *servers.RedisServer { return servers.RedisTLS(t, ours, "tls-auth-clients no", user) },
-			plan.Redis{Username: "events", TLS: &plan.TLS{CACerts: ours.Cert}},
+			plan.Redis{Username: "events", TLS: &plan.TLS{CACerts: ours.Cert}}, 0,
 		},
 		"stream of a user of a cluster, with TLS": {
 			"stream", func(t *testing.T) *servers.RedisServer {
 				return servers.RedisClusterTLS(t, ours, "tls-auth-clients no", user)
 			},
-			plan.Redis{Username: "events", TLS: &plan.TLS{CACerts: ours.Cert}, Cluster: true},
+			plan.Redis{Username: "events", TLS: &plan.TLS{CACerts: ours.Cert}, Cluster: true}, outageTime,
 		},
 		"list of a user of a cluster": {
 			"list", func(t *testing.T) *servers.RedisServer { return servers.RedisCluster(t, user) },
-			plan.Redis{Username: "events", Cluster: true},
+			plan.Redis{Username: "events", Cluster: true}, 0,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -62,7 +66,7 @@ func TestE2EConformance(t *testing.T) {
 			base.RedeliverInterval, base.ProcessingTimeout = 500*time.Millisecond, 5*time.Second
 			f := fixture(tt.way, s.ClientOf(base.Username, base.Password), base)
 			f.Stop, f.Start = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }
-			f.Outage, f.Company = 20*time.Second, true
+			f.Outage, f.Company = tt.away, true
 			sourcetest.Run(t, f)
 		})
 	}
@@ -563,5 +567,45 @@ func TestE2ECluster(t *testing.T) {
 	o.Source.Redis.Cluster = true
 	if err := start(t, o, &runtest.Sink{}).AwaitReady(false); !strings.Contains(err.Error(), "the server is not one of a cluster: set redisType to node") {
 		t.Errorf("ready(%v)", err)
+	}
+}
+
+// TestE2ESlotsMove has what is read move from one server of a cluster to another while it is read and written.
+func TestE2ESlotsMove(t *testing.T) {
+	const moves = 6
+	for _, way := range []string{"stream", "list"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			nodes := servers.RedisNodes(t)
+			const key = "orders"
+			c := redis.NewClusterClient(&redis.ClusterOptions{Addrs: []string{nodes[0].Addr()}, MaxRedirects: 20})
+			defer c.Close()
+			o := options(way, key, nodes[0].Addr())
+			o.Source.Redis.Cluster = true
+			taken := &sink{}
+			start(t, o, taken).awaitReady(true)
+			distinct := func() int { n, _ := total(taken); return n }
+			owner, err := c.MasterForKey(t.Context(), key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			at := slices.IndexFunc(nodes, func(s *servers.RedisServer) bool { return s.Addr() == owner.Options().Addr })
+			load := sourcetest.StartLoad(t, burst(t, c, way, key))
+			for range moves {
+				before := distinct()
+				eventually(t, "some events", func() bool { return distinct() > before+300 })
+				load.Mark()
+				to := (at + 1) % len(nodes)
+				nodes[at].MoveSlot(key, nodes[to])
+				at = to
+				load.Mark()
+			}
+			n := load.Stop()
+			for got := distinct(); got < n; got = distinct() { // however long that takes
+				eventually(t, fmt.Sprintf("more than %d of %d events", got, n), func() bool { return distinct() > got })
+			}
+			_, repeated := total(taken)
+			t.Logf("lost 0 of %d, repeated %d, %d moves", n, repeated, moves)
+		})
 	}
 }
