@@ -121,6 +121,8 @@ func (l *list) read(ctx context.Context) error {
 	return l.more(ctx, free-1)
 }
 
+var errNoAnswer = errors.New("no answer")
+
 // more takes elements without waiting, at most n of them, and the more at once the more there are.
 func (l *list) more(ctx context.Context, n int) error {
 	if n == 0 {
@@ -129,7 +131,8 @@ func (l *list) more(ctx context.Context, n int) error {
 	n = l.batch.of(n)
 	moves, err := l.client.Pipelined(ctx, func(p redis.Pipeliner) error {
 		for range n {
-			p.LMove(ctx, l.redis.List, l.processing, "LEFT", "RIGHT")
+			// When the server refuses the connection the client leaves a command as it was: that must not look like an empty element.
+			p.LMove(ctx, l.redis.List, l.processing, "LEFT", "RIGHT").SetErr(errNoAnswer)
 		}
 		return nil
 	})

@@ -20,6 +20,7 @@ import (
 	"github.com/redis/go-redis/v9/maintnotifications"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/source/internal/runtest"
@@ -219,6 +220,32 @@ func TestWhatIsHeldIsKeptWhileThereIsNoRoomForMore(t *testing.T) {
 			runtest.Eventually(t, "both are taken", func() bool { return s.Distinct() == 2 })
 		})
 	}
+}
+
+// Where the server refuses a new connection, as when a password has changed, the client says nothing of the single commands.
+func TestElementsThatWereNotAskedForAreNone(t *testing.T) {
+	m, _ := server(t)
+	m.RequireAuth("changed")
+	o := options("list", "orders", m.Addr())
+	o.Source.Redis.Password = "old"
+	d, err := newDialer(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(o)
+	r := &run{Source: s, client: s.client(d), dialer: d, log: zap.NewNop().Sugar()}
+	defer r.client.Close()
+	taken := &runtest.Sink{}
+	r.hands = hands{ctx: t.Context(), work: t.Context(), handover: source.Handover{Next: taken, Log: r.log}, slots: make(chan struct{}, maxInFlight), bytes: semaphore.NewWeighted(maxBytes)}
+	l := newList(r)
+	l.batch = 5
+	if err := l.more(t.Context(), 5); err == nil || !strings.Contains(err.Error(), "WRONGPASS") {
+		t.Errorf("more() = %v, want that the password is refused", err)
+	}
+	if l.mu.Lock(); len(l.held) > 0 {
+		t.Errorf("it holds %v, want nothing", l.held)
+	}
+	l.mu.Unlock()
 }
 
 func TestEqualElementsAreDifferentEvents(t *testing.T) {
