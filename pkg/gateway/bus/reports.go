@@ -48,6 +48,14 @@ func (r *Reports) Report(err error) {
 	r.tell(err)
 }
 
+// Partly tells that the subscription receives, and if err is not nil what it does not receive meanwhile, which the caller has said in the log.
+func (r *Reports) Partly(err error) {
+	r.Report(nil) // it exists, so whoever waited for it need not any more
+	if err != nil {
+		r.tell(err)
+	}
+}
+
 // Await is called before the subscription waits for a bus that may be away.
 func (r *Reports) Await() {
 	if !r.begun { // it is starting, which says more

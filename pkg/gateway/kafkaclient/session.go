@@ -74,12 +74,13 @@ func Committed(admin sarama.ClusterAdmin, group string, partitions map[string][]
 	return committed, nil
 }
 
-// Offsets asks the leaders of partitions for their newest or oldest offsets, as one who reads committed records only sees them.
-func Offsets(admin sarama.ClusterAdmin, partitions map[string][]int32, which int64) (map[string]map[int32]int64, error) {
+// Offsets asks the leaders of partitions for their newest or oldest offsets, as one who reads committed records only sees them. It has none of
+// those that have no leader.
+func Offsets(client sarama.Client, admin sarama.ClusterAdmin, partitions map[string][]int32, which int64) (map[string]map[int32]int64, error) {
 	offsets := map[string]map[int32]int64{}
 	for topic, ids := range partitions {
 		offsets[topic] = map[int32]int64{}
-		for _, id := range ids {
+		for _, id := range Led(client, topic, ids) { // the client would ask who leads the others, which takes long
 			offsets[topic][id] = which
 		}
 	}

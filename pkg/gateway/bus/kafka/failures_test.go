@@ -20,9 +20,13 @@ import (
 )
 
 // leads has the broker name no leader of the other partitions of a topic, and hang up when something is published on one of them.
-func (b *broker) leads(topic string, partitions map[int32]bool) {
+func (b *broker) leads(t testing.TB, topic string, partitions map[int32]bool) {
 	if b.led.Swap(&partitions) != nil {
 		return
+	}
+	described, err := administrator(t, b.addr()).DescribeTopics([]string{topic})
+	if err != nil {
+		t.Fatal(err)
 	}
 	host, port, _ := net.SplitHostPort(b.addr())
 	number, _ := strconv.Atoi(port)
@@ -32,7 +36,7 @@ func (b *broker) leads(topic string, partitions map[int32]bool) {
 		broker := kmsg.NewMetadataResponseBroker()
 		broker.Host, broker.Port = host, int32(number)
 		t := kmsg.NewMetadataResponseTopic()
-		t.Topic = kmsg.StringPtr(topic)
+		t.Topic, t.TopicID = kmsg.StringPtr(topic), described[0].Uuid
 		for id, leads := range *b.led.Load() {
 			p := kmsg.NewMetadataResponseTopicPartition()
 			p.Partition = id
@@ -41,7 +45,7 @@ func (b *broker) leads(topic string, partitions map[int32]bool) {
 			}
 			t.Partitions = append(t.Partitions, p)
 		}
-		resp.Brokers, resp.Topics = append(resp.Brokers, broker), append(resp.Topics, t)
+		resp.ControllerID, resp.Brokers, resp.Topics = broker.NodeID, append(resp.Brokers, broker), append(resp.Topics, t)
 		return resp, nil, true
 	})
 	b.cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
@@ -65,7 +69,7 @@ func TestATopicWithoutALeader(t *testing.T) {
 	b := startBroker(t)
 	k := connect(t, config(b.addr()))
 	publish(t, k, "topic", "before")
-	b.leads("topic", map[int32]bool{0: false})
+	b.leads(t, "topic", map[int32]bool{0: false})
 	for i := range 8 {
 		if err := tryOnce(t, k, newEvent(t, fmt.Sprint("e", i), nil)); i > 0 && (err == nil || !strings.Contains(err.Error(), noLeader)) {
 			t.Errorf("Handle() = %v, want one that %s", err, noLeader)
@@ -79,7 +83,7 @@ func TestAPartitionWithoutALeader(t *testing.T) {
 	b := startBroker(t, kfake.BrokerConfigs(map[string]string{"message.max.bytes": "60000"}))
 	k := connect(t, config(b.addr()))
 	publish(t, k, "topic", "before")
-	b.leads("topic", map[int32]bool{0: false, 1: true, 2: true})
+	b.leads(t, "topic", map[int32]bool{0: false, 1: true, 2: true})
 	keys := keys(t, 3)
 	of := func(partition int, id string, size int) *event.Event {
 		return newEvent(t, id, make([]byte, size), "partitionkey="+keys[partition])

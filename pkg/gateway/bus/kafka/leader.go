@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/IBM/sarama"
+
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
 // askAgain is how long the brokers' answer who leads the partitions of a topic counts while one has no leader.
@@ -91,21 +93,15 @@ func (p *producer) ask(topic string) (answered <-chan struct{}) {
 }
 
 // leaderless is a client for sarama's producer. It makes a partition without a leader one whose leader is a broker that is not connected: that has all its
-// records tried again together, until there is a leader, or they fail. Otherwise sarama lets them fail one by one, four a second, with all that is behind them; asks
-// nobody for ten seconds after the third; and finds no leader for any partition of the topic.
+// records tried again together, until there is a leader, or they fail. Otherwise sarama lets them fail one by one, four a second, with all that is behind them, and asks
+// nobody for ten seconds after the third.
 type leaderless struct {
-	sarama.Client
+	kafkaclient.Leaderless
 	nobody *sarama.Broker
 }
 
-func newLeaderless(c sarama.Client) *leaderless { return &leaderless{c, sarama.NewBroker("nobody")} }
-
-// RefreshMetadata implements sarama.Client.
-func (c *leaderless) RefreshMetadata(topics ...string) error {
-	if err := c.Client.RefreshMetadata(topics...); !errors.Is(err, sarama.ErrLeaderNotAvailable) {
-		return err
-	}
-	return nil
+func newLeaderless(c sarama.Client) *leaderless {
+	return &leaderless{kafkaclient.Leaderless{Client: c}, sarama.NewBroker("nobody")}
 }
 
 // Leader implements sarama.Client.

@@ -122,7 +122,7 @@ func TestOthersGoOnWhileAPartitionHasNoLeader(t *testing.T) {
 	b := startBroker(t)
 	k := connect(t, config(b.addr()))
 	publish(t, k, "topic", "before")
-	b.leads("topic", map[int32]bool{0: false, 1: true, 2: true})
+	b.leads(t, "topic", map[int32]bool{0: false, 1: true, 2: true})
 	keys := keys(t, 3)
 	var waiting sync.WaitGroup
 	for i := range 2 * windowSize { // when it is not known yet
@@ -144,7 +144,7 @@ func TestOthersGoOnWhileAPartitionHasNoLeader(t *testing.T) {
 		}
 	}
 	waiting.Wait()
-	b.leads("topic", map[int32]bool{0: true, 1: true, 2: true})
+	b.leads(t, "topic", map[int32]bool{0: true, 1: true, 2: true})
 	time.Sleep(2 * askAgain) // from then on the brokers are asked again
 	if err := tryOnce(t, k, newEvent(t, "after", nil, "partitionkey="+keys[0])); err != nil {
 		t.Errorf("Handle() = %v as soon as there is a leader again, want nil", err)
@@ -159,7 +159,7 @@ func TestOthersAreFoundWhileAPartitionHasNoLeader(t *testing.T) {
 	k := connect(t, config(b.addr()))
 	publish(t, k, "topic", "before")
 	keys := keys(t, 3)
-	b.leads("topic", map[int32]bool{0: false, 1: true, 2: true})
+	b.leads(t, "topic", map[int32]bool{0: false, 1: true, 2: true})
 	var hungUp atomic.Bool
 	b.cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		if hungUp.CompareAndSwap(false, true) {

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"slices"
 	"sync"
 
 	"github.com/IBM/sarama"
@@ -27,7 +28,13 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 		return err
 	}
 	m.forget()
+	// Also without a partition: whoever has it has done the same.
+	m.reports.Partly(m.led())
 	m.finish = kafkaclient.CommitRegularly(func() error {
+		was := m.unled
+		if err := m.led(); m.unled != was {
+			m.reports.Partly(err)
+		}
 		p, err := m.commit(session)
 		m.judge(p, err)
 		return err
@@ -35,14 +42,25 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 	m.ctx, m.quit = context.WithCancelCause(session.Context())
 	look := kafkaclient.Look{Admin: m.admin, Topics: m.Topics, IDs: m.ids, Denied: &m.denied}
 	m.looking.Go(func() { m.quit(look.Wait(m.ctx)) })
-	// Also without a partition: whoever has it has done the same.
-	m.reports.Report(nil)
 	return nil
+}
+
+// led returns an error while a partition of the topics has no leader. Sarama waits for that, and reads the others meanwhile.
+func (m *member) led() error {
+	err := m.leaders.Judge(m.log(nil), m.client, m.Topics)
+	m.unled = ""
+	if err != nil {
+		m.unled = err.Error()
+	}
+	return err
 }
 
 // ConsumeClaim reads one partition until the session ends.
 func (m *member) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
 	p := m.partition(place{claim.Topic(), claim.Partition()})
+	if !slices.Contains(m.claims, p) {
+		return nil // its leader is back, and the next session asks it where to begin
+	}
 	if claim.InitialOffset() == sarama.OffsetOldest {
 		m.warn("the topic does not go as far as the subscription was, and is read from its beginning", p)
 		p.restart()

@@ -20,6 +20,8 @@ type commit struct {
 //
 // The order of the two questions matters. Two members may ask at once, and each may then commit the ends that it saw. Because a
 // member sees the ends first and that nobody has committed second, what it saw is from before anybody was ready.
+//
+// A group that is new to a topic waits until all of its partitions have a leader, who says where they end.
 func (s *subscription) positions() error {
 	partitions := map[string][]int32{}
 	for _, topic := range s.Topics {
@@ -35,7 +37,7 @@ func (s *subscription) positions() error {
 	if len(partitions) == 0 {
 		return nil
 	}
-	ends, err := kafkaclient.Offsets(s.admin, partitions, sarama.OffsetNewest)
+	ends, err := kafkaclient.Offsets(s.client, s.admin, partitions, sarama.OffsetNewest)
 	if err != nil {
 		return err
 	}
@@ -43,13 +45,21 @@ func (s *subscription) positions() error {
 	if err != nil {
 		return err
 	}
+	known := map[string]bool{}
 	for at := range commits {
-		ends[at.topic] = map[int32]int64{} // the group knows the topic
+		known[at.topic] = true
 	}
-	for topic := range partitions {
-		s.start[topic] = ends[topic]
+	for topic, ids := range partitions {
+		switch {
+		case known[topic]:
+			s.start[topic] = map[int32]int64{}
+		case len(ends[topic]) == len(ids):
+			s.start[topic] = ends[topic]
+		default:
+			err = kafkaclient.NoEnd(topic, ids, ends[topic])
+		}
 	}
-	return nil
+	return err
 }
 
 // take finds out where each of the session's partitions is to be read, and commits a position for those that have none. So a process
@@ -66,21 +76,23 @@ func (m *member) take(session sarama.ConsumerGroupSession) error {
 	if err != nil {
 		return err
 	}
-	oldest, err := kafkaclient.Offsets(m.admin, claims, sarama.OffsetOldest)
+	oldest, err := kafkaclient.Offsets(m.client, m.admin, claims, sarama.OffsetOldest)
 	if err != nil {
 		return err
 	}
 	m.committed = map[*partition]int{}
 	for topic, ids := range claims {
 		for _, id := range ids {
-			m.claim(session, m.partition(place{topic, id}), commits, oldest[topic][id])
+			first, led := oldest[topic][id]
+			m.claim(session, m.partition(place{topic, id}), commits, first, led)
 		}
 	}
 	_, err = m.commit(session)
 	return err
 }
 
-func (m *member) claim(session sarama.ConsumerGroupSession, p *partition, commits map[place]commit, oldest int64) {
+// claim is take for one partition. Without a leader nobody says which record is its oldest: that others were deleted is noticed when it is read.
+func (m *member) claim(session sarama.ConsumerGroupSession, p *partition, commits map[place]commit, oldest int64, led bool) {
 	c, ok := commits[p.place]
 	if ok && !m.counts(p.topic, c) {
 		c, ok = commit{}, false // of a topic that had this name before
@@ -89,8 +101,10 @@ func (m *member) claim(session sarama.ConsumerGroupSession, p *partition, commit
 		delete(m.start[p.topic], p.id) // should it lose its offset, its topic was created anew
 	} else if start, ok := m.start[p.topic][p.id]; ok {
 		c.progress.next = start
-	} else {
+	} else if led {
 		c.progress.next = oldest
+	} else {
+		return // see ConsumeClaim
 	}
 	begin, missed := p.resume(c, oldest)
 	if missed > 0 {

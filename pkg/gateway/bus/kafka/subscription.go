@@ -33,7 +33,7 @@ type subscription struct {
 	holder  string // names this Subscribe in what it commits, see signature
 	receive func(*bus.Message)
 	slots   chan struct{} // one in it for each message handed over and not Done
-	reports bus.Reports   // used by run's goroutine only
+	reports bus.Reports   // used by run's goroutine, or while a session lasts by that which commits
 
 	ctx  context.Context // done when the subscription is to end
 	over context.Context // done when what is handed over is not waited for any longer
@@ -46,6 +46,8 @@ type subscription struct {
 
 	denied    atomic.Bool // a topic may not be read any more, see kafkaclient.Look
 	committer *kafkaclient.Committer
+	leaders   kafkaclient.Leaders
+	unled     string // what it said last; used by one goroutine at a time, as reports
 	committing
 
 	handing sync.Mutex // receive is called for one message after the other
@@ -139,9 +141,11 @@ func (s *subscription) open(dialer *kafkaclient.Dialer) error {
 		return err
 	}
 	s.config = c
-	if s.client, err = sarama.NewClient(s.b.o.Config.Brokers, c); err != nil {
+	client, err := sarama.NewClient(s.b.o.Config.Brokers, c)
+	if err != nil {
 		return err
 	}
+	s.client = kafkaclient.Leaderless{Client: client}
 	s.committer = kafkaclient.NewCommitter(s.client, s.group)
 	return nil
 }
@@ -181,7 +185,7 @@ func (s *subscription) loop(group sarama.ConsumerGroup) error {
 // session is a member of the group until it is rebalanced, which is no error, or its connection is lost.
 func (s *subscription) session(l *link, group sarama.ConsumerGroup) error {
 	for _, topic := range s.Topics {
-		if err := l.ensure(s.ctx, topic); err != nil {
+		if err := l.ensure(s.ctx, topic); err != nil && !errors.Is(err, sarama.ErrLeaderNotAvailable) {
 			return err
 		}
 	}

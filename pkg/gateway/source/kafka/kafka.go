@@ -105,7 +105,7 @@ func closeLate(ctx context.Context, dialer *kafkaclient.Dialer, finished <-chan 
 	}
 }
 
-// run is one call of Run. Its goroutine is also the one that calls Setup, so that start and state need no lock.
+// run is one call of Run. Its goroutine is also the one that calls Setup, and waits in Cleanup for the one that commits, so that start and state need no lock.
 type run struct {
 	*Source
 	kafka  *plan.Kafka
@@ -116,6 +116,7 @@ type run struct {
 
 	client    sarama.Client
 	committer *kafkaclient.Committer
+	leaders   kafkaclient.Leaders
 	admin     sarama.ClusterAdmin // nil until the first session
 	start     map[int32]int64     // see positions; nil until it is known
 	// topicID tells the topic from earlier ones of its name; it changes only between sessions.
@@ -135,8 +136,8 @@ func (r *run) run(ctx context.Context) error {
 		return err
 	}
 	defer client.Close()
-	r.client, r.committer = client, kafkaclient.NewCommitter(client, r.kafka.ConsumerGroup)
-	group, err := sarama.NewConsumerGroupFromClient(r.kafka.ConsumerGroup, client)
+	r.client, r.committer = kafkaclient.Leaderless{Client: client}, kafkaclient.NewCommitter(client, r.kafka.ConsumerGroup)
+	group, err := sarama.NewConsumerGroupFromClient(r.kafka.ConsumerGroup, r.client)
 	if err != nil {
 		return err
 	}
@@ -224,6 +225,7 @@ const (
 	stateAway
 	stateRefused
 	stateNoTopic
+	stateNoLeader
 )
 
 // away says why nothing is received, to ready as exactly as it is known and in the log once.
@@ -255,11 +257,25 @@ func (r *run) away(err error) {
 	}
 }
 
+// tell says whether all partitions are read. Sarama waits for the leader of one that has none, and reads the others meanwhile.
+func (r *run) tell() {
+	err := r.leaders.Judge(r.log, r.client, []string{r.kafka.Topic})
+	if err == nil {
+		r.receiving()
+		return
+	}
+	r.state = stateNoLeader // which Judge has logged
+	if r.problem != err.Error() {
+		r.problem = err.Error()
+		r.ready(err)
+	}
+}
+
 func (r *run) receiving() {
 	if r.state == stateReceiving {
 		return
 	}
-	if r.state != stateUnknown {
+	if r.state != stateUnknown && r.state != stateNoLeader {
 		r.log.Infow("kafka topic is read again")
 	}
 	r.state, r.problem = stateReceiving, ""

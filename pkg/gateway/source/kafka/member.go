@@ -15,6 +15,7 @@ import (
 // member is what a session of the group calls.
 type member struct {
 	*run
+	begin  map[int32]int64       // by partition, where to begin
 	finish func(context.Context) // see kafkaclient.CommitRegularly; nil before Setup has succeeded
 
 	mu     sync.Mutex
@@ -29,18 +30,22 @@ func (m *member) Setup(session sarama.ConsumerGroupSession) error {
 		}
 		m.judge(session, nil)
 	}
+	// Also without a partition: whoever has it has done the same.
+	m.tell()
 	m.finish = kafkaclient.CommitRegularly(func() error {
+		m.tell()
 		err := m.commit(session)
 		m.judge(session, err)
 		return err
 	})
-	// Also without a partition: whoever has it has done the same.
-	m.receiving()
 	return nil
 }
 
 // ConsumeClaim reads one partition until the session ends.
 func (m *member) ConsumeClaim(session sarama.ConsumerGroupSession, claim sarama.ConsumerGroupClaim) error {
+	if _, ok := m.begin[claim.Partition()]; !ok {
+		return nil // its leader is back, and the next session asks it where to begin
+	}
 	p := newPartition(m.run, func(offset int64) { m.mark(claim.Partition(), offset) })
 	if claim.InitialOffset() == sarama.OffsetOldest {
 		m.mark(claim.Partition(), 0) // the topic may reach what was committed before anything is done

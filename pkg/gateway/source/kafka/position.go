@@ -14,6 +14,8 @@ import (
 //
 // The order of the two questions matters. Two members may ask at once, and each may then commit the ends that it saw. Because a
 // member sees the ends first and that nobody has committed second, what it saw is from before anybody was ready.
+//
+// A group that is new to the topic waits until all of its partitions have a leader, who says where they end.
 func (r *run) positions() (map[int32]int64, error) {
 	start := map[int32]int64{}
 	if r.kafka.FromOldest {
@@ -23,7 +25,7 @@ func (r *run) positions() (map[int32]int64, error) {
 	if err != nil {
 		return nil, err
 	}
-	ends, err := kafkaclient.Offsets(r.admin, map[string][]int32{r.kafka.Topic: partitions}, sarama.OffsetNewest)
+	ends, err := kafkaclient.Offsets(r.client, r.admin, map[string][]int32{r.kafka.Topic: partitions}, sarama.OffsetNewest)
 	if err != nil {
 		return nil, err
 	}
@@ -34,7 +36,7 @@ func (r *run) positions() (map[int32]int64, error) {
 	if len(committed) > 0 {
 		return start, nil
 	}
-	return ends[r.kafka.Topic], nil
+	return ends[r.kafka.Topic], kafkaclient.NoEnd(r.kafka.Topic, partitions, ends[r.kafka.Topic])
 }
 
 // take commits a position for each of the partitions that a session was given. So a process that dies before its first event was handled
@@ -55,11 +57,12 @@ func (m *member) take(session sarama.ConsumerGroupSession, partitions []int32) e
 			oldest = append(oldest, p)
 		}
 	}
-	offsets, err := kafkaclient.Offsets(m.admin, map[string][]int32{m.kafka.Topic: oldest}, sarama.OffsetOldest)
+	offsets, err := kafkaclient.Offsets(m.client, m.admin, map[string][]int32{m.kafka.Topic: oldest}, sarama.OffsetOldest)
 	if err != nil {
 		return err
 	}
-	maps.Copy(begin, offsets[m.kafka.Topic])
+	maps.Copy(begin, offsets[m.kafka.Topic]) // but for those without a leader, see ConsumeClaim
+	m.begin = begin
 	for p, offset := range begin {
 		m.mark(p, offset)
 		// The session asked for offsets before this, and may have one of an earlier topic. Nothing is committed by it: marks only go up.
