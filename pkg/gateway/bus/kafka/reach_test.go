@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/openfunction/events/pkg/gateway/bus"
+	"github.com/openfunction/events/pkg/gateway/kafkaclient"
 )
 
 // A subscription that begins while a partition has no leader reads the others, and that one as soon as it has a leader.
@@ -70,4 +71,22 @@ func TestOthersAreReadWhileAPartitionHasNoLeader(t *testing.T) {
 	if all := append(in.ids(), another.ids()...); slices.Contains(all, "before") {
 		t.Errorf("received %v, want nothing again", all)
 	}
+}
+
+// A subscription that is new to a topic begins at its end, which nobody knows of a partition without a leader.
+func TestANewSubscriptionWaitsForAllLeaders(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t)
+	k := connect(t, config(b.addr()))
+	publish(t, k, "topic", "before")
+	b.leads(t, "topic", map[int32]bool{0: false, 1: true, 2: true})
+	in := start(t, connect(t, config(b.addr())), bus.Subscription{Name: "s", Topics: []string{"topic"}}, nil)
+	eventually(t, "it says which partition it waits for", func() bool {
+		err := in.ready()
+		return err != nil && strings.Contains(err.Error(), "topic topic, partition 0: ") && strings.Contains(err.Error(), kafkaclient.LeaderCure)
+	})
+	b.leads(t, "topic", map[int32]bool{0: true, 1: true, 2: true})
+	eventually(t, "the subscription is ready", func() bool { return in.ready() == nil })
+	publish(t, k, "topic", "after")
+	in.wants(t, "after")
 }
