@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -83,7 +84,8 @@ func othersGoOn(t *testing.T, c *servers.KafkaClusterServers) {
 		t.Fatal(err)
 	}
 	k := connect(t, clusterConfig(c))
-	in := subscribe(t, k, bus.Subscription{Name: "outage", Topics: []string{"outage"}}, nil)
+	s := bus.Subscription{Name: "outage", Topics: []string{"outage"}}
+	in := subscribe(t, k, s, nil)
 	l := offer(t, k, "outage", keys(t, len(replicas)), rate)
 	defer l.stop()
 	cl := client(t, c.Addrs()[1])
@@ -102,6 +104,16 @@ func othersGoOn(t *testing.T, c *servers.KafkaClusterServers) {
 	if without < before/2 {
 		t.Errorf("of the other partitions %.0f/s are taken before one has no leader, and then %.0f/s: want half as many at least", before, without)
 	}
+	another := start(t, connect(t, clusterConfig(c)), s, nil)
+	eventually(t, "the others are shared out anew, and received by both", func() bool { return len(another.ids()) > 100 })
+	received := len(in.ids())
+	eventually(t, "the first receives too", func() bool { return len(in.ids()) > received })
+	for _, i := range []*inbox{in, another} {
+		eventually(t, "it says which partition it does not read", func() bool {
+			err := i.ready()
+			return err != nil && strings.Contains(err.Error(), "topic outage, partition 0: no leader")
+		})
+	}
 	c.Start(0)
 	eventually(t, "the partition has a leader", led)
 	back := time.Now()
@@ -116,7 +128,7 @@ func othersGoOn(t *testing.T, c *servers.KafkaClusterServers) {
 	c.Await()
 	eventually(t, "every event that was taken is received", func() bool {
 		got := map[string]bool{}
-		for _, id := range in.ids() {
+		for _, id := range append(in.ids(), another.ids()...) {
 			got[id] = true
 		}
 		return !slices.ContainsFunc(l.taken, func(id string) bool { return !got[id] })
