@@ -105,7 +105,8 @@ func TestE2ENoCredentialIsShown(t *testing.T) {
 	for _, bus := range buses {
 		yaml += fmt.Sprintf("---\n{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: on-%s}, spec: {eventBus: %[1]s, http: {e: {}}}}\n", bus)
 	}
-	p := run(t, "-f", write(t, "secretive.yaml", yaml))
+	metrics := servers.FreeAddress(t)
+	p := run(t, "-f", write(t, "secretive.yaml", yaml), "--log-level", "debug", "--metrics", metrics)
 	answers := map[string]string{}
 	ask := func(what, path, credential string) {
 		t.Helper()
@@ -181,6 +182,9 @@ func TestE2ENoCredentialIsShown(t *testing.T) {
 		answers["the dead letter of a URL in a Secret"] = string(letters[0].Event) + string(letter.Data)
 		return nil
 	})
+	if _, answers["/metrics"] = get("http://" + metrics + "/metrics"); !strings.Contains(answers["/metrics"], "openfunction_dead_letters_total{") {
+		t.Errorf("the metrics are %s", answers["/metrics"])
+	}
 	if code := p.terminate(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

@@ -42,7 +42,7 @@ func (s *served) Run(ctx context.Context, next event.Handler, ready func(error))
 }
 
 // The callers of a route are its server: what they get no 2xx for, they post again.
-func TestConformance(t *testing.T) {
+func TestE2EConformance(t *testing.T) {
 	var ids atomic.Int64
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	post := func(address string, header http.Header, body []byte) {

@@ -99,7 +99,7 @@ func after(d time.Duration) <-chan time.Time {
 }
 
 // A clock keeps nothing for who is away, and has no credentials.
-func TestConformance(t *testing.T) {
+func TestE2EConformance(t *testing.T) {
 	var mu sync.Mutex
 	metronomes := map[string]*metronome{}
 	var origins atomic.Int64

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"sync/atomic"
 	"time"
@@ -72,8 +73,15 @@ type clientLogger struct{}
 
 // Printf implements the client's logging.
 func (clientLogger) Printf(ctx context.Context, format string, args ...any) {
-	logging.FromContext(ctx).Debugf("redis client: "+format, args...)
+	text := fmt.Sprintf("redis client: "+format, args...)
+	if redact, ok := ctx.Value(redactKey{}).(func(string) string); ok { // what a server says may be what it was told
+		text = redact(text)
+	}
+	logging.FromContext(ctx).Debug(text)
 }
+
+// redactKey is the key of a context whose complaints may hold secrets: the function that takes them out.
+type redactKey struct{}
 
 // dialer makes the connections of a run, with TLS where the plan has it: the client leaves that to whoever brings a dialer.
 type dialer struct {

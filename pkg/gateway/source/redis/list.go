@@ -285,6 +285,6 @@ func (l *list) leave(ctx context.Context) {
 		err = l.client.Del(ctx, l.aliveOf(l.consumer())).Err()
 	}
 	if err != nil {
-		l.log.Debugw("elements that were not taken wait for the processing timeout", "error", err)
+		l.log.Debugw("elements that were not taken wait for the processing timeout", "error", l.redact(err.Error()))
 	}
 }

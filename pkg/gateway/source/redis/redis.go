@@ -97,6 +97,7 @@ func (s *Source) Run(ctx context.Context, next event.Handler, ready func(error))
 	if err != nil {
 		return fmt.Errorf("redis %s: tls: %w", s.where(), err)
 	}
+	ctx = context.WithValue(ctx, redactKey{}, s.redact)
 	// What is in flight when ctx is done is acknowledged after that.
 	work, cut := context.WithCancel(context.WithoutCancel(ctx))
 	defer cut()
@@ -256,7 +257,7 @@ func (r *run) stay(ctx context.Context) {
 		return
 	}
 	if err := r.reader.keep(ctx); err != nil {
-		r.log.Debugw("what is held is not kept", "error", err)
+		r.log.Debugw("what is held is not kept", "error", r.redact(err.Error()))
 	}
 }
 

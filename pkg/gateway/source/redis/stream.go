@@ -322,7 +322,7 @@ return 0`)
 func (s *stream) forget(ctx context.Context, silent time.Duration, name string) {
 	err := forgetConsumers.Run(ctx, s.client, []string{s.redis.Stream}, s.redis.ConsumerGroup, silent.Milliseconds(), name).Err()
 	if err != nil && ctx.Err() == nil {
-		s.log.Debugw("names of consumers are not forgotten", "error", err)
+		s.log.Debugw("names of consumers are not forgotten", "error", s.redact(err.Error()))
 	}
 }
 
@@ -333,7 +333,7 @@ func (s *stream) leave(ctx context.Context) {
 		return // never connected
 	}
 	if err := s.giveBack(ctx); err != nil {
-		s.log.Debugw("entries that were not taken wait for the processing timeout", "error", err)
+		s.log.Debugw("entries that were not taken wait for the processing timeout", "error", s.redact(err.Error()))
 		return
 	}
 	s.forget(ctx, math.MaxInt64, s.consumer())
