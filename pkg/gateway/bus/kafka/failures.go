@@ -11,7 +11,7 @@ import (
 	"github.com/eapache/go-resiliency/breaker"
 )
 
-// recent is how long a failure may be the reason of the next one.
+// recent is how long a failure may be the reason of the next one, and what need not go to its partition avoids that. A source tries again sooner.
 const recent = time.Minute
 
 // failures knows why a producer's last publication on each partition failed: after three times without an answer who leads it
@@ -52,6 +52,17 @@ func (f *failures) failed(at place, err error, now time.Time) error {
 // isOfOne tells whether a failure says nothing of the next event: that one may be smaller, have a key, or find the topic made again.
 func isOfOne(err error) bool {
 	return tooLarge(err) || errors.Is(err, sarama.ErrInvalidRecord) || errors.Is(err, sarama.ErrUnknownTopicOrPartition)
+}
+
+// failing tells whether the last publication on a partition failed lately.
+func (f *failures) failing(at place, now time.Time) bool {
+	if !f.any.Load() {
+		return false
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	last, ok := f.last[at]
+	return ok && now.Sub(last.at) < recent
 }
 
 // succeeded is called after each success.

@@ -173,6 +173,22 @@ func TestFailuresOfAPartition(t *testing.T) {
 	}
 }
 
+func TestAPartitionFailsForAWhile(t *testing.T) {
+	var f failures
+	now, at := time.Now(), place{"topic", 0}
+	if f.failing(at, now) {
+		t.Error("failing() = true before anything failed")
+	}
+	_ = f.failed(at, sarama.ErrNotEnoughReplicas, now)
+	if !f.failing(at, now) || f.failing(place{"topic", 1}, now) || f.failing(at, now.Add(recent)) {
+		t.Error("want failing() of that partition only, and not for ever")
+	}
+	f.succeeded(at)
+	if f.failing(at, now) {
+		t.Error("failing() = true after a success")
+	}
+}
+
 func TestSuccessesAreCheapWhenNothingFails(t *testing.T) {
 	var f failures
 	at := place{"topic", 0}

@@ -25,8 +25,7 @@ type question struct {
 func (p *producer) leads(at place) bool { return !p.client.PartitionNotReadable(at.topic, at.id) }
 
 // choose puts a record on a partition that has a leader. It asks the brokers once before it says that there is none.
-func (p *producer) choose(m *sarama.ProducerMessage, wait func(<-chan struct{}, error) error) error {
-	hash := m.Partition
+func (p *producer) choose(m *sarama.ProducerMessage, hash int32, wait func(<-chan struct{}, error) error) error {
 	for asked := false; ; asked = true {
 		found, err := p.find(m, hash)
 		if found || err != nil {
@@ -43,7 +42,7 @@ func (p *producer) choose(m *sarama.ProducerMessage, wait func(<-chan struct{}, 
 
 // find is choose without asking. A record with a key goes where all other clients send the key, or nowhere. One without goes where the hash of what makes
 // events the same says, whenever and by whomever it is published, and so to the same receiver, who recognises it; but while that has no
-// leader, to the next partition that has one.
+// leader, or one that lately refused what it was given, to the next partition that is better.
 func (p *producer) find(m *sarama.ProducerMessage, hash int32) (found bool, err error) {
 	all, err := p.client.Partitions(m.Topic)
 	if err != nil {
@@ -54,11 +53,16 @@ func (p *producer) find(m *sarama.ProducerMessage, hash int32) (found bool, err 
 		m.Partition, err = byKey.Partition(m, n)
 		return p.leads(place{m.Topic, m.Partition}), err
 	}
-	for i := range n {
-		m.Partition = (hash%n + i) % n
-		if p.leads(place{m.Topic, m.Partition}) {
+	now := time.Now()
+	for _, last := range []bool{false, true} { // at last, one that refused
+		for i := range n {
+			m.Partition = (hash%n + i) % n
+			at := place{m.Topic, m.Partition}
+			if !p.leads(at) || !last && p.failures.failing(at, now) {
+				continue
+			}
 			if i > 0 {
-				p.ask(m.Topic) // the one before may have a leader again
+				p.ask(m.Topic) // the one before may have a leader again, or another one
 			}
 			return true, nil
 		}

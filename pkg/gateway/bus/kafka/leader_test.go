@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -174,9 +175,9 @@ func TestOthersAreFoundWhileAPartitionHasNoLeader(t *testing.T) {
 	}
 }
 
-// A partition that has a leader which takes nothing does not hold up others either.
-func TestOthersGoOnWhileAPartitionTakesNothing(t *testing.T) {
-	t.Parallel()
+// startRefusing starts two brokers. The first has partition 0 of the topic "topic", and takes nothing on it; the second has 1 and 2.
+func startRefusing(t testing.TB) *kfake.Cluster {
+	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(2), kfake.SeedTopics(3, "topic"))
 	if err != nil {
 		t.Fatal(err)
@@ -205,6 +206,13 @@ func TestOthersGoOnWhileAPartitionTakesNothing(t *testing.T) {
 		}
 		return response, nil, true
 	})
+	return cluster
+}
+
+// A partition that has a leader which takes nothing does not hold up others either.
+func TestOthersGoOnWhileAPartitionTakesNothing(t *testing.T) {
+	t.Parallel()
+	cluster := startRefusing(t)
 	k := connect(t, config(cluster.ListenAddrs()[0]))
 	keys := keys(t, 3)
 	var waiting sync.WaitGroup
@@ -230,4 +238,54 @@ func TestOthersGoOnWhileAPartitionTakesNothing(t *testing.T) {
 	taken, stop := flood(t, k, keys[1:], 8)
 	defer stop()
 	eventually(t, "others are taken", func() bool { return taken[0].Load() > 1000 && taken[1].Load() > 1000 })
+}
+
+// Nor are events without a key refused for ever because their hash is such a partition.
+func TestEventsWithoutAKeyAvoidAPartitionThatTakesNothing(t *testing.T) {
+	t.Parallel()
+	k := connect(t, config(startRefusing(t).ListenAddrs()[0]))
+	var all sync.WaitGroup
+	for i := range 60 {
+		all.Go(func() {
+			if err := tryPublish(k, "topic", newEvent(t, fmt.Sprint(i), nil)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Who waits for its turn on a partition that then has no leader goes to another one, if it has no key.
+func TestAnEventWithoutAKeyThatWaitsForAPartitionLeavesIt(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t)
+	k := connect(t, config(b.addr()))
+	publish(t, k, "topic", "before")
+	b.leads("topic", map[int32]bool{0: true, 1: true, 2: true})
+	p := k.await(t.Context()).shared
+	at := place{"topic", 0}
+	for p.window.enter(at) == nil {
+	}
+	p.window.mu.Lock()
+	under := p.window.lanes[at].used
+	p.window.mu.Unlock()
+	var all sync.WaitGroup
+	for i := range 60 {
+		all.Go(func() {
+			if err := tryOnce(t, k, newEvent(t, fmt.Sprint(i), nil)); err != nil && strings.Contains(err.Error(), noLeader) {
+				t.Error(err)
+			}
+		})
+	}
+	eventually(t, "some wait", func() bool {
+		p.window.mu.Lock()
+		defer p.window.mu.Unlock()
+		return len(p.window.lanes[at].queue) > 5
+	})
+	b.leads("topic", map[int32]bool{0: false, 1: true, 2: true})
+	_ = p.client.RefreshMetadata("topic") // an error is that there is no leader
+	for range under + 1 {                 // one turn was asked for, and is taken by nobody
+		p.window.leave(at)
+	}
+	all.Wait()
 }

@@ -130,19 +130,9 @@ func (p *producer) begin(ctx context.Context, m *sarama.ProducerMessage, late <-
 			return why
 		}
 	}
-	if err := p.choose(m, wait); err != nil {
+	at, err := p.place(m, wait)
+	if err != nil {
 		return err
-	}
-	at := place{m.Topic, m.Partition}
-	if turn := p.window.enter(at); turn != nil {
-		if err := wait(turn, errors.New("too many events wait for the brokers' acknowledgement")); err != nil {
-			p.window.abandon(at, turn)
-			return err
-		}
-		if !p.leads(at) { // those before it have waited for one long enough
-			p.window.leave(at)
-			return sarama.ErrLeaderNotAvailable
-		}
 	}
 	select {
 	case p.async.Input() <- m:
@@ -153,6 +143,31 @@ func (p *producer) begin(ctx context.Context, m *sarama.ProducerMessage, late <-
 	case <-p.lost:
 		p.window.leave(at)
 		return errLost
+	}
+}
+
+// place puts the record on a partition, and returns that when there is room.
+func (p *producer) place(m *sarama.ProducerMessage, wait func(<-chan struct{}, error) error) (place, error) {
+	for hash := m.Partition; ; {
+		if err := p.choose(m, hash, wait); err != nil {
+			return place{}, err
+		}
+		at := place{m.Topic, m.Partition}
+		turn := p.window.enter(at)
+		if turn == nil {
+			return at, nil
+		}
+		if err := wait(turn, errors.New("too many events wait for the brokers' acknowledgement")); err != nil {
+			p.window.abandon(at, turn)
+			return place{}, err
+		}
+		if p.leads(at) {
+			return at, nil
+		}
+		p.window.leave(at)
+		if m.Key != nil { // those before it have waited for a leader long enough
+			return place{}, sarama.ErrLeaderNotAvailable
+		}
 	}
 }
 
