@@ -175,19 +175,21 @@ func TestOthersAreFoundWhileAPartitionHasNoLeader(t *testing.T) {
 	}
 }
 
-// startRefusing starts two brokers. The first has partition 0 of the topic "topic", and takes nothing on it; the second has 1 and 2.
-func startRefusing(t testing.TB) *kfake.Cluster {
+// startRefusing starts two brokers. The first has partition 0 of the topic "topic", and takes nothing on it. A broker takes all on 1 and 2, and
+// forgets it.
+func startRefusing(t testing.TB, others int32) *kfake.Cluster {
 	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(2), kfake.SeedTopics(3, "topic"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(cluster.Close)
-	for partition, node := range map[int32]int32{0: 0, 1: 1, 2: 1} {
+	for partition, node := range map[int32]int32{0: 0, 1: others, 2: others} {
 		if err := cluster.MoveTopicPartition("topic", partition, node); err != nil {
 			t.Fatal(err)
 		}
 	}
+	var taken atomic.Int64
 	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
 		response := r.ResponseKind().(*kmsg.ProduceResponse)
@@ -196,11 +198,11 @@ func startRefusing(t testing.TB) *kfake.Cluster {
 			topic.Topic = asked.Topic
 			for _, p := range asked.Partitions {
 				answer := kmsg.NewProduceResponseTopicPartition()
-				answer.Partition, answer.ErrorCode = p.Partition, kerr.NotEnoughReplicas.Code
-				topic.Partitions = append(topic.Partitions, answer)
-				if p.Partition != 0 {
-					return nil, nil, false
+				answer.Partition, answer.BaseOffset = p.Partition, taken.Add(windowSize)
+				if p.Partition == 0 {
+					answer.ErrorCode = kerr.NotEnoughReplicas.Code
 				}
+				topic.Partitions = append(topic.Partitions, answer)
 			}
 			response.Topics = append(response.Topics, topic)
 		}
@@ -209,10 +211,18 @@ func startRefusing(t testing.TB) *kfake.Cluster {
 	return cluster
 }
 
-// A partition that has a leader which takes nothing does not hold up others either.
+// A partition that has a leader which takes nothing does not hold up others either, whether or not they have the same leader.
 func TestOthersGoOnWhileAPartitionTakesNothing(t *testing.T) {
 	t.Parallel()
-	cluster := startRefusing(t)
+	for name, others := range map[string]int32{"same leader": 0, "another leader": 1} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			othersGoOnBesideOneThatRefuses(t, startRefusing(t, others))
+		})
+	}
+}
+
+func othersGoOnBesideOneThatRefuses(t *testing.T, cluster *kfake.Cluster) {
 	k := connect(t, config(cluster.ListenAddrs()[0]))
 	keys := keys(t, 3)
 	var waiting sync.WaitGroup
@@ -243,7 +253,7 @@ func TestOthersGoOnWhileAPartitionTakesNothing(t *testing.T) {
 // Nor are events without a key refused for ever because their hash is such a partition.
 func TestEventsWithoutAKeyAvoidAPartitionThatTakesNothing(t *testing.T) {
 	t.Parallel()
-	k := connect(t, config(startRefusing(t).ListenAddrs()[0]))
+	k := connect(t, config(startRefusing(t, 1).ListenAddrs()[0]))
 	var all sync.WaitGroup
 	for i := range 60 {
 		all.Go(func() {
