@@ -52,7 +52,8 @@ type contents struct {
 	Streams map[string]stream `json:"streams"`
 	Files   map[string]file   `json:"files,omitempty"` // by path below storeDir
 
-	names names
+	names      names
+	unreadable bool // something is written down, but not what they are
 }
 
 // names are numbers that are not the same any more when the names of streams and subscriptions are not, and cheap to have.
@@ -85,11 +86,13 @@ func (s *Server) inspect() error {
 	if had == nil {
 		had = s.remembered()
 	}
-	if s.options.Cluster == nil { // members get what they cannot read from the others
-		if torn := had.torn(s.streams()); len(torn) > 0 {
-			return fmt.Errorf("a crash has left files half written: in %s, %s: restore %s from a copy, or delete it to begin anew; to go on with what is left, delete the directories of these files only: "+
-				"a subscription then begins behind the events that wait for it, and of a stream all events are lost", filepath.FromSlash(storeDir), first(torn), s.options.Dir)
-		}
+	torn, doubtful := had.torn(s.streams())
+	if s.options.Cluster == nil && len(torn) > 0 { // members get what they cannot read from the others
+		return fmt.Errorf("files are missing or half written, as a crash leaves them: in %s, %s: restore %s from a copy, or delete it to begin anew; to go on with what is left, delete the directories of these files only: "+
+			"a subscription then begins behind the events that wait for it, and of a stream all events are lost", filepath.FromSlash(storeDir), first(torn), s.options.Dir)
+	}
+	if len(doubtful) > 0 {
+		s.damaged(fmt.Errorf("in %s, %s: events may have waited for it, or it was just being made or deleted", filepath.FromSlash(storeDir), first(doubtful)))
 	}
 	if had == nil {
 		return nil
@@ -124,26 +127,62 @@ func first(damage []string) string {
 	return strings.Join(told, "; ")
 }
 
-// torn lists files that only a crash leaves as they are, after which the server would begin a subscription anew, behind the events that wait, or leave
-// out a stream, without a word. It may be called with nil.
-func (c *contents) torn(dir fs.FS) (torn []string) {
-	taken, _ := fs.Glob(dir, path.Join("[^.]*", subscriptionsName, "*", takenName)) // the pattern is right
-	for _, name := range taken {
+// torn lists files without which the server would leave out a stream, or begin a subscription anew, behind the events that wait, without a word. A
+// stream gets no event before all of its are there, and loses its settings first when it is deleted. The files of a subscription that is being made or
+// deleted may be missing too: doubtful lists those of subscriptions that are not known to have been there. It may be called with nil.
+func (c *contents) torn(dir fs.FS) (torn, doubtful []string) {
+	for _, name := range glob(dir, "[^.]*", subscriptionsName, "*", takenName) {
 		if info, err := fs.Stat(dir, name); err == nil && info.Size() == 0 {
 			torn = append(torn, name+": is empty")
 		}
 	}
-	if c == nil || c.Closed { // damage tells what is missing then
-		return torn
+	if c != nil && c.Closed { // damage tells what is missing then
+		return torn, nil
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Streams)) {
-		_, err := fs.Stat(dir, path.Join(name, server.JetStreamMetaFile))
-		sum := path.Join(name, server.JetStreamMetaFileSum)
-		if _, missing := fs.Stat(dir, sum); err == nil && missing != nil {
-			torn = append(torn, because(sum, "is missing", missing))
+	for _, settings := range glob(dir, "[^.]*", server.JetStreamMetaFile) {
+		name := path.Dir(settings)
+		if !hasEvents(dir, name) {
+			continue // nothing waits
+		}
+		if sum := path.Join(name, server.JetStreamMetaFileSum); lacks(dir, sum) {
+			torn = append(torn, sum+": is missing")
+		}
+		for _, settings := range glob(dir, name, subscriptionsName, "*", server.JetStreamMetaFile) {
+			sub := path.Dir(settings)
+			noted := c != nil && slices.Contains(c.Streams[name].Subscriptions, path.Base(sub))
+			taken := path.Join(sub, takenName)
+			switch {
+			case lacks(dir, path.Join(sub, server.JetStreamMetaFileSum)):
+				if !noted { // else it is damage
+					doubtful = append(doubtful, sub+": the subscription is missing")
+				}
+			case !lacks(dir, taken):
+			case noted || c != nil && c.unreadable:
+				torn = append(torn, taken+": is missing")
+			default:
+				doubtful = append(doubtful, taken+": is missing")
+			}
 		}
 	}
-	return torn
+	return torn, doubtful
+}
+
+// glob lists what fits a pattern that is right.
+func glob(dir fs.FS, pattern ...string) []string {
+	names, _ := fs.Glob(dir, path.Join(pattern...))
+	return names
+}
+
+func lacks(dir fs.FS, name string) bool {
+	_, err := fs.Stat(dir, name)
+	return errors.Is(err, fs.ErrNotExist)
+}
+
+func hasEvents(dir fs.FS, stream string) bool {
+	return slices.ContainsFunc(glob(dir, stream, "msgs", "*.blk"), func(name string) bool {
+		info, err := fs.Stat(dir, name)
+		return err == nil && info.Size() > 0
+	})
 }
 
 // damage lists what is not as it was.
@@ -301,12 +340,15 @@ func (s *Server) damaged(err error) {
 
 func (s *Server) contentsFile() string { return filepath.Join(s.options.Dir, contentsName) }
 
-// remembered returns what a server before this process had, or nil if that is not known.
+// remembered returns what a server before this process had, or nil if none has said.
 func (s *Server) remembered() *contents {
 	data, err := os.ReadFile(s.contentsFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	had := &contents{}
 	if err != nil || json.Unmarshal(data, had) != nil {
-		return nil // there was none, or power failed
+		return &contents{unreadable: true} // power failed
 	}
 	return had
 }

@@ -348,25 +348,34 @@ func TestWhatACrashLeaves(t *testing.T) {
 // what is lost where it starts.
 func TestWhatACrashLeavesHalfWritten(t *testing.T) {
 	for _, tt := range []struct {
-		file string
-		half bool   // else it is empty
-		gone bool   // else it is there
-		want string // in why the server does not start; empty if it does
-		says string // else
+		file  string
+		half  bool   // else it is empty
+		gone  bool   // else it is there
+		noted string // what contents.json has instead of what it had; "gone" if it is
+		want  string // in why the server does not start; empty if it does
+		says  string // else
 	}{
 		{file: "obs/waits/o.dat", want: "obs/waits/o.dat: is empty: restore "},
 		{file: "obs/waits/o.dat", half: true, want: "waits"},
+		{file: "obs/waits/o.dat", gone: true, want: "obs/waits/o.dat: is missing: restore "},
+		{file: "obs/waits/o.dat", gone: true, noted: "\x00", want: "obs/waits/o.dat: is missing: restore "},
+		{file: "obs/waits/o.dat", gone: true, noted: "gone", says: "obs/waits/o.dat: is missing: events may have waited"},
+		{file: "obs/waits/o.dat", gone: true, noted: `{"streams":{"openfunction-events":{}}}`, says: "obs/waits/o.dat: is missing: events may have waited"},
 		{file: "obs/waits/meta.inf", want: "waits"},
 		{file: "obs/waits/meta.inf", half: true, want: "waits"},
 		{file: "obs/waits/meta.sum", gone: true, says: "obs/waits: the subscription is missing"},
+		{file: "obs/waits/meta.sum", gone: true, noted: "\x00", says: "obs/waits: the subscription is missing"},
+		{file: "obs/waits/meta.sum", gone: true, noted: "gone", says: "obs/waits: the subscription is missing"},
 		{file: "meta.inf", want: "openfunction-events"},
 		{file: "meta.inf", half: true, want: "openfunction-events"},
 		{file: "meta.sum", want: "openfunction-events"},
 		{file: "meta.sum", gone: true, want: "openfunction-events/meta.sum: is missing: restore "},
+		{file: "meta.sum", gone: true, noted: "\x00", want: "openfunction-events/meta.sum: is missing: restore "},
+		{file: "meta.sum", gone: true, noted: "gone", want: "openfunction-events/meta.sum: is missing: restore "},
 		{file: "msgs/*.blk", half: true, says: "the newest events of the stream openfunction-events are lost"},
 		{file: "msgs/*.blk", says: "the newest events of the stream openfunction-events are lost"},
 	} {
-		t.Run(fmt.Sprintf("%s half %t gone %t", tt.file, tt.half, tt.gone), func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s half %t gone %t %s", tt.file, tt.half, tt.gone, tt.noted), func(t *testing.T) {
 			t.Parallel()
 			dir, s, stop := waiting(t)
 			dir = crashed(t, dir)
@@ -382,6 +391,13 @@ func TestWhatACrashLeavesHalfWritten(t *testing.T) {
 				check(t, os.Truncate(file, info.Size()/2))
 			default:
 				check(t, os.Truncate(file, 0))
+			}
+			switch tt.noted {
+			case "":
+			case "gone":
+				check(t, os.Remove(filepath.Join(dir, contentsName)))
+			default:
+				check(t, os.WriteFile(filepath.Join(dir, contentsName), []byte(tt.noted), 0o600))
 			}
 			var said []string
 			s, err = Start(Options{Dir: dir, SyncInterval: time.Minute, Damaged: func(err error) { said = append(said, err.Error()) }})
