@@ -32,7 +32,7 @@ func (s *session) told(b *Bus, err error) {
 		b.log.Debugw("event bus connection reports an error", zap.Error(err))
 		return
 	}
-	s.denied.add(d)
+	vital := false
 	switch {
 	case strings.HasPrefix(d.Subject, "_OPENFUNCTION."):
 		s.silent.Store(true)
@@ -41,7 +41,11 @@ func (s *session) told(b *Bus, err error) {
 		})
 	case strings.HasPrefix(d.Subject, "_STAN.close."):
 		b.log.Warnw("the server is not told that the bus is closed, so what is not acknowledged comes again after the ack wait only", zap.Error(d))
-	case s.isVital(d):
+	default:
+		vital = s.isVital(d)
+	}
+	s.denied.add(d) // after the warning: Close may wait for it
+	if vital {
 		s.lose(d)
 	}
 }
