@@ -71,6 +71,7 @@ type state struct {
 	sources     map[string]*part
 	routes      map[string]route
 	retired     map[string]*retirement
+	waiting     map[string]bool // the IDs of subscribers that do not run, but may have subscriptions
 	mistakes    []mistake
 }
 
@@ -98,7 +99,7 @@ func (m mistake) Error() string {
 func (g *Gateway) build(p *plan.Plan) (*state, error) {
 	next := &state{
 		buses: map[string]*openBus{}, subscribers: map[string]*part{}, sources: map[string]*part{}, routes: map[string]route{},
-		retired: map[string]*retirement{},
+		retired: map[string]*retirement{}, waiting: map[string]bool{},
 	}
 	g.fill(next, p)
 	if g.o.Lenient || len(next.mistakes) == 0 {
@@ -155,6 +156,9 @@ func (g *Gateway) fill(next *state, p *plan.Plan) {
 			next.mistakes = append(next.mistakes, mistake{spec.Owner(), spec.Kind + " event " + spec.Event, err})
 		}
 	}
+	for _, spec := range p.Waiting {
+		next.waiting[spec.ID] = true
+	}
 	g.retire(next, p.Retired)
 }
 
@@ -182,7 +186,7 @@ func (g *Gateway) replace(next *state) {
 	g.endRetirements(next.retired)
 	g.unsubscribe(gone, next)
 	for _, b := range next.buses {
-		g.prune(b, next.subscribers)
+		g.prune(b, next)
 	}
 	for _, b := range next.buses {
 		b.gate.expect(b, next.subscribers)
@@ -263,8 +267,8 @@ func (g *Gateway) runPart(ctx context.Context, p *part) {
 }
 
 // prune removes the subscriptions that an embedded bus has kept from an earlier process and that the plan no longer has: nobody else
-// uses that bus, and it would keep events for them for ever.
-func (g *Gateway) prune(b *openBus, subscribers map[string]*part) {
+// uses that bus, and it would keep events for them for ever. Those of what waits stay.
+func (g *Gateway) prune(b *openBus, next *state) {
 	if b.server == nil || b.pruned {
 		return
 	}
@@ -272,8 +276,8 @@ func (g *Gateway) prune(b *openBus, subscribers map[string]*part) {
 	ctx, cancel := context.WithTimeout(g.ctx, unsubscribeTime)
 	defer cancel()
 	removed, err := b.Bus.(*jetstream.Bus).Prune(ctx, func(name string) bool {
-		p := subscribers[name]
-		return p != nil && p.bus == b
+		p := next.subscribers[name]
+		return p != nil && p.bus == b || p == nil && next.waiting[name]
 	})
 	for name, events := range removed {
 		say := g.log.Infow

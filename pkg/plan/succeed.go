@@ -17,7 +17,8 @@ const maxRetired = 64
 // next nor waiting there is not declared any more, and ends, whatever the problems of others.
 //
 // When last is nil, nothing is known to run; the subscriptions are still those that next remembers. Subscribers of last on a bus that last does
-// not have do not run either, and are not retired: those of next inherit their subscriptions.
+// not have do not run either, and are not retired: those of next inherit their subscriptions. So it is with those that lead nowhere, of which
+// nothing but the subscription is known, as long as they wait.
 //
 // A subscription is not retired when its bus leads elsewhere now, or its subscriber has another bus: the old broker may well be gone, and if
 // not, what waits there stays until the subscriber is back.
@@ -43,6 +44,7 @@ func Succeed(last, next *Plan) *Plan {
 		has := func(o Subscriber) bool { return o.ID == s.ID }
 		switch {
 		case slices.ContainsFunc(p.Subscribers, has):
+		case slices.ContainsFunc(p.Waiting, has) && !s.runs():
 		case slices.ContainsFunc(p.Waiting, has) && p.keepBus(last, s.Bus):
 			kept = append(kept, s)
 		default:
@@ -81,6 +83,9 @@ func (p *Plan) Subscriptions() []v1alpha1.SubscriptionStatus {
 	slices.SortFunc(all, func(a, b v1alpha1.SubscriptionStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return slices.CompactFunc(all, func(a, b v1alpha1.SubscriptionStatus) bool { return a.Name == b.Name })
 }
+
+// runs tells whether s leads somewhere. If not, its subscription is all that is known of it.
+func (s *Subscriber) runs() bool { return s.Sink != nil || s.Topic != "" }
 
 func (s *Source) same(o Source) bool {
 	return s.Namespace == o.Namespace && s.EventSource == o.EventSource && s.Event == o.Event && s.Kind == o.Kind

@@ -11,7 +11,12 @@ func TestSucceed(t *testing.T) {
 	cluster := Bus{Name: "ClusterEventBus a", JetStream: &JetStream{URL: "nats://a"}}
 	other := Bus{Name: "ClusterEventBus a", JetStream: &JetStream{URL: "nats://b"}}
 	sub := func(id, bus string) Subscriber {
-		return Subscriber{ID: id, Trigger: "d/t", Bus: bus, Inputs: []Input{{Topic: "y"}, {Topic: "x"}, {Topic: "y"}}}
+		return Subscriber{ID: id, Trigger: "d/t", Bus: bus, Inputs: []Input{{Topic: "y"}, {Topic: "x"}, {Topic: "y"}}, Topic: "out"}
+	}
+	remembered := func(id string) Subscriber {
+		s := sub(id, busA.Name)
+		s.Topic = ""
+		return s
 	}
 	heirOf := func(id string, s Subscriber) Subscriber {
 		s.become(id)
@@ -106,6 +111,14 @@ func TestSucceed(t *testing.T) {
 			&Plan{WaitingSources: sources("e"), Waiting: []Subscriber{heirOf("1", waits("2"))}}},
 		{"also by what its target was edited to", &Plan{Subscribers: []Subscriber{heir("1", "2")}}, &Plan{Waiting: []Subscriber{waits("3")}},
 			&Plan{Waiting: []Subscriber{heirOf("1", waits("3"))}}},
+		{"what is only remembered does not run while it waits", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{remembered("1")}},
+			&Plan{Buses: []Bus{busA}, Waiting: []Subscriber{waits("1")}},
+			&Plan{Buses: []Bus{busA}, Waiting: []Subscriber{waits("1")}}},
+		{"has what its target was edited to as its heir", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{remembered("1")}},
+			&Plan{Buses: []Bus{busA}, Waiting: []Subscriber{waits("2")}},
+			&Plan{Buses: []Bus{busA}, Waiting: []Subscriber{heirOf("1", waits("2"))}}},
+		{"and is retired when it waits no longer", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{remembered("1")}}, &Plan{Buses: []Bus{busA}},
+			&Plan{Buses: []Bus{busA}, Retired: []Retired{retired("1")}}},
 		{"a source that is dropped is gone", &Plan{Buses: []Bus{busA}, Sources: []Source{cron("e"), cron("f")}}, &Plan{Buses: []Bus{busA}, Sources: []Source{cron("f")}},
 			&Plan{Buses: []Bus{busA}, Sources: []Source{cron("f")}}},
 	} {

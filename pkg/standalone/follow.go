@@ -27,7 +27,7 @@ type subscriptions struct {
 }
 
 // follow returns p as the plan that follows the one that runs, or that ran last with this data directory: subscribers whose targets were
-// edited go on with what waits for them. away is what of the subscriptions that are known is on buses that wait.
+// edited go on with what waits for them. away is what of the subscriptions that are known nobody can go on with just now.
 func (r *runner) follow(p *plan.Plan, waits []Problem) (next *plan.Plan, away subscriptions) {
 	last := r.last
 	if last == nil && r.before != nil { // its buses are taken to be those of p
@@ -55,20 +55,26 @@ func (r *runner) follow(p *plan.Plan, waits []Problem) (next *plan.Plan, away su
 	return next, away
 }
 
-// awayOf returns the subscriptions of last on buses that wait, by the names and keys that next has for them: nobody can go on with them, or
-// remove them, before the bus runs.
+// awayOf returns the subscriptions of last that nobody can go on with, or remove, yet, by the names and keys that next has for them: their
+// subscribers wait, or their buses do.
 func awayOf(last, next *plan.Plan, waits []Problem) (away subscriptions) {
 	isAway := func(bus string) bool {
 		return !hasBus(next, bus) && slices.ContainsFunc(waits, func(w Problem) bool { return w.Object == bus })
 	}
 	for _, s := range last.Subscribers {
-		if !isAway(s.Bus) {
+		same := func(o plan.Subscriber) bool { return o.ID == s.ID }
+		i := slices.IndexFunc(next.Waiting, same)
+		waiting := i >= 0 && !slices.ContainsFunc(next.Subscribers, same)
+		if !waiting && !isAway(s.Bus) {
 			continue
 		}
-		if i := slices.IndexFunc(next.Waiting, func(w plan.Subscriber) bool { return w.ID == s.ID }); i >= 0 {
-			bus := s.Bus
-			s = next.Waiting[i]
-			s.Bus = bus
+		if i >= 0 {
+			w := next.Waiting[i]
+			w.Bus = s.Bus
+			if w.Inputs == nil { // they are not known just now
+				w.Inputs = s.Inputs
+			}
+			s = w
 		}
 		away.Subscribers = append(away.Subscribers, s)
 	}

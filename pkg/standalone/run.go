@@ -87,7 +87,7 @@ type runner struct {
 	consumers []v1alpha1.Consumer // of what runs, or ran last with this data directory
 	before    *subscriptions      // those that the data directory had at the start, nil if none
 	saved     []byte              // the file of subscriptions, as it is
-	away      subscriptions       // of the file, those of buses that wait
+	away      subscriptions       // of the file, those of what waits
 
 	said map[string]bool          // see sayWaits
 	idle atomic.Pointer[[]string] // see notRunning

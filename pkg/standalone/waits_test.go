@@ -288,3 +288,106 @@ func TestALostSecretOfABusDisturbsNobody(t *testing.T) {
 		}
 	}
 }
+
+// toSecretSinks declares a Trigger, and an EventSource with a bus, whose sinks have URLs that are in a Secret.
+func toSecretSinks(bus, name, secret string) string {
+	return fmt.Sprintf(`
+{apiVersion: events.openfunction.io/v1alpha1, kind: EventBus, metadata: {name: default}, spec: {%s}}
+---
+{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: s}, spec: {eventBus: default, sink: {uriFrom: {name: %[2]s, key: url}}, http: {a: {raw: true}}}}
+---
+{apiVersion: events.openfunction.io/v1alpha1, kind: Trigger, metadata: {name: t}, spec: {inputs: {a: {eventSource: s, event: a}}, subscribers: [
+  {condition: a, sink: {uriFrom: {name: %[2]s, key: trigger}}}]}}
+---
+{apiVersion: v1, kind: Secret, metadata: {name: %[2]s}, stringData: {%[3]s}}
+`, bus, name, secret)
+}
+
+// What waits on an embedded bus for sinks whose URLs are in a Secret outlives restarts without it, and an edit of the reference meanwhile.
+// Others go on with the bus.
+func TestWhatWaitsForASinkOutlivesRestartsWithoutItsSecret(t *testing.T) {
+	file, data := filepath.Join(t.TempDir(), "f.yaml"), t.TempDir()
+	away, good, goodTrigger := newCollector(t, false), newCollector(t, true), newCollector(t, true)
+	const embedded = "embedded: {}"
+	write(t, file, toSecretSinks(embedded, "hook", fmt.Sprintf("url: %q, trigger: %q", away.URL+"/s", away.URL+"/t")))
+	var bodies []string
+	t.Run("with the Secret", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		bodies = append(bodies, p.posts(t, "one")...)
+	})
+	write(t, file, toSecretSinks(embedded, "hook", ""))
+	for _, about := range []string{"without it", "and again"} {
+		t.Run(about, func(t *testing.T) {
+			p := start(t, Options{Paths: []string{file}, DataDir: data})
+			p.stderr.wait(t, `^not running, for want of a Secret: EventSource default/s sink, Trigger default/t$`)
+			bodies = append(bodies, p.posts(t, about)...)
+		})
+		write(t, file, toSecretSinks(embedded, "other", "url: none"))
+	}
+	t.Run("and with it", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		p.stderr.wait(t, `^not running, for want of a Secret: EventSource default/s sink, Trigger default/t$`)
+		bodies = append(bodies, p.posts(t, "three")...)
+		write(t, file, toSecretSinks(embedded, "other", fmt.Sprintf("url: %q, trigger: %q", good.URL, goodTrigger.URL)))
+		p.stderr.wait(t, `^applied: 1 source, 2 subscribers$`)
+		good.wants(t, bodies)
+		goodTrigger.wants(t, bodies)
+		for _, unwanted := range []string{"is removed", "removed, with"} {
+			if strings.Contains(p.stderr.String(), unwanted) {
+				t.Errorf("it says %s:\n%s", unwanted, &p.stderr)
+			}
+		}
+	})
+	saved, err := os.ReadFile(filepath.Join(data, subscriptionsName))
+	if err != nil || strings.Count(string(saved), `"id"`) != 2 || strings.Contains(string(saved), "retired") {
+		t.Errorf("want two subscriptions and nothing retired: %v\n%s", err, saved)
+	}
+}
+
+// A subscriber that is not declared any more is not spared because it waited: the bus would keep its events for ever.
+func TestWhatWaitedForASinkIsRemovedWhenItIsNotDeclaredAnyMore(t *testing.T) {
+	file, data := filepath.Join(t.TempDir(), "f.yaml"), t.TempDir()
+	away := newCollector(t, false)
+	const embedded = "embedded: {}"
+	write(t, file, toSecretSinks(embedded, "hook", fmt.Sprintf("url: %q, trigger: %q", away.URL+"/s", away.URL+"/t")))
+	t.Run("with the Secret", func(t *testing.T) {
+		start(t, Options{Paths: []string{file}, DataDir: data}).posts(t, "one")
+	})
+	all := toSecretSinks(embedded, "hook", fmt.Sprintf("url: %q", away.URL+"/s"))
+	write(t, file, all)
+	p := start(t, Options{Paths: []string{file}, DataDir: data})
+	p.stderr.wait(t, `^not running, for want of a Secret: Trigger default/t$`)
+	objects := strings.Split(all, "---\n")
+	write(t, file, strings.Join([]string{objects[0], objects[1], objects[3]}, "---\n"))
+	p.stderr.wait(t, `"msg":"retired subscription is removed".*"subscription":"default_t_`)
+}
+
+// The bus waits, and is back while the sinks still wait: that is applied, and what waits on the broker is delivered in the end.
+func TestABusComesBackBeforeTheSinksThatWaitOnIt(t *testing.T) {
+	url := secured(t)
+	file, data := filepath.Join(t.TempDir(), "f.yaml"), t.TempDir()
+	away, good, goodTrigger := newCollector(t, false), newCollector(t, true), newCollector(t, true)
+	declare := func(secret string) {
+		write(t, file, toSecretSinks(fmt.Sprintf(`jetStream: {url: %q, username: u, passwordFrom: {name: hook, key: password}}`, url), "hook", secret)+`---
+{apiVersion: events.openfunction.io/v1alpha1, kind: EventSource, metadata: {name: direct}, spec: {sink: {uri: "http://127.0.0.1:1"}, http: {a: {raw: true}}}}
+`)
+	}
+	var bodies []string
+	declare(fmt.Sprintf("password: p, url: %q, trigger: %q", away.URL+"/s", away.URL+"/t"))
+	t.Run("all is there", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		p.ready(t)
+		bodies = append(bodies, p.posts(t, "one")...)
+	})
+	declare("no: thing")
+	p := start(t, Options{Paths: []string{file}, DataDir: data})
+	p.stderr.wait(t, `^not running, for want of a Secret: EventBus default/default`)
+	declare("password: p")
+	p.stderr.wait(t, `^applied: 2 sources, 0 subscribers\nnot running, for want of a Secret: EventSource default/s sink, Trigger default/t$`)
+	declare(fmt.Sprintf("password: p, url: %q, trigger: %q", good.URL, goodTrigger.URL))
+	p.stderr.wait(t, `^applied: 2 sources, 2 subscribers$`)
+	p.ready(t)
+	bodies = append(bodies, p.posts(t, "two")...)
+	good.wants(t, bodies)
+	goodTrigger.wants(t, bodies)
+}

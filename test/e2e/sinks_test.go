@@ -26,7 +26,7 @@ const secretSink = `
   {condition: e, sink: {uriFrom: {name: hook, key: url}}, delivery: {retry: 1000, backoffPolicy: linear, backoffDelay: PT0.05S}}]}}
 `
 
-// TestE2ETheURLOfASinkIsRotated has the URL missing, wrong, and then changed while events pass and wait, also while the program does not run: none is
+// TestE2ETheURLOfASinkIsRotated has the URL missing, wrong, and then changed while events pass and wait, also while the program does not run, and missing again when it starts: none is
 // lost, and nothing that is said shows a URL.
 func TestE2ETheURLOfASinkIsRotated(t *testing.T) {
 	t.Parallel() // the files are looked at twice a second
@@ -105,8 +105,16 @@ func TestE2ETheURLOfASinkIsRotated(t *testing.T) {
 	send("both")
 	said.WriteString(p.log())
 	p.kill()
-	holds(third.URL + "/pl4nted-third")
+	holds("pl4nted is no URL") // and the program starts
 	p = run(t, args...)
+	says("not running, for want of a Secret: EventSource default/both sink, EventSource default/call http event e, Trigger default/t")
+	send("es")
+	send("both")
+	said.WriteString(p.log())
+	p.kill()
+	p = run(t, args...)
+	says("not running, for want of a Secret")
+	holds(third.URL + "/pl4nted-third")
 	arrived(third)
 	if code, body := post(p.url+"/default/call/e", "called", "text/plain", nil); code != http.StatusOK {
 		t.Errorf("a call is answered %d %s, want the sink's 200", code, body)
