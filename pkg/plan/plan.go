@@ -145,8 +145,11 @@ type Source struct {
 	Redis *Redis `json:"redis,omitempty"`
 	MQTT  *MQTT  `json:"mqtt,omitempty"`
 
-	// Why is, of one that waits, what whoever posts events may be told: the field or the bus, and nothing of Secrets.
+	// Why is, of one that waits or Needs something, what whoever posts events may be told: the field or the bus, and nothing of Secrets.
 	Why string `json:"-"`
+	// Needs is, while its sink waits for a Secret, what would be the ID of the sink's subscription: without it nobody would keep what is published for
+	// the sink. It is only known of a plan that was just compiled; see Succeed.
+	Needs string `json:"-"`
 }
 
 // HTTP is v1alpha1.HTTPSpec, defaulted.

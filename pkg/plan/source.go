@@ -41,6 +41,8 @@ func (c *compiler) eventSource(es *v1alpha1.EventSource) {
 		base.Sink, base.DeadLetter, base.Delivery = sink.Sink, sink.DeadLetter, sink.Delivery
 	}
 	reachable := r.failed == ""
+	secret := func(d *v1alpha1.Sink) bool { return d != nil && d.URIFrom != nil }
+	waitsForSecret := !reachable && (secret(es.Spec.Sink) || secret(es.Spec.DeadLetterSink))
 
 	all := events(es)
 	for _, event := range slices.Sorted(maps.Keys(all)) {
@@ -50,6 +52,9 @@ func (c *compiler) eventSource(es *v1alpha1.EventSource) {
 		s.MarkKind = len(kinds) > 1
 		if s.Bus != "" {
 			s.Topic = Topic(es.Namespace, es.Name, event)
+		}
+		if waitsForSecret {
+			s.Needs, s.Why = sinkSubscriber(sink, es, event).ID, r.why()
 		}
 		for _, kind := range kinds {
 			s.Kind = kind

@@ -20,6 +20,8 @@ const maxRetired = 64
 // not have do not run either, and are not retired: those of next inherit their subscriptions. So it is with those that lead nowhere, of which
 // nothing but the subscription is known, as long as they wait.
 //
+// A source whose sink waits for a Secret waits too, unless last has the sink's subscription: nobody would keep its events for the sink.
+//
 // A subscription is not retired when its bus leads elsewhere now, or its subscriber has another bus: the old broker may well be gone, and if
 // not, what waits there stays until the subscriber is back.
 func Succeed(last, next *Plan) *Plan {
@@ -33,12 +35,20 @@ func Succeed(last, next *Plan) *Plan {
 		last = &Plan{Waiting: next.Remembered}
 	}
 	p.inherit(last)
+	waiting := slices.Clone(next.WaitingSources)
+	p.Sources = slices.DeleteFunc(p.Sources, func(s Source) bool {
+		lacks := !p.has(s, last)
+		if lacks {
+			waiting = append(waiting, s.waiting())
+		}
+		return lacks
+	})
 	for _, s := range last.Sources {
-		if slices.ContainsFunc(next.WaitingSources, s.same) && !slices.ContainsFunc(p.Sources, s.same) && p.keepBus(last, s.Bus) {
+		if slices.ContainsFunc(waiting, s.same) && !slices.ContainsFunc(p.Sources, s.same) && p.keepBus(last, s.Bus) {
 			p.Sources = append(p.Sources, s)
 		}
 	}
-	p.WaitingSources = slices.DeleteFunc(slices.Clone(next.WaitingSources), func(s Source) bool { return slices.ContainsFunc(p.Sources, s.same) })
+	p.WaitingSources = slices.DeleteFunc(waiting, func(s Source) bool { return slices.ContainsFunc(p.Sources, s.same) })
 	var dropped, kept []Subscriber
 	for _, s := range last.Subscribers {
 		has := func(o Subscriber) bool { return o.ID == s.ID }
@@ -82,6 +92,14 @@ func (p *Plan) Subscriptions() []v1alpha1.SubscriptionStatus {
 	}
 	slices.SortFunc(all, func(a, b v1alpha1.SubscriptionStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return slices.CompactFunc(all, func(a, b v1alpha1.SubscriptionStatus) bool { return a.Name == b.Name })
+}
+
+// has tells whether there is what s needs: its sink's subscription is one of last, or is none of p's business.
+func (p *Plan) has(s Source, last *Plan) bool {
+	i := slices.IndexFunc(p.Waiting, func(w Subscriber) bool { return w.key() == s.Needs })
+	return i < 0 || slices.ContainsFunc(last.Subscribers, func(old Subscriber) bool {
+		return old.ID == p.Waiting[i].ID && p.sameBus(s.Bus, last, old.Bus)
+	})
 }
 
 // runs tells whether s leads somewhere. If not, its subscription is all that is known of it.

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 func TestSucceed(t *testing.T) {
@@ -26,6 +27,11 @@ func TestSucceed(t *testing.T) {
 	retired := func(id string) Retired { return Retired{Bus: busA.Name, ID: id, Topics: []string{"x", "y"}} }
 	cron := func(event string) Source {
 		return Source{Namespace: "d", EventSource: "es", Event: event, Kind: "cron", Bus: busA.Name}
+	}
+	needs := func(id string) Source {
+		s := cron("e")
+		s.Needs = id
+		return s
 	}
 	waits := func(id string) Subscriber {
 		s := sub(id, "")
@@ -119,12 +125,33 @@ func TestSucceed(t *testing.T) {
 			&Plan{Buses: []Bus{busA}, Waiting: []Subscriber{heirOf("1", waits("2"))}}},
 		{"and is retired when it waits no longer", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{remembered("1")}}, &Plan{Buses: []Bus{busA}},
 			&Plan{Buses: []Bus{busA}, Retired: []Retired{retired("1")}}},
+		{"a source whose sink waits for a Secret waits too if nobody keeps its events", nil, &Plan{Buses: []Bus{busA}, Sources: []Source{needs("1")}, Waiting: []Subscriber{waits("1")}},
+			&Plan{Buses: []Bus{busA}, WaitingSources: sources("e"), Waiting: []Subscriber{waits("1")}}},
+		{"also if the status names a subscription, which may be one that waited", nil,
+			&Plan{Buses: []Bus{busA}, Sources: []Source{needs("1")}, Waiting: []Subscriber{waits("1")}, Remembered: []Subscriber{{ID: "1"}}},
+			&Plan{Buses: []Bus{busA}, WaitingSources: sources("e"), Waiting: []Subscriber{waits("1")}}},
+		{"or if they are kept elsewhere", &Plan{Buses: []Bus{moved}, Subscribers: []Subscriber{remembered("1")}},
+			&Plan{Buses: []Bus{busA}, Sources: []Source{needs("1")}, Waiting: []Subscriber{waits("1")}},
+			&Plan{Buses: []Bus{busA}, WaitingSources: sources("e"), Waiting: []Subscriber{waits("1")}}},
+		{"but runs if they are kept", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{remembered("1")}},
+			&Plan{Buses: []Bus{busA}, Sources: []Source{needs("1")}, Waiting: []Subscriber{waits("1")}},
+			&Plan{Buses: []Bus{busA}, Sources: []Source{cron("e")}, Waiting: []Subscriber{waits("1")}}},
+		{"also if the reference was edited", &Plan{Buses: []Bus{busA}, Subscribers: []Subscriber{remembered("1")}},
+			&Plan{Buses: []Bus{busA}, Sources: []Source{needs("2")}, Waiting: []Subscriber{waits("2")}},
+			&Plan{Buses: []Bus{busA}, Sources: []Source{cron("e")}, Waiting: []Subscriber{heirOf("1", waits("2"))}}},
+		{"or if it runs already", &Plan{Buses: []Bus{busA}, Sources: []Source{cron("e")}},
+			&Plan{Buses: []Bus{busA}, Sources: []Source{needs("1")}, Waiting: []Subscriber{waits("1")}},
+			&Plan{Buses: []Bus{busA}, Sources: []Source{cron("e")}, Waiting: []Subscriber{waits("1")}}},
 		{"a source that is dropped is gone", &Plan{Buses: []Bus{busA}, Sources: []Source{cron("e"), cron("f")}}, &Plan{Buses: []Bus{busA}, Sources: []Source{cron("f")}},
 			&Plan{Buses: []Bus{busA}, Sources: []Source{cron("f")}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			if diff := cmp.Diff(text(Succeed(tt.last, tt.next)), text(tt.want)); diff != "" {
+			got := Succeed(tt.last, tt.next)
+			if diff := cmp.Diff(text(got), text(tt.want)); diff != "" {
 				t.Errorf("Succeed (-got +want):\n%s", diff)
+			}
+			if diff := cmp.Diff(got.WaitingSources, tt.want.WaitingSources, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("Succeed, sources that wait (-got +want):\n%s", diff)
 			}
 		})
 	}

@@ -391,3 +391,40 @@ func TestABusComesBackBeforeTheSinksThatWaitOnIt(t *testing.T) {
 	good.wants(t, bodies)
 	goodTrigger.wants(t, bodies)
 }
+
+// An EventSource has a bus, and a sink whose URL is missing. Before its subscription exists nobody would keep its events for it: they are not taken. Then
+// they are, whatever becomes of the Secret, and also in another process.
+func TestNoEventIsTakenThatASinkWhichWaitsWouldNeverGet(t *testing.T) {
+	file, data := filepath.Join(t.TempDir(), "f.yaml"), t.TempDir()
+	good, trigger := newCollector(t, true), newCollector(t, true)
+	declare := func(secret string) {
+		write(t, file, toSecretSinks("embedded: {}", "hook", fmt.Sprintf("trigger: %q, %s", trigger.URL, secret)))
+	}
+	var bodies []string
+	declare("no: thing")
+	t.Run("nothing ran before", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		p.stderr.wait(t, `^not running, for want of a Secret: EventSource default/s http event a$`)
+		base := p.stderr.wait(t, `^listening on (http://\S+)$`)[1]
+		if got, said := ask(t, base+"/default/s/a", "{}"); got != http.StatusServiceUnavailable || !strings.Contains(said, "spec.sink.uriFrom cannot be used") {
+			t.Errorf("POST = %d %s, want 503 and the field", got, said)
+		}
+		declare(fmt.Sprintf("url: %q", good.URL))
+		p.stderr.wait(t, `^applied: 1 source, 2 subscribers$`)
+		bodies = append(bodies, p.posts(t, "one")...)
+		good.wants(t, bodies)
+		declare("no: thing")
+		p.stderr.wait(t, `"msg":"an object has lost a Secret: [^"]*","object":"EventSource default/s"`)
+		bodies = append(bodies, p.posts(t, "two")...)
+		good.wants(t, bodies)
+	})
+	t.Run("its subscription is there", func(t *testing.T) {
+		p := start(t, Options{Paths: []string{file}, DataDir: data})
+		p.stderr.wait(t, `^not running, for want of a Secret: EventSource default/s sink$`)
+		bodies = append(bodies, p.posts(t, "three")...)
+		declare(fmt.Sprintf("url: %q", good.URL))
+		p.stderr.wait(t, `^applied: 1 source, 2 subscribers$`)
+		good.wants(t, bodies)
+		trigger.wants(t, bodies)
+	})
+}

@@ -55,7 +55,7 @@ func TestE2ETheURLOfASinkIsRotated(t *testing.T) {
 			return nil
 		})
 	}
-	says("not running, for want of a Secret: EventSource default/both sink, EventSource default/call http event e, Trigger default/t")
+	says("not running, for want of a Secret: EventSource default/both http event e, EventSource default/call http event e, Trigger default/t")
 	if code, body := post(p.url+"/default/call/e", "none", "text/plain", nil); code != http.StatusServiceUnavailable || !strings.Contains(body, "spec.sink.uriFrom cannot be used") || strings.Contains(body, "hook") {
 		t.Errorf("a call of a sink that is not known is answered %d %s, want 503 and the field only", code, body)
 	}
