@@ -62,9 +62,8 @@ func awayOf(last, next *plan.Plan, waits []Problem) (away subscriptions) {
 		return !hasBus(next, bus) && slices.ContainsFunc(waits, func(w Problem) bool { return w.Object == bus })
 	}
 	for _, s := range last.Subscribers {
-		same := func(o plan.Subscriber) bool { return o.ID == s.ID }
-		i := slices.IndexFunc(next.Waiting, same)
-		waiting := i >= 0 && !slices.ContainsFunc(next.Subscribers, same)
+		i := slices.IndexFunc(next.Waiting, func(w plan.Subscriber) bool { return w.ID == s.ID })
+		waiting := i >= 0 && !hasSubscriber(next, s.ID)
 		if !waiting && !isAway(s.Bus) {
 			continue
 		}

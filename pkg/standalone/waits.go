@@ -84,7 +84,7 @@ func goesOn(next *plan.Plan, w Problem) bool {
 		return slices.ContainsFunc(next.Subscribers, func(s plan.Subscriber) bool { return s.Owner() == w.Object }) ||
 			slices.ContainsFunc(next.Sources, func(s plan.Source) bool { return s.Owner() == w.Object && s.Sink != nil })
 	case strings.HasPrefix(w.Path, "spec.subscribers["): // of several it is told as long as one waits
-		return !slices.ContainsFunc(next.Waiting, func(s plan.Subscriber) bool { return s.Owner() == w.Object })
+		return !slices.ContainsFunc(next.Waiting, func(s plan.Subscriber) bool { return s.Owner() == w.Object && !hasSubscriber(next, s.ID) })
 	}
 	return hasBus(next, w.Object) || slices.ContainsFunc(next.Sources, func(s plan.Source) bool {
 		return s.Owner() == w.Object && strings.HasPrefix(w.Path, fmt.Sprintf("spec.%s[%s].", s.Kind, s.Event))
@@ -93,6 +93,10 @@ func goesOn(next *plan.Plan, w Problem) bool {
 
 func hasBus(p *plan.Plan, name string) bool {
 	return slices.ContainsFunc(p.Buses, func(b plan.Bus) bool { return b.Name == name })
+}
+
+func hasSubscriber(p *plan.Plan, id string) bool {
+	return slices.ContainsFunc(p.Subscribers, func(s plan.Subscriber) bool { return s.ID == id })
 }
 
 // idle names what does not run of what is declared, for want of a Secret.
@@ -108,10 +112,9 @@ func idle(next *plan.Plan, waits []Problem) []string {
 		names = append(names, fmt.Sprintf("%s %s event %s", s.Owner(), s.Kind, s.Event))
 	}
 	for _, s := range next.Waiting {
-		runs := slices.ContainsFunc(next.Subscribers, func(o plan.Subscriber) bool { return o.ID == s.ID })
 		publishes := func(o plan.Source) bool { return o.Owner() == s.Owner() && o.Bus != "" }
 		switch {
-		case runs:
+		case hasSubscriber(next, s.ID): // what it was before its edit
 		case s.Trigger != "":
 			names = append(names, s.Owner())
 		case slices.ContainsFunc(next.Sources, publishes):

@@ -428,3 +428,22 @@ func TestNoEventIsTakenThatASinkWhichWaitsWouldNeverGet(t *testing.T) {
 		trigger.wants(t, bodies)
 	})
 }
+
+// A sink is edited to one that waits: the one before goes on, and the log says so.
+func TestASinkThatIsEditedToOneThatWaitsGoesOn(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "f.yaml")
+	good := newCollector(t, true)
+	triggerTo(t, file, "t", good)
+	p := start(t, Options{Paths: []string{file}})
+	bodies := p.posts(t, "one")
+	declared, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, file, strings.Replace(string(declared), fmt.Sprintf(`uri: "%s/x"`, good.URL), "uriFrom: {name: hook, key: url}", 1))
+	p.stderr.wait(t, `^applied: 1 source, 1 subscriber$`)
+	good.wants(t, append(bodies, p.posts(t, "two")...))
+	if says := p.stderr.String(); !strings.Contains(says, lostSecret) || strings.Contains(says, waitsForSecret) || strings.Contains(says, "not running") {
+		t.Errorf("want that it goes on:\n%s", says)
+	}
+}
