@@ -84,7 +84,7 @@ func TestDataThatIsTooLargeForTheBusStaysWhereItIs(t *testing.T) {
 	list, stream := said(refused+"the element is moved to another list"), said(refused+"the entry is left in the stream")
 	for _, line := range []map[string]any{list, stream} {
 		why, _ := line["error"].(string)
-		if line["bytes"] != int64(9<<20) || !strings.Contains(why, "max_payload of 8388608") || !strings.HasSuffix(why, ": raise that limit or send less") {
+		if line["bytes"] != int64(9<<20) || !strings.Contains(why, "more than the 8388608 (8 MiB) that an embedded bus takes") || !strings.HasSuffix(why, ": raise that limit or send less") {
 			t.Errorf("the log says %v, want the size, the limit and the cure", line)
 		}
 	}
@@ -111,7 +111,7 @@ func TestDataThatIsTooLargeForTheBusStaysWhereItIs(t *testing.T) {
 	}
 	for i, name := range []string{"l", "s"} {
 		begin := "redis event " + name + ": an event was refused for good, and no dead letter has all of it: event is too large: its 9437"
-		if !strings.HasPrefix(got[i], begin) || !strings.Contains(got[i], "max_payload of 8388608") {
+		if !strings.HasPrefix(got[i], begin) || !strings.Contains(got[i], "more than the 8388608 (8 MiB) that an embedded bus takes") {
 			t.Errorf("the report says %q, want %q...", got[i], begin)
 		}
 	}

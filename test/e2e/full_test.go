@@ -102,7 +102,7 @@ func TestE2EOneChannelTooMany(t *testing.T) {
 func TestE2ETooLargeForTheBus(t *testing.T) {
 	js, st, kafka := servers.JetStream(t), servers.NATSStreaming(t), servers.Kafka(t)
 	for name, tt := range map[string]struct{ bus, want string }{
-		"embedded":       {"embedded: {}", "the server's max_payload of 8388608"},
+		"embedded":       {"embedded: {}", "more than the 8388608 (8 MiB) that an embedded bus takes: send less"},
 		"jetStream":      {fmt.Sprintf("jetStream: {url: %q}", js.URL()), "the server's max_payload of 1048576"},
 		"nats streaming": {fmt.Sprintf("natsStreaming: {natsURL: %q, natsStreamingClusterID: stan}", st.URL()), "the server's max_payload of 8388608"},
 		"kafka":          {fmt.Sprintf("kafka: {brokers: %q}", kafka.Addr()), "the topic's max.message.bytes"},

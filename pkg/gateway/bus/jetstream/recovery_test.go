@@ -301,7 +301,7 @@ func TestRefusals(t *testing.T) {
 		if !event.IsPermanent(err) {
 			t.Errorf("%s: Handle = %v, want a permanent error", tt.name, err)
 		}
-		if got, want := errors.Is(err, event.ErrTooLarge) && strings.Contains(err.Error(), "the server's max_payload of 8388608"), len(tt.data) > 0; got != want {
+		if got, want := errors.Is(err, event.ErrTooLarge) && strings.Contains(err.Error(), "more than the 8388608 (8 MiB) that an embedded bus takes"), len(tt.data) > 0; got != want {
 			t.Errorf("%s: Handle = %v, too large: %v, want %v", tt.name, err, got, want)
 		}
 	}

@@ -62,6 +62,9 @@ func (t *topic) publish(ctx context.Context, e *event.Event) error {
 		t.ready.Store(nil)
 	}
 	switch {
+	case errors.Is(err, nats.ErrMaxPayload) && t.b.o.InProcess != nil: // nobody can raise it
+		most := l.nc.MaxPayload()
+		err = tooLarge(fmt.Errorf("its %d bytes are more than the %d (%d MiB) that an embedded bus takes", m.Size(), most, most>>20))
 	case errors.Is(err, nats.ErrMaxPayload):
 		err = tooLarge(fmt.Errorf("its %d bytes are more than the server's max_payload of %d: %w", m.Size(), l.nc.MaxPayload(), err))
 	case code(err) == jetstream.JSErrCodeStreamMessageExceedsMaximum:
