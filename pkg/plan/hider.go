@@ -10,13 +10,12 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"golang.org/x/net/idna"
 )
 
 // minSecret is how long a secret must be to be looked for in what others say: a shorter one guards nothing, and is part of many words.
 const minSecret = 4
-
-// minPart is the same for a part of a path, which is hidden whole too: short ones are words such as "in" and "hooks".
-const minPart = 8
 
 // Hider hides the secrets of p, a plan or a part of one, in what somebody says who knows them, as long as they are written as they are, as in
 // JSON, as in a URL, or as they are sent to a sink.
@@ -74,22 +73,26 @@ func eachURLSecret(s string, add func(string)) {
 	}
 }
 
-// eachURLPart calls add for what else may be the secret of a URL that is one: all of it, its host and its path. An address is no secret.
+// eachURLPart calls add for what else may be the secret of a URL that is one: all of it, its user, host, path and fragment, and each part of
+// the path, which may be a word. An IP address is no secret, since it is told of each connection that fails.
 func eachURLPart(s string, add func(string)) {
 	add(s)
 	u, err := url.Parse(s)
 	if err != nil {
 		return
 	}
-	if host := u.Hostname(); net.ParseIP(host) == nil && strings.Contains(host, ".") {
+	add(u.User.Username())
+	if host := u.Hostname(); net.ParseIP(host) == nil && host != "localhost" {
 		add(host)
+		add(strings.ToLower(host))
+		if ascii, err := idna.Lookup.ToASCII(host); err == nil { // as it is looked up
+			add(ascii)
+		}
 	}
-	for _, path := range []string{u.EscapedPath(), u.Path} {
+	for _, path := range []string{u.EscapedPath(), u.Path, u.EscapedFragment(), u.Fragment} {
 		add(path)
-		for part := range strings.SplitSeq(path, "/") {
-			if len(part) >= minPart {
-				add(part)
-			}
+		for _, part := range strings.FieldsFunc(path, func(r rune) bool { return r == '/' || r == ':' }) {
+			add(part)
 		}
 	}
 }

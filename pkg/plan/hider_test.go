@@ -17,6 +17,9 @@ func TestHider(t *testing.T) {
 			{Sink: &plan.Target{URL: "https://only-user@sink/in"}},
 			{Sink: &plan.Target{URL: "https://you:basic@eo12345.example.com:1/in/T0123%2045678/B45678901?x=345", Secret: true}},
 			{Sink: &plan.Target{URL: "http://127.0.0.1/", Secret: true}},
+			{Sink: &plan.Target{URL: "http://localhost/", Secret: true}},
+			{Sink: &plan.Target{URL: "http://someone:pass-1@Chat-Hook/services/T0123/B4567/8s9k#fragm", Secret: true}},
+			{Sink: &plan.Target{URL: "http://b\u00fccher.test/bot12345678:AAEh/send", Secret: true}},
 		},
 	}
 	for in, want := range map[string]string{
@@ -33,6 +36,10 @@ func TestHider(t *testing.T) {
 		"https://you:basic@eo12345.example.com:1/in/T0123%2045678/B45678901?x=345":        "***",
 		"POST /in/T0123%2045678/B45678901?x=345 at eo12345.example.com, 127.0.0.1:80, in": "POST ***?*** at ***, 127.0.0.1:80, in",
 		`no team T0123 45678, nor "B45678901" of basic`:                                   `no team ***, nor "***" of ***`,
+		"lookup chat-hook, Chat-Hook, localhost":                                          "lookup ***, ***, localhost",
+		"lookup xn--bcher-kva.test, b\u00fccher.test":                                     "lookup ***, ***",
+		"someone, team T0123, B4567, 8s9k, fragm":                                         "***, team ***, ***, ***, ***",
+		"bot12345678, AAEh or AAEh/send":                                                  "***, *** or ***/***",
 		"Authorization: Basic eW91OmJhc2lj":                                               "Authorization: Basic ***",
 	} {
 		if got := plan.Hider(&p).Replace(in); got != want {
