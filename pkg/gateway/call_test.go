@@ -91,12 +91,35 @@ func TestASynchronousCallOfASinkThatIsAway(t *testing.T) {
 	}
 }
 
+// TestASynchronousCallShowsCallersNothingOfAURLThatIsASecret has sinks that are away, and that are cut off in their reply.
+func TestASynchronousCallShowsCallersNothingOfAURLThatIsASecret(t *testing.T) {
+	sink := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}))
+	defer sink.Close()
+	for url, status := range map[string]int{"http://127.0.0.1:1/in": 503, sink.URL: 502} {
+		r := callingTarget(t, plan.Target{Name: "sink of Secret default/s, key url", URL: url, Secret: true}, time.Minute)
+		response, body := r.call(t, false)
+		if response.StatusCode != status || strings.Contains(body, "127.0.0.1") || strings.Contains(body, "default/s") || !strings.Contains(body, "it gave no reply, see the gateway's log") {
+			t.Errorf("answer = %d %q, want %d and nothing of its URL or Secret", response.StatusCode, body, status)
+		}
+		if lines := r.logs.FilterMessage("a call has no reply").All(); len(lines) != 1 || lines[0].ContextMap()["sink"] != "sink of Secret default/s, key url" {
+			t.Errorf("the log says %v, want one line with the name of the sink", lines)
+		}
+	}
+}
+
 // calling runs an EventSource whose only way is to a sink. Its delivery would try again: nobody does but the caller.
 func calling(t *testing.T, url string, timeout time.Duration) *running {
+	return callingTarget(t, plan.Target{Name: "sink default/fn", URL: url}, timeout)
+}
+
+func callingTarget(t *testing.T, sink plan.Target, timeout time.Duration) *running {
 	r := start(t, "")
 	r.apply(t, &plan.Plan{Sources: []plan.Source{{
 		Namespace: "default", EventSource: "es", Event: "call", Kind: "http", HTTP: &plan.HTTP{MaxBodyBytes: 1 << 20},
-		Sink:     &plan.Target{Name: "sink default/fn", URL: url},
+		Sink:     &sink,
 		Delivery: plan.Delivery{Retry: 5, BackoffDelay: time.Millisecond, Timeout: timeout},
 	}}})
 	return r

@@ -312,9 +312,13 @@ func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
 	if err != nil {
 		return nil, err
 	}
-	away := spec.Sink.Name
-	if spec.Sink.Secret {
-		away = "the sink" // callers are told nothing of Secrets
+	away, told := spec.Sink.Name, func(err error) error { return err }
+	if spec.Sink.Secret { // callers are told nothing of it
+		log := g.log.With("source", spec.Owner(), "event", spec.Event, "sink", spec.Sink.Name)
+		away, told = "the sink", func(err error) error {
+			log.Warnw("a call has no reply", "error", err)
+			return errors.New("it gave no reply, see the gateway's log")
+		}
 	}
 	calls := g.metrics.Target(spec.Owner(), spec.Sink.Name)
 	r.Timeout = spec.Delivery.Timeout
@@ -325,10 +329,10 @@ func (g *Gateway) route(spec plan.Source, b *openBus) (*ingress.Route, error) {
 		calls.Attempted(begin, taken)
 		events.Handled(taken)
 		if errors.Is(err, dispatch.ErrReply) {
-			return nil, fmt.Errorf("%w: %w", ingress.ErrReply, err)
+			return nil, fmt.Errorf("%w: %w", ingress.ErrReply, told(err))
 		}
 		if err != nil {
-			return nil, &event.Unavailable{What: away, After: time.Second, Err: err}
+			return nil, &event.Unavailable{What: away, After: time.Second, Err: told(err)}
 		}
 		return &ingress.Reply{Status: reply.Status, Header: reply.Header, Body: reply.Body}, nil
 	}
