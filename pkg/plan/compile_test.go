@@ -266,6 +266,35 @@ func TestSubscriberIDDoesNotDependOnSecrets(t *testing.T) {
 	}
 }
 
+// A Secret may have been written with an editor, or by indented YAML.
+func TestSpaceAroundAURLInASecretIsNoPartOfIt(t *testing.T) {
+	for _, text := range []string{"http://h/in \n", "\thttp://h/in", "  \r\nhttp://h/in\r\n"} {
+		p, problems := compileWithURL(t, text, "")
+		if len(problems) > 0 || len(p.Subscribers) != 1 || p.Subscribers[0].Sink.URL != "http://h/in" {
+			t.Errorf("%q: subscribers %v, problems %v; want one with http://h/in", text, p.Subscribers, problems)
+		}
+	}
+	if p, problems := compileWithURL(t, " \t", ""); len(problems) != 1 || problems[0].Reason != plan.ReasonSecretInvalid || len(p.Subscribers) != 0 {
+		t.Errorf("space alone: subscribers %v, problems %v; want one that it is no URL", p.Subscribers, problems)
+	}
+}
+
+// compileWithURL compiles a Trigger with a sink whose URL is in a Secret.
+func compileWithURL(t *testing.T, url, caCerts string) (*plan.Plan, []plan.Problem) {
+	t.Helper()
+	o, opts := load(t, `
+{kind: EventBus, metadata: {name: default}, spec: {embedded: {}}}
+---
+{kind: EventSource, metadata: {name: es}, spec: {http: {e: {}}}}
+---
+{kind: Trigger, metadata: {name: t}, spec: {inputs: {e: {eventSource: es, event: e}}, subscribers: [{condition: e, sink: {uriFrom: {name: s, key: url}}}]}}`)
+	if caCerts != "" {
+		o.Triggers[0].Spec.Subscribers[0].Sink.CACerts = &caCerts
+	}
+	opts.Secret = func(string, string, string) (string, error) { return url, nil }
+	return plan.Compile(o, opts)
+}
+
 func TestSubscriberIDFitsABus(t *testing.T) {
 	allowed := regexp.MustCompile(`^[A-Za-z0-9_-]{1,200}$`)
 	long := strings.Repeat("x", 253)

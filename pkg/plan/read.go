@@ -107,9 +107,11 @@ func (r *reader) secretTarget(path string, d *v1alpha1.Sink) *Target {
 		Name:   fmt.Sprintf("sink of Secret %s/%s, key %s", r.o.namespace, from.Name, from.Key),
 		Secret: true, CACerts: value(d.CACerts, ""),
 	}
-	if t.URL = r.secret(path, from, nil); t.URL == "" {
+	text := r.secret(path, from, nil)
+	if text == "" {
 		return nil // it would be the display
 	}
+	t.URL = strings.TrimSpace(text)
 	if u, err := url.Parse(t.URL); err != nil || !postable(u) {
 		r.problem(path, ReasonSecretInvalid, "key %q of Secret %s/%s is not an http or https URL: write one there, such as https://example.com/in", from.Key, r.o.namespace, from.Name)
 		return nil
