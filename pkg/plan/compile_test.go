@@ -279,6 +279,20 @@ func TestSpaceAroundAURLInASecretIsNoPartOfIt(t *testing.T) {
 	}
 }
 
+func TestAnHTTPURLInASecretIsRefusedBesideCACerts(t *testing.T) {
+	ca, _ := pair(t)
+	p, problems := compileWithURL(t, "HTTP://pl4nted/in", ca)
+	const want = `Trigger default/t: spec.subscribers[0].sink.uriFrom: key "url" of Secret default/s is an http URL, beside which CACerts are not used: write https there to post over TLS, or leave CACerts out`
+	if len(problems) != 1 || problems[0].Reason != plan.ReasonSecretInvalid || problems[0].Error() != want || len(p.Subscribers) != 0 {
+		t.Errorf("subscribers %v, problems %v; want none, and %s", p.Subscribers, problems, want)
+	}
+	for url, caCerts := range map[string]string{"https://pl4nted/in": ca, "http://pl4nted/in": ""} {
+		if _, problems := compileWithURL(t, url, caCerts); len(problems) > 0 {
+			t.Errorf("%s: problems %v, want none", url, problems)
+		}
+	}
+}
+
 // compileWithURL compiles a Trigger with a sink whose URL is in a Secret.
 func compileWithURL(t *testing.T, url, caCerts string) (*plan.Plan, []plan.Problem) {
 	t.Helper()

@@ -112,8 +112,13 @@ func (r *reader) secretTarget(path string, d *v1alpha1.Sink) *Target {
 		return nil // it would be the display
 	}
 	t.URL = strings.TrimSpace(text)
-	if u, err := url.Parse(t.URL); err != nil || !postable(u) {
+	u, err := url.Parse(t.URL)
+	if err != nil || !postable(u) {
 		r.problem(path, ReasonSecretInvalid, "key %q of Secret %s/%s is not an http or https URL: write one there, such as https://example.com/in", from.Key, r.o.namespace, from.Name)
+		return nil
+	}
+	if u.Scheme == "http" && t.CACerts != "" { // whoever gives CACerts wants TLS, and admission cannot warn of what it does not see
+		r.problem(path, ReasonSecretInvalid, "key %q of Secret %s/%s is an http URL, beside which CACerts are not used: write https there to post over TLS, or leave CACerts out", from.Key, r.o.namespace, from.Name)
 		return nil
 	}
 	if err := t.check(); err != nil {
