@@ -9,11 +9,11 @@ import (
 // is the reason, and without secrets, since an answer that is not HTTP is told.
 func (s *Sink) explain(err error) error {
 	p := peer.Peer{
-		Name: "the sink", TLS: &plan.TLS{CACerts: s.caCerts}, Authorities: "CACerts, beside the sink's uri or ref,",
+		Name: "the sink", TLS: &plan.TLS{CACerts: s.caCerts}, Authorities: "CACerts, beside the sink's uri, uriFrom or ref,",
 		Host: "correct the URL", Plain: "write http for https in its URL, or correct the port",
 	}
 	if s.caCerts != "" {
-		p.Authorities = "CACerts, beside the sink's uri or ref or in the address of what ref names"
+		p.Authorities = "CACerts, beside the sink's uri, uriFrom or ref or in the address of what ref names"
 	}
 	if untrusted := p.Untrusted(err); untrusted != nil {
 		err = untrusted

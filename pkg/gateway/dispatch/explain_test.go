@@ -28,9 +28,9 @@ func TestSinkSaysWhyACertificateIsNotTrusted(t *testing.T) {
 		{"trusted", ours.Server(), 0, ours.Cert, ""},
 		{"trusted for one of several authorities", ours.Server(), 0, other.Cert + ours.Cert, ""},
 		{"no authority", ours.Server(), 0, "", "the sink's certificate was signed by an authority that is not trusted: " +
-			"set CACerts, beside the sink's uri or ref, to the certificate of that authority"},
+			"set CACerts, beside the sink's uri, uriFrom or ref, to the certificate of that authority"},
 		{"another authority", ours.Server(), 0, other.Cert, "the sink's certificate was signed by an authority that is not trusted: " +
-			"correct CACerts, beside the sink's uri or ref or in the address of what ref names: no valid certificate of that authority is there"},
+			"correct CACerts, beside the sink's uri, uriFrom or ref or in the address of what ref names: no valid certificate of that authority is there"},
 		{"another host", ours.ServerOf("sink.example.com"), 0, ours.Cert, "the sink's certificate is for another host " +
 			"(x509: cannot validate certificate for 127.0.0.1 because it doesn't contain any IP SANs): correct the URL, or give the sink a certificate for this one"},
 		{"an expired certificate", ours.ServerAt(past.Add(-time.Hour), past), 0, ours.Cert, "the sink's certificate expired at 2020-02-03T04:05:06Z: renew it there"},
