@@ -17,7 +17,11 @@ var company = struct {
 }{is: map[testing.TB]bool{}}
 
 // Alone has the test wait until no other test has a server, in any process, and the others wait until it has ended. It comes after those of its
-// own process, and lets all others go first, as long as there are any. It is to be called before anything is started.
+// own process that are not parallel, and lets all others go first, as long as there are any that have a server. It is to be called before anything
+// is started.
+//
+// While it waits it keeps one of the places of -parallel: a test that has a server must not wait for one that has yet to begin, such as a
+// parallel part of itself, or as many as wait to be alone could keep all places, and nobody would go on.
 func Alone(t *testing.T) {
 	t.Helper()
 	t.Parallel() // so that it does not hold up those of its process that may run beside others
