@@ -2,6 +2,7 @@ package natsstreaming
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -56,19 +57,40 @@ func (b *Bus) resolve(ctx context.Context) {
 		case <-b.doubted:
 		}
 		pause(ctx, doubtEvery)
-		for topic, gaps := range b.takeDoubts() {
-			session := b.session(ctx)
-			if ctx.Err() != nil {
-				return
-			}
-			first, err := session.first(ctx, topic, 1)
-			if err != nil {
-				b.log.Debugw("messages that other members may have are not looked for", "topic", topic, zap.Error(err))
-				continue
-			}
+		b.ask(ctx)
+	}
+}
+
+// ask asks about the doubts that there are. Those about which there is no answer stay.
+func (b *Bus) ask(ctx context.Context) {
+	for topic, gaps := range b.takeDoubts() {
+		session := b.session(ctx)
+		if session == nil {
+			return // nobody asks any more
+		}
+		first, err := session.first(ctx, topic, 1)
+		switch {
+		case err == nil:
 			b.tellDoubts(topic, gaps, first)
+			b.log.Debugw("doubts are resolved", "topic", topic, "oldest", first)
+		case errors.Is(err, errNoMessage):
+			b.log.Debugw("nothing is known of messages that other members may have", "topic", topic, zap.Error(err))
+		default:
+			b.log.Debugw("messages that other members may have are looked for again", "topic", topic, zap.Error(err))
+			b.putBack(topic, gaps)
 		}
 	}
+}
+
+// putBack keeps what takeDoubts returned with what has come up since.
+func (b *Bus) putBack(topic string, gaps map[string]missing) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for subscription, newer := range b.doubts[topic] {
+		gaps[subscription] = gaps[subscription].and(newer)
+	}
+	b.doubts[topic] = gaps
+	signal(b.doubted)
 }
 
 // tellDoubts says of what subscriptions did not get what may be lost, if first is the oldest message that the server has.

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/nats-io/nats-streaming-server/stores"
+	"github.com/nats-io/stan.go"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
@@ -128,6 +129,72 @@ func TestWhatOfADoubtIsTold(t *testing.T) {
 	}
 }
 
+func TestADoubtAboutWhichThereIsNoAnswerStays(t *testing.T) {
+	t.Parallel()
+	s := limitedBroker(t, "", limitedTo(10))
+	sender := client(t, s.url())
+	for range 30 {
+		if err := sender.Publish("topic", []byte("{}")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	core, logs := observer.New(zap.DebugLevel)
+	b := &Bus{
+		log: zap.New(core).Sugar(), losses: map[string]time.Time{}, doubts: doubts{},
+		changed: make(chan struct{}), attempted: make(chan struct{}), doubted: make(chan struct{}, 1),
+	}
+	closed := client(t, s.url())
+	_ = closed.Close()
+	older, newer := missing{from: 2, events: 7, next: 9, age: behind, until: 9}, missing{from: 11, events: 1, next: 12, age: behind, until: 12}
+	asksAgain := func() {
+		t.Helper()
+		select {
+		case <-b.doubted:
+		default:
+			t.Error("nobody asks again")
+		}
+	}
+	b.doubt("s", "topic", older)
+	asksAgain()
+	b.become(&session{sc: closed, lost: make(chan struct{})}, nil)
+	b.ask(t.Context())
+	asksAgain()
+	b.doubt("s", "topic", newer)
+	b.ask(t.Context())
+	asksAgain()
+	want := doubts{"topic": {"s": missing{from: 2, events: 8, next: 9, until: 12}}}
+	if diff := cmp.Diff(want, b.doubts, compareMissing); diff != "" {
+		t.Errorf("what the server was asked in vain differs (-want +got):\n%s", diff)
+	}
+	live := &session{sc: client(t, s.url()), lost: make(chan struct{})}
+	b.become(live, nil)
+	b.ask(t.Context())
+	if len(b.doubts) != 0 || len(lines(logs, perhapsLost)) != 1 {
+		t.Errorf("doubts = %v, logged %v, want one line and no doubts", b.doubts, logs.All())
+	}
+
+	m := &membership{Bus: b, session: &session{sc: closed, lost: make(chan struct{})}}
+	gaps := map[string]missing{"topic": older}
+	f := newTestFlow(1)
+	f.gaps["topic"] = newer
+	f.restore(m.tellMissing(t.Context(), gaps))
+	if diff := cmp.Diff(want["topic"]["s"], f.takeGaps()["topic"], compareMissing); diff != "" {
+		t.Errorf("what is certainly missing differs (-want +got):\n%s", diff)
+	}
+
+	late := &session{sc: unanswered{closed}, lost: make(chan struct{})}
+	if _, err := late.first(t.Context(), "topic", 1); err == nil || !late.isLost() {
+		t.Errorf("error = %v, lost %t: the server may have made the subscription", err, late.isLost())
+	}
+}
+
+// unanswered is a connection of which the server's answers come too late.
+type unanswered struct{ stan.Conn }
+
+func (unanswered) Subscribe(string, stan.MsgHandler, ...stan.SubscriptionOption) (stan.Subscription, error) {
+	return nil, stan.ErrSubReqTimeout
+}
+
 func isEmpty(b *Bus, topic string) func() bool {
 	return func() bool {
 		ctx, cancel := context.WithTimeout(context.Background(), 500*time.Millisecond)
@@ -160,17 +227,13 @@ func untilTold(t *testing.T, publisher bus.Bus, logs ...*observer.ObservedLogs) 
 	}
 }
 
-// isNotTold waits until the doubts that there are, or will be in a moment, are resolved.
-func isNotTold(t *testing.T, b *Bus, logs *observer.ObservedLogs) {
+// resolved is how often the server has answered.
+func resolved(logs *observer.ObservedLogs) int { return len(lines(logs, "doubts are resolved")) }
+
+// isNotTold waits until doubts are resolved for more than the given times.
+func isNotTold(t *testing.T, b *Bus, logs *observer.ObservedLogs, before int) {
 	t.Helper()
-	count := func() int {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return len(b.doubts)
-	}
-	eventually(t, "there is a doubt", func() bool { return count() > 0 })
-	eventually(t, "the server is asked", func() bool { return count() == 0 })
-	time.Sleep(500 * time.Millisecond) // by then it has answered
+	eventually(t, "the server is asked, and answers", func() bool { return resolved(logs) > before })
 	if told := lines(logs, discarded); len(told) != 0 || b.Losing() != "" {
 		t.Errorf("logged %v, Losing() = %q, want nothing", told, b.Losing())
 	}
@@ -275,7 +338,7 @@ func TestWhatIsNotLostIsNotTold(t *testing.T) {
 		"members that come and go": membersThatComeAndGo,
 		"a process that starts again, and gets all that was published meanwhile": func(t *testing.T) {
 			again, logs := restart(t, startBroker(t, "").url(), true, func(publisher *Bus) { publish(t, publisher, "topic", "e") })
-			isNotTold(t, again, logs)
+			isNotTold(t, again, logs, 0)
 		},
 		"what was delivered before has expired": func(t *testing.T) {
 			s := limitedBroker(t, t.TempDir(), stores.ChannelLimits{MsgStoreLimits: stores.MsgStoreLimits{MaxAge: 2 * time.Second}})
@@ -287,7 +350,7 @@ func TestWhatIsNotLostIsNotTold(t *testing.T) {
 				eventually(t, "the bus is ready", isReady(publisher))
 				publish(t, publisher, "topic", "e")
 			})
-			isNotTold(t, again, logs)
+			isNotTold(t, again, logs, 0)
 		},
 		"a subscription that is new, and gets all that the channel has": func(t *testing.T) {
 			s := limitedBroker(t, "", limitedTo(10))
@@ -335,9 +398,10 @@ func membersThatComeAndGo(t *testing.T) {
 		}
 		wg.Wait()
 		growOld()
+		before := resolved(logs)
 		members[0].set(true)
 		members[round+1].set(true)
-		isNotTold(t, one, logs)
+		isNotTold(t, one, logs, before)
 		eventually(t, "all is received", func() bool { return received() >= (round+1)*events })
 		_ = two.Close()
 		if told := lines(otherLogs, discarded); len(told) != 0 {

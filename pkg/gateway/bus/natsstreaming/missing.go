@@ -128,15 +128,36 @@ func (f *flow) takeGaps() map[string]missing {
 	return gaps
 }
 
+// restore keeps what takeGaps returned with what was missed since.
+func (f *flow) restore(gaps map[string]missing) {
+	if len(gaps) == 0 {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for topic, gap := range gaps {
+		if newer, ok := f.gaps[topic]; ok {
+			gap = gap.and(newer)
+		}
+		f.gaps[topic] = gap
+	}
+	signal(f.gapped)
+}
+
 // tellMissing says what of gaps the server does not have any more: it has discarded that before it sent it. It discards the oldest first, so
-// that all that is missing before what it has is gone.
-func (m *membership) tellMissing(ctx context.Context, gaps map[string]missing) {
+// that all that is missing before what it has is gone. It returns the gaps about which there is no answer.
+func (m *membership) tellMissing(ctx context.Context, gaps map[string]missing) map[string]missing {
+	unknown := map[string]missing{}
 	for topic, gap := range gaps {
 		if ctx.Err() != nil || m.session.isLost() {
-			return
+			unknown[topic] = gap
+			continue
 		}
 		first, err := m.session.first(ctx, topic, gap.from)
 		if err != nil {
+			if !errors.Is(err, errNoMessage) {
+				unknown[topic] = gap
+			}
 			m.log.Debugw("messages that did not come are not looked for", "topic", topic, zap.Error(err))
 			continue
 		}
@@ -148,17 +169,23 @@ func (m *membership) tellMissing(ctx context.Context, gaps map[string]missing) {
 			"subscription", m.subscription.Name, "channel", topic, "events", n)
 		m.lose(fmt.Sprintf("channel %s discarded events that subscription %s had not got, since it is at its limits: ", topic, m.subscription.Name) + roomCure)
 	}
+	return unknown
 }
+
+// errNoMessage says that the server knows the subscription and has nothing to send.
+var errNoMessage = errors.New("no message comes")
 
 // first returns the sequence of the oldest message of a topic, from one on, that the server has.
 func (s *session) first(ctx context.Context, topic string, from uint64) (uint64, error) {
 	came := make(chan uint64, 1)
-	sub, err := s.sc.Subscribe(topic, func(sent *stan.Msg) {
-		select {
-		case came <- sent.Sequence:
-		default:
-		}
-	}, stan.StartAtSequence(from), stan.MaxInflight(1), stan.SetManualAckMode())
+	sub, err := s.subscribe(func() (stan.Subscription, error) {
+		return s.sc.Subscribe(topic, func(sent *stan.Msg) {
+			select {
+			case came <- sent.Sequence:
+			default:
+			}
+		}, stan.StartAtSequence(from), stan.MaxInflight(1), stan.SetManualAckMode())
+	})
 	if err != nil {
 		return 0, err
 	}
@@ -169,7 +196,7 @@ func (s *session) first(ctx context.Context, topic string, from uint64) (uint64,
 	case sequence := <-came:
 		return sequence, nil
 	case <-timer.C:
-		return 0, errors.New("no message comes")
+		return 0, errNoMessage
 	case <-s.lost:
 		return 0, s.err
 	case <-ctx.Done():

@@ -46,7 +46,7 @@ func connectLogged(t *testing.T, c plan.NATSStreaming) (*Bus, *observer.Observed
 
 func connectLoggedAs(t *testing.T, instance string, c plan.NATSStreaming) (*Bus, *observer.ObservedLogs) {
 	t.Helper()
-	core, logs := observer.New(zap.WarnLevel)
+	core, logs := observer.New(zap.DebugLevel)
 	b := New(logging.WithLogger(context.Background(), zap.New(core).Sugar()), Options{Name: "EventBus default/default", Config: c, Instance: instance})
 	t.Cleanup(func() { _ = b.Close() })
 	return b, logs

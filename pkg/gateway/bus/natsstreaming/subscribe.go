@@ -196,7 +196,7 @@ func (m *membership) stay(ctx context.Context, f *flow) error {
 			if m.session.silent.Load() { // another member may be there and have them
 				f.share()
 			}
-			m.tellMissing(ctx, f.takeGaps())
+			f.restore(m.tellMissing(ctx, f.takeGaps()))
 		}
 	}
 }
@@ -216,25 +216,29 @@ func (m *membership) leave() {
 	}
 }
 
-// subscribe subscribes to one topic. When the server's state is in doubt, the session is lost.
+// subscribe subscribes to one topic.
 func (b *Bus) subscribe(session *session, name, topic string, take stan.MsgHandler, options ...stan.SubscriptionOption) (stan.Subscription, error) {
 	options = append(options, stan.SetManualAckMode(), stan.AckWait(b.ackWait()))
+	return session.subscribe(func() (stan.Subscription, error) {
+		if b.o.Config.Queue {
+			return session.sc.QueueSubscribe(topic, name, take, append(options, stan.DurableName(b.durable()))...)
+		}
+		return session.sc.Subscribe(topic, take, append(options, stan.DurableName(b.durable()+"-"+name))...)
+	})
+}
+
+// subscribe calls request. When the server's state is in doubt, the session is lost: the server may go on sending.
+func (s *session) subscribe(request func() (stan.Subscription, error)) (stan.Subscription, error) {
 	began := time.Now()
-	var sub stan.Subscription
-	var err error
-	if b.o.Config.Queue {
-		sub, err = session.sc.QueueSubscribe(topic, name, take, append(options, stan.DurableName(b.durable()))...)
-	} else {
-		sub, err = session.sc.Subscribe(topic, take, append(options, stan.DurableName(b.durable()+"-"+name))...)
-	}
+	sub, err := request()
 	if errors.Is(err, stan.ErrSubReqTimeout) {
 		asks := func(subject string) bool { return strings.HasPrefix(subject, "_STAN.sub.") }
-		if denied := session.denied.since(began, asks); denied != nil {
+		if denied := s.denied.since(began, asks); denied != nil {
 			return nil, denied // the server has not seen the request
 		}
 	}
 	if errors.Is(err, stan.ErrSubReqTimeout) || err != nil && err.Error() == saysUnknownClient {
-		session.lose(err)
+		s.lose(err)
 	}
 	return sub, err
 }
