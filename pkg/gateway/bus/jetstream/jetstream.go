@@ -54,6 +54,8 @@ type Bus struct {
 	stopped chan struct{} // closed when the connection is closed
 	signal  chan struct{} // has room for one; told when the connection's state may have changed
 
+	lookEvery time.Duration // see keepUnlimited
+
 	current   atomic.Pointer[link] // nil while the server is away
 	first     sync.Once
 	attempted chan struct{} // closed when the first connection succeeded or failed
@@ -90,6 +92,7 @@ func New(ctx context.Context, o Options) *Bus {
 		o:         o,
 		shut:      make(chan struct{}),
 		stopped:   make(chan struct{}),
+		lookEvery: gatherAtMost(o.Config.AckWait),
 		signal:    make(chan struct{}, 1),
 		attempted: make(chan struct{}),
 		changed:   make(chan struct{}),

@@ -162,24 +162,45 @@ func (s *subscription) unlimit(ctx context.Context, l *link) {
 	}
 }
 
+// gatherAtMost is how long a process that lives may leave gatherLimit: it attaches, gathers and lifts it.
+func gatherAtMost(ackWait time.Duration) time.Duration {
+	return 2*requestTimeout + patience(ackWait) + requestTimeout
+}
+
 // keepUnlimited looks every now and then, as long as messages come or are held, whether another process has begun to gather and did not live to
-// end it: that takes no longer than patience.
+// end it: that takes no longer than gatherAtMost.
 func (s *subscription) keepUnlimited(ctx context.Context, l *link) {
-	ticker := time.NewTicker(patience(s.b.o.Config.AckWait))
-	defer ticker.Stop()
-	limited := map[string]bool{} // the streams whose consumers were at the look before
-	last := map[string]uint64{}
+	timer := time.NewTimer(s.b.lookEvery)
+	defer timer.Stop()
+	seen := looked{}
 	for {
 		select {
-		case <-ticker.C:
+		case <-timer.C:
+			seen = s.lookAgain(ctx, l, seen)
+			timer.Reset(s.b.lookEvery) // no sooner, however long the look took
 		case <-ctx.Done():
 			return
 		}
-		for stream, sequence := range s.moving(last) {
-			last[stream] = sequence
-			limited[stream] = s.look(ctx, l, stream, limited[stream])
-		}
 	}
+}
+
+// looked are the streams at one look.
+type looked struct {
+	limited map[string]bool   // their consumers had gatherLimit
+	last    map[string]uint64 // sequences
+}
+
+// lookAgain looks at the streams that move. Of what did not move at the look before nothing is known: that limit may have ended since, and this be another.
+func (s *subscription) lookAgain(ctx context.Context, l *link, before looked) looked {
+	now := looked{map[string]bool{}, maps.Clone(before.last)}
+	if now.last == nil {
+		now.last = map[string]uint64{}
+	}
+	for stream, sequence := range s.moving(before.last) {
+		now.last[stream] = sequence
+		now.limited[stream] = s.look(ctx, l, stream, before.limited[stream])
+	}
+	return now
 }
 
 // moving returns the last sequence of each stream of which something is held, or has come since last.

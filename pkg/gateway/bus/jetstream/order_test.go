@@ -198,15 +198,7 @@ func TestAnOrderedSubscriptionThatEndsWhileItGathersLimitsNobody(t *testing.T) {
 			}
 		}},
 		{"by a kill, of which this is what stays", 500 * time.Millisecond, func(t *testing.T, _ jetstream.Options, js natsjs.JetStream) {
-			c, err := js.Consumer(t.Context(), "openfunction-events", "s")
-			if err != nil {
-				t.Fatal(err)
-			}
-			config := c.CachedInfo().Config
-			config.MaxAckPending = 1
-			if _, err := js.UpdateConsumer(t.Context(), "openfunction-events", config); err != nil {
-				t.Fatal(err)
-			}
+			setMaxAckPending(t, js, 1)
 			eventually(t, "whoever goes on lifts the limit", func() bool { return maxAckPending(t, js) == limit })
 		}},
 	} {
@@ -217,11 +209,59 @@ func TestAnOrderedSubscriptionThatEndsWhileItGathersLimitsNobody(t *testing.T) {
 			o := s.options()
 			o.Config.AckWait = tt.ackWait
 			goesOn := open(t, o)
+			goesOn.LookEvery(100 * time.Millisecond)
 			r := subscribe(t, goesOn, sub, never)
 			publish(t, goesOn.Topic(bus.Topic{Name: name}), newEvent(t, "e", nil))
 			eventually(t, "the event", func() bool { return r.has("e") })
 			tt.ends(t, o, js)
 		})
+	}
+}
+
+// What takes no longer than a look after the other is left alone, whatever was seen before nothing came for a while.
+func TestALimitOfWhoeverStillGathersStays(t *testing.T) {
+	t.Parallel()
+	const name, stream, limit = "openfunction.test.es.ends", "openfunction-events", 8
+	sub := bus.Subscription{Name: "s", Topics: []string{name}, MaxInFlight: limit, Ordered: true, Grace: time.Millisecond}
+	s := newBroker(t, true)
+	js := manager(t, s)
+	o := s.options()
+	b := open(t, o) // its own looks come too late for this test
+	subscribe(t, b, sub, nil)
+	look := b.Looks(t.Context(), sub, stream)
+	for _, step := range []struct {
+		what      string
+		set       int // if not 0, what another process does before
+		moves     bool
+		wantLimit int
+	}{
+		{"another process gathers", 1, true, 1},
+		{"it has ended", limit, false, limit},
+		{"a third one gathers, and nothing comes", 1, false, 1},
+		{"it still gathers", 0, true, 1},
+		{"it was killed", 0, true, limit},
+		{"a fourth one gathers", 1, true, 1},
+	} {
+		if step.set != 0 {
+			setMaxAckPending(t, js, step.set)
+		}
+		look(step.moves)
+		if got := maxAckPending(t, js); got != step.wantLimit {
+			t.Errorf("%s: %d events may be under way, want %d", step.what, got, step.wantLimit)
+		}
+	}
+}
+
+func setMaxAckPending(t *testing.T, js natsjs.JetStream, n int) {
+	t.Helper()
+	c, err := js.Consumer(t.Context(), "openfunction-events", "s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := c.CachedInfo().Config
+	config.MaxAckPending = n
+	if _, err := js.UpdateConsumer(t.Context(), "openfunction-events", config); err != nil {
+		t.Fatal(err)
 	}
 }
 
