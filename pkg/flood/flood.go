@@ -20,6 +20,8 @@ const (
 	ownLine = 10 * time.Minute
 	// owners bounds the loggers and messages for which that is known.
 	owners = 10_000
+	// sweepEvery is how often those are looked through, while there is no room for another one: everybody who logs waits for that.
+	sweepEvery = time.Second
 )
 
 // Limit returns a core that writes of each message the first lines to out, of each logger (by the fields of its With) its first one, and then
@@ -58,6 +60,7 @@ type flood struct {
 	mu       sync.Mutex
 	messages map[string]*repeated
 	owned    map[owned]time.Time // when a logger last wrote a message as its own
+	swept    time.Time           // when owned was last looked through
 }
 
 // owned is a message of the logger with these fields.
@@ -97,7 +100,8 @@ func (f *flood) own(o owned, now time.Time) bool {
 	if last, ok := f.owned[o]; ok && now.Sub(last) < ownLine {
 		return false
 	}
-	if len(f.owned) >= owners {
+	if len(f.owned) >= owners && now.Sub(f.swept) >= sweepEvery {
+		f.swept = now
 		maps.DeleteFunc(f.owned, func(_ owned, last time.Time) bool { return now.Sub(last) >= ownLine })
 	}
 	if len(f.owned) >= owners {

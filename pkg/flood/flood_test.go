@@ -119,3 +119,26 @@ func TestLoggersWithoutNumberAreOneFlood(t *testing.T) {
 		t.Errorf("%d lines and %d more, want %d and 5000", len(got), more, owners+1)
 	}
 }
+
+// Everybody who logs waits for it.
+func TestOwnersAreNotLookedThroughForEachLine(t *testing.T) {
+	f := &flood{owned: map[owned]time.Time{}}
+	began := time.Now()
+	for n := range owners {
+		f.own(owned{"redis is not read", uint64(n)}, began)
+	}
+	another := owned{"redis is not read", owners}
+	if f.own(another, began) {
+		t.Error("there is room for one more, want none")
+	}
+	for o := range f.owned { // as if it were due: looking would make room
+		f.owned[o] = began.Add(-ownLine)
+		break
+	}
+	if f.own(another, began.Add(sweepEvery-1)) {
+		t.Error("they were looked through twice within sweepEvery")
+	}
+	if !f.own(another, began.Add(sweepEvery)) {
+		t.Error("there is no room for one more when one is due")
+	}
+}
