@@ -29,16 +29,16 @@ func (c *Committer) Judge(log *zap.SugaredLogger, err error, said bool) {
 		c.failing = time.Now()
 	}
 	final, cure := cureOf(err)
-	log = log.With("error", err)
 	if c.told || said || !final && time.Since(c.failing) < Patience {
-		log.Debugw("commit")
+		log.Debugw("commit", zap.Error(err))
 		return
 	}
 	c.told = true
+	why := []any{zap.Error(err)}
 	if cure != "" {
-		log = log.With("cure", cure)
+		why = append(why, "cure", cure)
 	}
-	log.Warnw("offsets cannot be committed, so a restart repeats all since")
+	log.Warnw("offsets cannot be committed, so a restart repeats all since", why...)
 }
 
 // cureOf tells whether trying again does not cure err, of a commit, and what does if err itself does not say it.
