@@ -99,11 +99,12 @@ func (b *Bus) tellDoubts(topic string, gaps map[string]missing, first uint64) {
 		if !gap.mayBeLost(first) {
 			continue
 		}
-		log := b.log.With("subscription", subscription, "channel", topic, "to", min(first, gap.until)-1)
+		lost := []any{"to", min(first, gap.until) - 1}
 		if gap.from > 1 { // otherwise the messages before are those of another process
-			log = log.With("from", gap.from)
+			lost = append(lost, "from", gap.from)
 		}
-		log.Warnw("the server has discarded events that may not have been delivered: the channel is at its limits; " + roomCure)
+		b.log.With("subscription", subscription, "channel", topic).
+			Warnw("the server has discarded events that may not have been delivered: the channel is at its limits; "+roomCure, lost...)
 		b.lose(fmt.Sprintf("channel %s discarded events that subscription %s may not have got, since it is at its limits: ", topic, subscription) + roomCure)
 	}
 }

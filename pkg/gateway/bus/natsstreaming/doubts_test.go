@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest/observer"
 
+	"github.com/openfunction/events/pkg/flood"
 	"github.com/openfunction/events/pkg/gateway/bus"
 )
 
@@ -126,6 +127,21 @@ func TestWhatOfADoubtIsTold(t *testing.T) {
 				t.Errorf("Losing() = %q, want %q", got, want)
 			}
 		})
+	}
+}
+
+func TestDoubtsAreOneFlood(t *testing.T) {
+	t.Parallel()
+	core, logs := observer.New(zap.WarnLevel)
+	limited, flush := flood.Limit(core)
+	defer flush()
+	b := &Bus{log: zap.New(limited).Sugar(), losses: map[string]time.Time{}}
+	const told = 100
+	for n := range uint64(told) {
+		b.tellDoubts("topic", map[string]missing{"s": {from: 5 + n, next: 9 + n, age: time.Hour, until: 9 + n}}, 9+n)
+	}
+	if n := len(lines(logs, perhapsLost)); n >= told {
+		t.Errorf("%d lines of one subscription to one channel, want fewer", n)
 	}
 }
 
