@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/IBM/sarama"
@@ -18,24 +19,39 @@ var byKey = sarama.NewMurmur2Partitioner("")
 // question is who leads the partitions of a topic. Who asks within a moment shares the answer.
 type question struct {
 	answered chan struct{}
-	at       time.Time // of the answer; read once answered is closed
+	at       time.Time // of the answer; this and err are read once answered is closed
+	err      error
 }
 
 // leads tells whether a partition had a leader when the brokers were last asked.
 func (p *producer) leads(at place) bool { return !p.client.PartitionNotReadable(at.topic, at.id) }
 
+// knows tells whether the brokers said which partitions a topic has.
+func (p *producer) knows(topic string) bool {
+	if p.leads(place{topic, 0}) {
+		return true
+	}
+	known, _ := p.client.Topics() // an error is that the client is closed
+	return slices.Contains(known, topic)
+}
+
 // choose puts a record on a partition that has a leader. It asks the brokers once before it says that there is none.
 func (p *producer) choose(m *sarama.ProducerMessage, hash int32, wait func(<-chan struct{}, error) error) error {
+	why := error(sarama.ErrLeaderNotAvailable)
 	for asked := false; ; asked = true {
 		found, err := p.find(m, hash)
 		if found || err != nil {
 			return err
 		}
 		if asked {
-			return sarama.ErrLeaderNotAvailable
+			return why
 		}
-		if err := wait(p.ask(m.Topic), sarama.ErrLeaderNotAvailable); err != nil {
+		q := p.ask(m.Topic)
+		if err := wait(q.answered, errors.New("the brokers did not say who leads the topic's partitions")); err != nil {
 			return err
+		}
+		if q.err != nil {
+			why = q.err
 		}
 	}
 }
@@ -44,8 +60,11 @@ func (p *producer) choose(m *sarama.ProducerMessage, hash int32, wait func(<-cha
 // events the same says, whenever and by whomever it is published, and so to the same receiver, who recognises it; but while that has no
 // leader, or one that lately refused what it was given, to the next partition that is better.
 func (p *producer) find(m *sarama.ProducerMessage, hash int32) (found bool, err error) {
+	if !p.knows(m.Topic) { // sarama would ask at once, for as long as that takes
+		return false, nil
+	}
 	all, err := p.client.Partitions(m.Topic)
-	if err != nil {
+	if err != nil || len(all) == 0 {
 		return false, err
 	}
 	n := int32(len(all))
@@ -71,7 +90,7 @@ func (p *producer) find(m *sarama.ProducerMessage, hash int32) (found bool, err 
 }
 
 // ask has the brokers say who leads the partitions of a topic, unless they did so a moment ago.
-func (p *producer) ask(topic string) (answered <-chan struct{}) {
+func (p *producer) ask(topic string) *question {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q := p.asked[topic]
@@ -88,12 +107,12 @@ func (p *producer) ask(topic string) (answered <-chan struct{}) {
 		q = &question{answered: make(chan struct{})}
 		p.asked[topic] = q
 		p.sending.Go(func() {
-			_ = p.client.RefreshMetadata(topic) // what it finds is looked at
+			q.err = p.client.RefreshMetadata(topic)
 			q.at = time.Now()
 			close(q.answered)
 		})
 	}
-	return q.answered
+	return q
 }
 
 // leaderless is a client for sarama's producer. It makes a partition without a leader one whose leader is a broker that is not connected: that has all its

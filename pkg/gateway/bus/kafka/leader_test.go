@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
+	"github.com/openfunction/events/pkg/event"
 	"github.com/openfunction/events/pkg/gateway/bus"
 	"github.com/openfunction/events/pkg/gateway/bus/once"
 )
@@ -298,4 +299,53 @@ func TestAnEventWithoutAKeyThatWaitsForAPartitionLeavesIt(t *testing.T) {
 		p.window.leave(at)
 	}
 	all.Wait()
+}
+
+// The first event that is larger than a batch asks who leads the topic's partitions; that one of them has no leader concerns no other.
+func TestALargeEventIsTakenWhileAnotherPartitionHasNoLeader(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t)
+	k := connect(t, config(b.addr()))
+	publish(t, k, "topic", "before")
+	b.leads("topic", map[int32]bool{0: false, 1: true, 2: true})
+	err := tryOnce(t, k, newEvent(t, "large", make([]byte, batchSize), "partitionkey="+keys(t, 3)[1]))
+	if err != nil && !event.IsPermanent(err) { // whether it is too large is not asked here
+		t.Errorf("Handle of a large event on a partition with a leader = %v, want nil", err)
+	}
+}
+
+// Who waits until the brokers say who leads a topic's partitions waits no longer than the caller wants, and is told what is wrong.
+func TestBrokersThatDoNotSayWhoLeads(t *testing.T) {
+	t.Parallel()
+	b := startBroker(t)
+	k := connect(t, config(b.addr()))
+	publish(t, k, "topic", "before")
+	p := k.await(t.Context()).shared
+	hung := make(chan struct{})
+	defer close(hung)
+	b.cluster.ControlKey(int16(kmsg.Metadata), func(kmsg.Request) (kmsg.Response, error, bool) {
+		b.cluster.KeepControl()
+		b.cluster.SleepControl(func() { <-hung })
+		return nil, nil, false
+	})
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	over := make(chan time.Time)
+	close(over)
+	for name, tt := range map[string]struct {
+		ctx  context.Context
+		late <-chan time.Time
+		want string
+	}{
+		"the caller is gone": {gone, nil, context.Canceled.Error()},
+		"the time is over":   {t.Context(), over, "did not say who leads"},
+	} {
+		m, err := encode("unknown", newEvent(t, name, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.begin(tt.ctx, m, tt.late); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: begin() = %v, want %q", name, err, tt.want)
+		}
+	}
 }
