@@ -272,7 +272,7 @@ func TestAnEventWithoutAKeyThatWaitsForAPartitionLeavesIt(t *testing.T) {
 	b := startBroker(t)
 	k := connect(t, config(b.addr()))
 	publish(t, k, "topic", "before")
-	b.leads("topic", map[int32]bool{0: true, 1: true, 2: true})
+	b.leads(t, "topic", map[int32]bool{0: true, 1: true, 2: true})
 	p := k.await(t.Context()).shared
 	at := place{"topic", 0}
 	for p.window.enter(at) == nil {
@@ -293,7 +293,7 @@ func TestAnEventWithoutAKeyThatWaitsForAPartitionLeavesIt(t *testing.T) {
 		defer p.window.mu.Unlock()
 		return len(p.window.lanes[at].queue) > 5
 	})
-	b.leads("topic", map[int32]bool{0: false, 1: true, 2: true})
+	b.leads(t, "topic", map[int32]bool{0: false, 1: true, 2: true})
 	_ = p.client.RefreshMetadata("topic") // an error is that there is no leader
 	for range under + 1 {                 // one turn was asked for, and is taken by nobody
 		p.window.leave(at)
@@ -307,7 +307,7 @@ func TestALargeEventIsTakenWhileAnotherPartitionHasNoLeader(t *testing.T) {
 	b := startBroker(t)
 	k := connect(t, config(b.addr()))
 	publish(t, k, "topic", "before")
-	b.leads("topic", map[int32]bool{0: false, 1: true, 2: true})
+	b.leads(t, "topic", map[int32]bool{0: false, 1: true, 2: true})
 	err := tryOnce(t, k, newEvent(t, "large", make([]byte, batchSize), "partitionkey="+keys(t, 3)[1]))
 	if err != nil && !event.IsPermanent(err) { // whether it is too large is not asked here
 		t.Errorf("Handle of a large event on a partition with a leader = %v, want nil", err)
