@@ -11,7 +11,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -409,46 +408,6 @@ func (c *contents) forget(before, after map[string]bool) {
 		s.Subscriptions = slices.DeleteFunc(s.Subscriptions, func(sub string) bool { return deleted(name, subscriptionsName, sub) })
 		c.Streams[name] = s
 	}
-}
-
-// force forces the files of c, and the directories that they are in, to disk: the server may have left that for later.
-func (s *Server) force(c *contents) error {
-	dirs := map[string]bool{}
-	for name := range c.Files {
-		name = path.Join(storeDir, name)
-		if err := forceFile(filepath.Join(s.options.Dir, filepath.FromSlash(name))); err != nil {
-			return err
-		}
-		for name != "." {
-			name = path.Dir(name)
-			dirs[name] = true
-		}
-	}
-	for dir := range dirs {
-		if err := forceDir(filepath.Join(s.options.Dir, filepath.FromSlash(dir))); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func forceFile(name string) error {
-	f, err := os.OpenFile(name, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
-func forceDir(name string) error {
-	if runtime.GOOS == "windows" {
-		return nil // knows no such thing
-	}
-	f, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // streams is the directory of all streams.
