@@ -34,17 +34,22 @@ func JetStream(t testing.TB, directives ...string) *JetStreamServer {
 func JetStreamTLS(t testing.TB, a *Authority, directives ...string) *JetStreamServer {
 	t.Helper()
 	s := newJetStream(t)
+	s.speakTLS(a)
+	s.configure(directives)
+	s.Start()
+	return s
+}
+
+func (s *JetStreamServer) speakTLS(a *Authority) {
+	s.t.Helper()
 	s.scheme = "tls"
 	cert, key, c := filepath.Join(s.dir, "cert.pem"), filepath.Join(s.dir, "key.pem"), a.Server()
 	for name, pem := range map[string]string{cert: c.Cert, key: c.Key} {
 		if err := os.WriteFile(name, []byte(pem), 0o600); err != nil {
-			t.Fatal(err)
+			s.t.Fatal(err)
 		}
 	}
 	s.tls = fmt.Sprintf("tls { cert_file: %q, key_file: %q, timeout: 10 }", cert, key)
-	s.configure(directives)
-	s.Start()
-	return s
 }
 
 func newJetStream(t testing.TB) *JetStreamServer {

@@ -17,22 +17,25 @@ type JetStreamClusterServers struct {
 	monitors []string
 }
 
-// JetStreamCluster starts three servers that live until the test ends.
-func JetStreamCluster(t testing.TB) *JetStreamClusterServers {
+// JetStreamCluster starts three servers that live until the test ends. They speak TLS only, each with a certificate of the authority. The directives are
+// lines of the configuration of each.
+func JetStreamCluster(t testing.TB, a *Authority, directives ...string) *JetStreamClusterServers {
 	t.Helper()
 	c := &JetStreamClusterServers{t: t}
 	var members, routes []string
 	for range 3 {
-		c.Nodes = append(c.Nodes, newJetStream(t))
+		s := newJetStream(t)
+		s.speakTLS(a)
+		c.Nodes = append(c.Nodes, s)
 		c.monitors = append(c.monitors, FreeAddress(t))
 		members = append(members, FreeAddress(t))
 		routes = append(routes, fmt.Sprintf("%q", "nats://"+members[len(members)-1]))
 	}
 	for i, s := range c.Nodes {
-		s.configure([]string{
+		s.configure(append([]string{
 			fmt.Sprintf("server_name: node-%d", i), fmt.Sprintf("http: %q", c.monitors[i]),
 			fmt.Sprintf("cluster { name: test, listen: %q, routes: [%s] }", members[i], strings.Join(routes, ", ")),
-		})
+		}, directives...))
 	}
 	for _, s := range c.Nodes {
 		s.Start()

@@ -31,17 +31,22 @@ func processFixture(c plan.JetStream) bustest.Fixture {
 	}
 }
 
+// twoUsers is the directive of a server that has two users, and as what one of them shows.
+const twoUsers = "authorization { users: [ { user: events, password: events-s3cret }, { user: other, password: other-s3cret } ] }"
+
+func as(user string, a *servers.Authority) plan.JetStream {
+	return plan.JetStream{NATSAccess: plan.NATSAccess{Username: user, Password: user + "-s3cret", TLS: &plan.TLS{CACerts: a.Cert}}}
+}
+
 // A real server that is killed with SIGKILL. It has two users.
 func TestE2EConformance(t *testing.T) {
 	t.Parallel()
 	authority := servers.NewAuthority(t)
-	s := servers.JetStreamTLS(t, authority, "authorization { users: [ { user: events, password: right-s3cret }, { user: other, password: other-s3cret } ] }")
-	as := func(user, password string) plan.JetStream {
-		return plan.JetStream{URL: s.URL(), NATSAccess: plan.NATSAccess{Username: user, Password: password, TLS: &plan.TLS{CACerts: authority.Cert}}}
-	}
-	right := as("events", "right-s3cret")
+	s := servers.JetStreamTLS(t, authority, twoUsers)
+	right, other := as("events", authority), as("other", authority)
+	right.URL, other.URL = s.URL(), s.URL()
 	f := processFixture(right)
-	f.Refusals, f.Other = refusals(t, right), processFixture(as("other", "other-s3cret")).New
+	f.Refusals, f.Other = refusals(t, right), processFixture(other).New
 	f.Stop, f.Start, f.Outage = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }, 20*time.Second
 	bustest.Run(t, f)
 }

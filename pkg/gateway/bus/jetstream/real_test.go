@@ -22,9 +22,16 @@ import (
 
 func TestE2ECluster(t *testing.T) {
 	t.Parallel()
-	c := servers.JetStreamCluster(t)
-	config := plan.JetStream{URL: c.URL(), Replicas: 3, AckWait: ackWait}
-	t.Run("conformance", func(t *testing.T) { bustest.Run(t, processFixture(config)) })
+	authority := servers.NewAuthority(t)
+	c := servers.JetStreamCluster(t, authority, twoUsers)
+	config := as("events", authority)
+	config.URL, config.Replicas, config.AckWait = c.URL(), 3, ackWait
+	t.Run("conformance", func(t *testing.T) {
+		f, other := processFixture(config), config
+		other.NATSAccess = as("other", authority).NATSAccess
+		f.Refusals, f.Other = refusals(t, config), processFixture(other).New
+		bustest.Run(t, f)
+	})
 	t.Run("each server in turn is killed under load and nothing is lost", func(t *testing.T) { oneAfterTheOther(t, c, config) })
 	t.Run("a server that lost its disk gets all back before another one is killed", func(t *testing.T) { wiped(t, c, config) })
 	t.Run("all servers are killed under load, come back, and nothing is lost", func(t *testing.T) {
