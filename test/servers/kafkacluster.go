@@ -11,10 +11,13 @@ import (
 )
 
 // KafkaClusterServers are three brokers of one cluster, which may be killed. Topics have three replicas; how many must
-// have a record is for whoever makes the topic to say, for Kafka's default is one. Each broker keeps its port and its data.
+// have a record is for whoever makes the topic to say, for Kafka's default is one. Each broker keeps its ports and its data.
 type KafkaClusterServers struct {
+	// Authority issued the brokers' certificates.
+	Authority *Authority
+
 	t       testing.TB
-	brokers []*KafkaServer
+	brokers []*SecuredKafkaServer
 }
 
 // kafkaCluster makes a node one of three.
@@ -32,22 +35,36 @@ controller.quorum.fetch.timeout.ms=1000
 // KafkaCluster starts three brokers that live until the test ends.
 func KafkaCluster(t testing.TB) *KafkaClusterServers {
 	t.Helper()
-	c := &KafkaClusterServers{t: t}
-	var voters []string
+	c := &KafkaClusterServers{t: t, Authority: NewAuthority(t)}
+	var voters, configs []string
 	for id := 1; id <= 3; id++ {
-		k := newKafka(t)
-		c.brokers = append(c.brokers, k)
+		k, config := newSecuredKafka(t, c.Authority)
+		c.brokers, configs = append(c.brokers, k), append(configs, config)
 		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", id, k.controller))
 	}
 	for i, k := range c.brokers {
-		k.Configure(fmt.Sprintf(kafkaCluster, i+1, strings.Join(voters, ",")))
+		k.Configure(configs[i] + fmt.Sprintf(kafkaCluster, i+1, strings.Join(voters, ",")))
 		k.start(func() error { return nil }) // one alone is no quorum
 	}
 	c.Await()
 	return c
 }
 
-// Addrs are the brokers' addresses, host:port.
+// SASLSSL are the addresses at which the brokers want a user, through TLS.
+func (c *KafkaClusterServers) SASLSSL() []string {
+	var all []string
+	for _, k := range c.brokers {
+		all = append(all, k.SASLSSL)
+	}
+	return all
+}
+
+// SetPassword makes or changes a user of SCRAM on all brokers, with both hashes.
+func (c *KafkaClusterServers) SetPassword(user, password string) {
+	c.brokers[0].SetPassword(user, password)
+}
+
+// Addrs are the brokers' addresses, host:port, at which they let in everybody.
 func (c *KafkaClusterServers) Addrs() []string {
 	var all []string
 	for _, k := range c.brokers {

@@ -64,24 +64,31 @@ listener.name.%[1]s.oauthbearer.sasl.jaas.config=org.apache.kafka.common.securit
 // SecuredKafka starts a broker that lives until the test ends, with these lines of configuration.
 func SecuredKafka(t testing.TB, lines ...string) *SecuredKafkaServer {
 	t.Helper()
-	k := &SecuredKafkaServer{KafkaServer: newKafka(t), Authority: NewAuthority(t)}
-	own := k.Authority.Server()
+	k, config := newSecuredKafka(t, NewAuthority(t))
+	k.Configure(config + strings.Join(lines, "\n"))
+	k.Start()
+	return k
+}
+
+// newSecuredKafka returns a broker that does not run yet, and what makes it have its listeners.
+func newSecuredKafka(t testing.TB, a *Authority) (k *SecuredKafkaServer, config string) {
+	t.Helper()
+	k = &SecuredKafkaServer{KafkaServer: newKafka(t), Authority: a}
+	own := a.Server()
 	keys, trust := filepath.Join(k.dir, "server.pem"), filepath.Join(k.dir, "authority.pem")
-	for file, content := range map[string]string{keys: own.Key + own.Cert, trust: k.Authority.Cert} {
+	for file, content := range map[string]string{keys: own.Key + own.Cert, trust: a.Cert} {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 	}
 	sasl, saslSSL, ssl := FreePort(t), FreePort(t), FreePort(t)
-	config := fmt.Sprintf(kafkaSecured, k.broker, k.controller, sasl, saslSSL, ssl, keys, trust)
+	config = fmt.Sprintf(kafkaSecured, k.broker, k.controller, sasl, saslSSL, ssl, keys, trust)
 	for _, listener := range []string{"sasl", "saslssl"} {
 		config += fmt.Sprintf(kafkaMechanisms, listener, KafkaUser, KafkaPassword)
 	}
-	k.Configure(config + strings.Join(lines, "\n"))
 	address := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 	k.SASL, k.SASLSSL, k.SSL = address(sasl), address(saslSSL), address(ssl)
-	k.Start()
-	return k
+	return k, config
 }
 
 // SetPassword makes or changes a user of SCRAM, with both hashes.

@@ -39,7 +39,7 @@ func TestE2EBroker(t *testing.T) {
 	t.Run("conformance", func(t *testing.T) {
 		s.SetPassword("user", right)
 		s.SetPassword("other", otherRight)
-		f := securedFixture(t, s.SASLSSL, s.Authority)
+		f := securedFixture(t, config(s.SASLSSL), s.Authority)
 		f.Stop, f.Start, f.Outage = func(testing.TB) { s.Kill() }, func(testing.TB) { s.Start() }, 20*time.Second
 		bustest.Run(t, f)
 	})
@@ -90,7 +90,13 @@ func clusterConfig(c *servers.KafkaClusterServers) plan.KafkaBus {
 func TestE2ECluster(t *testing.T) {
 	t.Parallel()
 	c := servers.KafkaCluster(t)
-	t.Run("conformance", func(t *testing.T) { bustest.Run(t, fixture(clusterConfig(c))) })
+	t.Run("conformance", func(t *testing.T) {
+		c.SetPassword("user", right)
+		c.SetPassword("other", otherRight)
+		secured := clusterConfig(c)
+		secured.Brokers = c.SASLSSL()
+		bustest.Run(t, securedFixture(t, secured, c.Authority))
+	})
 	t.Run("each broker in turn is killed under load and nothing is lost", func(t *testing.T) { oneAfterTheOther(t, c) })
 	t.Run("all brokers are killed under load, come back, and nothing is lost", func(t *testing.T) {
 		f := fixture(clusterConfig(c))
