@@ -139,7 +139,7 @@ func TestE2ESources(t *testing.T) {
 		do   func(*guarded)
 	}{
 		{"a bus with a wrong authority, then a wrong password", (*guarded).wrongBus},
-		{"sources with a wrong password, a wrong authority, no topic", (*guarded).wrongSources},
+		{"sources with a wrong password, a wrong authority, no key, no topic", (*guarded).wrongSources},
 		{"every credential changes while events pass", (*guarded).rotates},
 	} {
 		t.Run(step.name, func(t *testing.T) {
@@ -205,8 +205,14 @@ func (g *guarded) patches(secret string, data map[string]string) {
 	g.Kubectl("-n", "guarded", "patch", "secret", secret, "-p", string(text))
 }
 
-// tell waits until objects have one clear condition, with these parts of its message.
+// tell waits until objects say that they cannot reach something, with these parts of the message.
 func (g *guarded) tell(objects []string, message ...string) {
+	g.t.Helper()
+	g.tellAs("Unreachable", objects, message...)
+}
+
+// tellAs waits until objects have one clear condition, with these parts of its message.
+func (g *guarded) tellAs(reason string, objects []string, message ...string) {
 	g.t.Helper()
 	missing := func(out string) bool {
 		return slices.ContainsFunc(message, func(part string) bool { return !strings.Contains(out, part) })
@@ -215,7 +221,7 @@ func (g *guarded) tell(objects []string, message ...string) {
 		g.eventually(45*time.Second, object, func() error {
 			out, err := g.Try("-n", "guarded", "get", object, "-o",
 				`jsonpath={.status.state} {.status.conditions[?(@.type=="Ready")].reason}: {.status.conditions[?(@.type=="Ready")].message}`)
-			if err == nil && (!strings.HasPrefix(out, "Error Unreachable: ") || missing(out)) {
+			if err == nil && (!strings.HasPrefix(out, "Error "+reason+": ") || missing(out)) {
 				err = fmt.Errorf("it says %q, want %q", out, message)
 			}
 			return err
@@ -251,9 +257,14 @@ func (g *guarded) wrongSources() {
 	g.passes(web, 20, g.sink)
 	web.stop()
 
+	g.Kubectl("-n", "guarded", "patch", "secret", "redis", "--type=json", "-p", `[{"op": "remove", "path": "/data/password"}]`)
+	g.patches("mqtt", map[string]string{"ca.crt": g.mosquitto.Authority.Cert, "password": wrong[0]})
+	g.tellAs("SecretNotFound", []string{"es/jobs"}, `spec.redis[job].redisPasswordFrom: key "password" of Secret guarded/redis: the Secret has no such key: add it`)
+	g.tell([]string{"es/sensors"}, "mqtt event reading: ", g.mosquitto.TLS, `the server refuses the user name "events" or its password`, "correct username and passwordFrom")
+
 	g.kafka.CreateTopic("records", 2)
 	g.patches("redis", map[string]string{"password": before[1]})
-	g.patches("mqtt", map[string]string{"ca.crt": g.mosquitto.Authority.Cert})
+	g.patches("mqtt", map[string]string{"password": before[2]})
 	took := g.ready(30*time.Second, "-n", "guarded", "eb/default", "es/records", "es/jobs", "es/sensors", "es/web", "tg/t")
 	g.t.Logf("ready %s after the Secrets were right and the topic was there", took.Round(10*time.Millisecond))
 }
