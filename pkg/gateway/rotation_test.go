@@ -174,9 +174,11 @@ type load struct {
 }
 
 func (g guard) load(t *testing.T, r *running) *load {
-	const perSecond = 1000
+	const perSecond, minute = 1000, 60
 	l := &load{}
-	work, stop, stopped := make(chan string, perSecond), make(chan struct{}), make(chan int)
+	// It goes by the clock: what is refused waits here, and keeps nothing that comes after it from being due.
+	work, stop, stopped := make(chan string, minute*perSecond), make(chan struct{}), make(chan int)
+	began := time.Now()
 	var posting sync.WaitGroup
 	for range 64 {
 		posting.Go(func() {
@@ -194,13 +196,12 @@ func (g guard) load(t *testing.T, r *running) *load {
 		defer ticker.Stop()
 		for n := 0; ; {
 			var records []string
-			for i := range perSecond / 10 {
-				if g.produce != nil && i%2 == 0 {
+			for due := int(time.Since(began) * perSecond / time.Second); n < due; n++ {
+				if g.produce != nil && n%2 == 0 {
 					records = append(records, fmt.Sprint(n))
 				} else {
 					work <- fmt.Sprint(n)
 				}
-				n++
 			}
 			if g.produce != nil {
 				g.produce(records...)
@@ -218,7 +219,10 @@ func (g guard) load(t *testing.T, r *running) *load {
 	l.end = func() int {
 		close(stop)
 		n := <-stopped
+		offered := time.Since(began)
 		posting.Wait()
+		taken := time.Since(began)
+		t.Logf("%.0f events/s were offered, and %.0f/s taken", float64(n)/offered.Seconds(), float64(n)/taken.Seconds())
 		return n
 	}
 	return l
